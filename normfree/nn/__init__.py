@@ -1,0 +1,20 @@
+"""What a normalizer-free network is made of."""
+
+from normfree.nn.activations import ACTIVATIONS, Activation, ScaledActivation, estimate_gain
+from normfree.nn.conv import WSConv2d
+from normfree.nn.dropout import Dropout, StochasticDepth
+from normfree.nn.residual import NFBlock, Shortcut
+from normfree.nn.squeeze_excite import SqueezeExcite
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Dropout",
+    "NFBlock",
+    "ScaledActivation",
+    "Shortcut",
+    "SqueezeExcite",
+    "StochasticDepth",
+    "WSConv2d",
+    "estimate_gain",
+]

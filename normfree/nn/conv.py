@@ -1,0 +1,105 @@
+"""The weight-standardized convolution."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from normfree.nn.functional import conv2d_same, standardize_weight
+
+
+class WSConv2d(nn.Conv2d):
+    r"""Convolution with Scaled Weight Standardization, learnable gain and bias.
+
+    .. math:: y = \hat W * x + b, \qquad
+        \hat W_i = g_i (W_i - \mu_i) / \sqrt{\max(N\sigma_i^2, \varepsilon)}
+
+    A drop-in for :class:`torch.nn.Conv2d`, but for the padding's default.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: height and width of a filter, pixels.
+        stride: step between outputs, pixels.
+        padding: ``"same"`` pads as TensorFlow does at any stride and size; or pixels, as PyTorch.
+        dilation: step between taps of a filter, pixels.
+        groups: number of groups the channels are split into.
+        bias: whether to add a learnable bias.
+        eps: floor of :math:`N\sigma^2`.
+        device: where the parameters live.
+        dtype: of the parameters.
+
+    Shape:
+        (n, in_channels, h, w) → (n, out_channels, ⌈h/stride⌉, ⌈w/stride⌉) for ``"same"``.
+
+    Example:
+        >>> conv = WSConv2d(16, 32, kernel_size=3, stride=2)
+        >>> conv(torch.randn(1, 16, 15, 15)).shape
+        torch.Size([1, 32, 8, 8])
+
+    Source: equation 1 and appendix C of the paper. Initialisation: weights N(0, 1/fan-in), gains
+    one, biases zero.
+
+    Differs from: timm's ``ScaledStdConv2d``, which keeps gains as (out, 1, 1, 1) tensors, so that
+    AGC and weight decay take them for filters.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: Literal["same"] | int | tuple[int, int] = "same",
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        eps: float = 1e-4,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.same = padding == "same"
+        self.eps = eps
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            0 if isinstance(padding, str) else padding,
+            dilation,
+            groups,
+            bias,
+            device=device,
+            dtype=dtype,
+        )
+        self.gain = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew; gains become one and biases zero."""
+        if not hasattr(self, "gain"):  # called by Conv2d.__init__, before the gain exists
+            return
+        nn.init.normal_(self.weight, std=self.weight[0].numel() ** -0.5)
+        nn.init.ones_(self.gain)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def standardized_weight(self) -> Float[Tensor, "o k kh kw"]:
+        """The filters that the convolution really applies."""
+        return standardize_weight(self.weight, self.gain, self.eps)
+
+    def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
+        """Convolve with the standardized filters."""
+        weight = self.standardized_weight()
+        stride, dilation = self.stride, self.dilation
+        if self.same:
+            return conv2d_same(x, weight, self.bias, stride, dilation, self.groups)  # type: ignore[arg-type]
+        return F.conv2d(x, weight, self.bias, stride, self.padding, dilation, self.groups)
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return super().extra_repr() + (", padding=same" if self.same else "")

@@ -1,0 +1,98 @@
+"""Dropout and stochastic depth whose masks are counted: a function of the example and the layer."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from normfree.random import uniform
+
+
+def keep_mask(
+    x: Float[Tensor, "n ..."],
+    rate: float,
+    count: int,
+    keys: Int[Tensor, " n"] | None,
+    stream: int,
+) -> Bool[Tensor, "n count"]:
+    """Which of ``count`` things each example keeps: each with probability 1 − rate.
+
+    Args:
+        x: the tensor that will be masked; gives the batch size and the device.
+        rate: probability of dropping, in [0, 1).
+        count: things that are dropped independently in one example.
+        keys: one key an example (see :mod:`normfree.random`); None draws from torch's generator.
+        stream: number of the layer.
+    """
+    if keys is None:
+        return torch.rand(x.shape[0], count, device=x.device) >= rate
+    return uniform(keys, stream, count) >= rate
+
+
+class Dropout(nn.Module):
+    r"""Drop each feature of each example with probability ``rate``; scale the rest by 1/(1−rate).
+
+    Args:
+        rate: probability of dropping, in [0, 1).
+        stream: number of the layer, so that layers drop independently.
+
+    Example:
+        >>> drop = Dropout(0.5, stream=0)
+        >>> x, keys = torch.ones(4, 1000), torch.arange(4)
+        >>> torch.equal(drop(x, keys)[2:], drop(x[2:], keys[2:]))  # whatever the rest of the batch
+        True
+        >>> torch.equal(drop.eval()(x), x)
+        True
+    """
+
+    def __init__(self, rate: float, stream: int) -> None:
+        super().__init__()
+        self.rate, self.stream = rate, stream
+
+    def forward(
+        self, x: Float[Tensor, "n c"], keys: Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n c"]:
+        """Mask and rescale in training; the identity in evaluation."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = keep_mask(x, self.rate, x.shape[1], keys, self.stream)
+        return x * keep.to(x.dtype) / (1 - self.rate)
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"rate={self.rate:g}, stream={self.stream}"
+
+
+class StochasticDepth(nn.Module):
+    r"""Drop the whole residual branch of an example with probability ``rate``.
+
+    Args:
+        rate: probability of dropping, in [0, 1).
+        stream: number of the layer, so that layers drop independently.
+
+    Example:
+        >>> branch = StochasticDepth(0.5, stream=3)(torch.ones(1000, 1, 1, 1), torch.arange(1000))
+        >>> branch.unique()
+        tensor([0., 1.])
+
+    Source: Huang et al., 2016, as the authors' code applies it.
+
+    Differs from: timm, which divides what is kept by 1 − rate; the authors do not rescale, in
+    training or in evaluation.
+    """
+
+    def __init__(self, rate: float, stream: int) -> None:
+        super().__init__()
+        self.rate, self.stream = rate, stream
+
+    def forward(
+        self, x: Float[Tensor, "n c h w"], keys: Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n c h w"]:
+        """Mask whole examples in training; the identity in evaluation."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = keep_mask(x, self.rate, 1, keys, self.stream)
+        return x * keep.to(x.dtype)[:, :, None, None]
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"rate={self.rate:g}, stream={self.stream}"

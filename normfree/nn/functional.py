@@ -1,0 +1,119 @@
+"""The equations of the networks, as pure functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor
+
+
+def standardize_weight(
+    weight: Float[Tensor, "o *fan"], gain: Float[Tensor, " o"], eps: float = 1e-4
+) -> Float[Tensor, "o *fan"]:
+    r"""Scaled Weight Standardization: each filter with zero mean and norm ``gain``.
+
+    .. math:: \hat W_i = g_i \, \frac{W_i - \mu_i}{\sqrt{\max(N \sigma_i^2,\; \varepsilon)}}
+
+    with :math:`\mu_i` and :math:`\sigma_i^2` the mean and the (biased) variance over the fan-in
+    :math:`N` of output unit :math:`i`.
+
+    Args:
+        weight: filters, output units first: (out, in / groups, height, width).
+        gain: learnable factor of each output unit.
+        eps: floor of :math:`N \sigma^2`; a constant filter gives zeros and finite gradients.
+
+    Returns:
+        The standardized filters, same shape and dtype.
+
+    Example:
+        >>> w = standardize_weight(torch.randn(8, 4, 3, 3), torch.ones(8))
+        >>> w.flatten(1).norm(dim=1).allclose(torch.ones(8))
+        True
+
+    Source: equation 1 of the paper, with the authors' gain and floor.
+
+    Differs from: timm and many ports, whose ``var + 1e-5`` changes every filter a little.
+    """
+    dims = tuple(range(1, weight.ndim))
+    fan_in = weight[0].numel()
+    var, mean = torch.var_mean(weight, dim=dims, correction=0, keepdim=True)
+    scale = torch.rsqrt(torch.clamp(var * fan_in, min=eps)) * gain.view(-1, *[1] * len(dims))
+    return (weight - mean) * scale
+
+
+def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """How many zeros ``SAME`` puts before and after an axis.
+
+    The output has ``ceil(size / stride)`` places; where the padding is odd, the extra zero goes
+    after (bottom, right).
+
+    >>> same_padding(8, kernel=3, stride=2), same_padding(7, kernel=3, stride=2)
+    ((0, 1), (1, 1))
+
+    Differs from: ``torch.nn.Conv2d(padding=1)``, which for an even size and stride 2 looks at
+    other pixels.
+    """
+    out = -(-size // stride)
+    total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def conv2d_same(
+    x: Float[Tensor, "n i h w"],
+    weight: Float[Tensor, "o k kh kw"],
+    bias: Float[Tensor, " o"] | None = None,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Float[Tensor, "n o h2 w2"]:
+    """Convolution with ``SAME`` padding at any stride and size.
+
+    >>> conv2d_same(torch.ones(1, 1, 5, 4), torch.ones(1, 1, 3, 3), stride=(2, 2)).shape
+    torch.Size([1, 1, 3, 2])
+    """
+    (kh, kw), (sh, sw), (dh, dw) = weight.shape[2:], stride, dilation
+    top, bottom = same_padding(x.shape[2], kh, sh, dh)
+    left, right = same_padding(x.shape[3], kw, sw, dw)
+    if top == bottom and left == right:  # the convolution pads by itself, without a copy
+        return F.conv2d(x, weight, bias, stride, (top, left), dilation, groups)
+    x = F.pad(x, (left, right, top, bottom))
+    return F.conv2d(x, weight, bias, stride, 0, dilation, groups)
+
+
+def avg_pool2d_same(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    """2×2 mean pooling with stride 2; at an odd edge, the mean of the pixels that exist.
+
+    >>> avg_pool2d_same(torch.tensor([[[[1.0, 2.0, 3.0]]]]))
+    tensor([[[[1.5000, 3.0000]]]])
+    """
+    return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
+
+
+def squeeze_excite(
+    x: Float[Tensor, "n c h w"],
+    squeeze: tuple[Float[Tensor, "k c"], Float[Tensor, " k"]],
+    excite: tuple[Float[Tensor, "o k"], Float[Tensor, " o"]],
+) -> Float[Tensor, "n o 1 1"]:
+    r"""The gate of squeeze-and-excite, in (0, 2) so that its mean at initialisation is one.
+
+    .. math:: s = 2\,\sigma(W_1 \max(0, W_0 \bar x + b_0) + b_1)
+
+    Args:
+        x: feature map; :math:`\bar x` is its mean over space.
+        squeeze: weight and bias of the first linear layer.
+        excite: weight and bias of the second.
+
+    Example:
+        >>> zeros = torch.zeros(2, 3), torch.zeros(2)
+        >>> squeeze_excite(torch.randn(1, 3, 4, 4), zeros, (torch.zeros(3, 2), torch.zeros(3)))
+        tensor([[[[1.]],
+                 [[1.]],
+                 [[1.]]]])
+
+    Differs from: the paper's text, which writes a GELU between the layers; the authors' code has a
+    plain ReLU whatever the network's activation, and the paper's numbers came from it.
+    """
+    pooled = x.mean(dim=(2, 3))
+    hidden = F.relu(F.linear(pooled, *squeeze))
+    return 2 * torch.sigmoid(F.linear(hidden, *excite))[:, :, None, None]

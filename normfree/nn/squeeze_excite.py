@@ -1,0 +1,51 @@
+"""Squeeze-and-excite."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from normfree.nn.functional import squeeze_excite
+
+
+class SqueezeExcite(nn.Module):
+    r"""Scale each channel by a gate in (0, 2) that is computed from all of them.
+
+    .. math:: y = x \cdot 2\,\sigma(W_1 \max(0, W_0 \bar x + b_0) + b_1)
+
+    Args:
+        channels: of the feature map.
+        ratio: hidden units per channel; at least one unit is kept.
+        device: where the parameters live.
+        dtype: of the parameters.
+
+    Example:
+        >>> SqueezeExcite(8, ratio=0.5)(torch.randn(2, 8, 5, 5)).shape
+        torch.Size([2, 8, 5, 5])
+
+    Source: section 3 and appendix C of the paper (the factor 2 keeps the variance).
+    Initialisation: LeCun, as a normal distribution truncated at two standard deviations.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        ratio: float = 0.5,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        hidden = max(1, int(channels * ratio))
+        self.fc0 = nn.Linear(channels, hidden, device=device, dtype=dtype)
+        self.fc1 = nn.Linear(hidden, channels, device=device, dtype=dtype)
+        for fc in (self.fc0, self.fc1):
+            std = fc.in_features**-0.5
+            nn.init.trunc_normal_(fc.weight, std=std, a=-2 * std, b=2 * std)
+            nn.init.zeros_(fc.bias)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Multiply the map by its gate."""
+        squeeze, excite = (self.fc0.weight, self.fc0.bias), (self.fc1.weight, self.fc1.bias)
+        return x * squeeze_excite(x, squeeze, excite)

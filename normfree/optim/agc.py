@@ -1,0 +1,59 @@
+"""Adaptive gradient clipping for any optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from normfree.optim.functional import clip_scale
+
+
+@torch.no_grad()
+def clip_grad_agc_(
+    parameters: Tensor | Iterable[Tensor] | Iterable[Mapping[str, Any]],
+    clipping: float = 0.01,
+    eps: float = 1e-3,
+) -> Int[Tensor, ""]:
+    """Clip the gradients of parameters in place, unit by unit.
+
+    Call it once per optimizer step: after the last micro-batch's backward, after gradients are
+    averaged over ranks and after ``scaler.unscale_``, before ``optimizer.step``.
+
+    Args:
+        parameters: a parameter, several, or groups such as :func:`param_groups` makes; a group's
+            own ``clipping`` (None: leave it alone) and ``eps`` come before the arguments.
+        clipping: λ of what brings none.
+        eps: floor of a parameter's norm.
+
+    Returns:
+        How many units were clipped; stays on the device, so nothing waits for it.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2, 3))
+        >>> w.grad = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.001]])
+        >>> clip_grad_agc_(w, clipping=0.01)
+        tensor(1)
+        >>> w.grad
+        tensor([[0.0100, 0.0100, 0.0100],
+                [0.0000, 0.0000, 0.0010]])
+
+    Source: equation 3 of the paper.
+    """
+    if isinstance(parameters, Tensor):
+        parameters = [parameters]
+    clipped: list[Tensor] = []
+    for entry in parameters:
+        group: Mapping[str, Any] = {"params": [entry]} if isinstance(entry, Tensor) else entry
+        threshold, floor = group.get("clipping", clipping), group.get("eps", eps)
+        if threshold is None:
+            continue
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                scale = clip_scale(parameter.grad, parameter, threshold, floor)
+                parameter.grad.mul_(scale)
+                clipped.append((scale < 1).sum())
+    return torch.stack(clipped).sum() if clipped else torch.tensor(0)

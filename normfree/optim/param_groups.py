@@ -1,0 +1,153 @@
+"""Parameters by name and role: what is decayed, and what is clipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from torch import nn
+
+from normfree.errors import UserError
+
+Role = Literal["weights", "classifier weight", "gains and biases"]
+
+#: Where classifiers live in the models people use, most specific first.
+CLASSIFIERS = ("classifier", "head.fc", "fc", "head")
+
+
+def find_classifier(model: nn.Module) -> str:
+    """The name of a model's classifier, a linear layer (or 1×1 convolution).
+
+    >>> find_classifier(nn.ModuleDict({"body": nn.Conv2d(3, 8, 3), "fc": nn.Linear(8, 2)}))
+    'fc'
+
+    Raises:
+        UserError: none of the usual names is one.
+    """
+    modules = dict(model.named_modules())
+    for name in CLASSIFIERS:
+        if isinstance(modules.get(name), nn.Linear | nn.Conv2d):
+            return name
+    raise UserError(
+        f"cannot tell which layer of {type(model).__name__} is the classifier (looked for "
+        f"{', '.join(CLASSIFIERS)}); pass classifier='its name', or classifier=None to clip every "
+        "layer"
+    )
+
+
+def role_of(name: str, ndim: int, classifier: str | None) -> Role:
+    """What a parameter is to the optimizer.
+
+    Args:
+        name: of the parameter, dotted.
+        ndim: its number of axes.
+        classifier: name of the classifier's module, if there is one.
+
+    Example:
+        >>> role_of("fc.weight", 2, "fc"), role_of("fc.bias", 1, "fc")
+        ('classifier weight', 'gains and biases')
+        >>> role_of("stages.0.0.conv1.weight", 4, "fc"), role_of("norm.weight", 1, "fc")
+        ('weights', 'gains and biases')
+    """
+    leaf = name.rpartition(".")[2]
+    if classifier is not None and name == f"{classifier}.weight":
+        return "classifier weight"
+    if "gain" in leaf or "bias" in leaf or ndim <= 1:
+        return "gains and biases"
+    return "weights"
+
+
+def param_groups(
+    model: nn.Module,
+    *,
+    weight_decay: float = 2e-5,
+    clipping: float | None = 0.01,
+    classifier: str | None = "auto",
+) -> list[dict[str, Any]]:
+    """The paper's three groups of parameters, each parameter in exactly one.
+
+    ==================== ============ ========
+    role                 weight decay clipping
+    ==================== ============ ========
+    weights              yes          by unit
+    classifier weight    yes          no
+    gains and biases     no           as one
+    ==================== ============ ========
+
+    Weights are those of convolutions and of squeeze-and-excite; gains and biases are all scalars
+    and vectors, SkipInit gains and the classifier's bias among them.
+
+    Args:
+        model: any network.
+        weight_decay: of the decayed groups.
+        clipping: λ of the clipped groups; None clips nothing.
+        classifier: name of the layer whose weight is not clipped; ``"auto"`` looks for it by the
+            usual names, None clips it too.
+
+    Returns:
+        Groups for :class:`AGCSGD`, :func:`clip_grad_agc_` or any optimizer of torch: dicts with
+        ``name``, ``params``, ``param_names``, ``weight_decay`` and ``clipping``. Frozen parameters
+        are left out, and so are empty groups.
+
+    Raises:
+        UserError: no such classifier, or nothing to train.
+
+    Example:
+        >>> model = nn.Sequential()
+        >>> model.add_module("conv", nn.Conv2d(3, 8, 3))
+        >>> model.add_module("fc", nn.Linear(8, 2))
+        >>> for group in param_groups(model, clipping=0.01):
+        ...     print(group["name"], group["param_names"], group["weight_decay"], group["clipping"])
+        weights ['conv.weight'] 2e-05 0.01
+        classifier weight ['fc.weight'] 2e-05 None
+        gains and biases ['conv.bias', 'fc.bias'] 0.0 0.01
+
+    Source: sections 4.1 and 5.1, appendix C of the paper; the authors' code.
+
+    Differs from: timm, which finds the classifier by its place in the list of parameters and leaves
+    its bias unclipped too.
+    """
+    if classifier == "auto":
+        classifier = find_classifier(model)
+    elif classifier is not None and classifier not in dict(model.named_modules()):
+        raise UserError(f"{type(model).__name__} has no layer {classifier!r}")
+    settings: dict[Role, dict[str, Any]] = {
+        "weights": {"weight_decay": weight_decay, "clipping": clipping},
+        "classifier weight": {"weight_decay": weight_decay, "clipping": None},
+        "gains and biases": {"weight_decay": 0.0, "clipping": clipping},
+    }
+    groups: dict[Role, dict[str, Any]] = {
+        role: {"name": role, "params": [], "param_names": [], **values}
+        for role, values in settings.items()
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            group = groups[role_of(name, parameter.ndim, classifier)]
+            group["params"].append(parameter)
+            group["param_names"].append(name)
+    filled = [group for group in groups.values() if group["params"]]
+    if not filled:
+        raise UserError(f"{type(model).__name__} has no parameter to train: all are frozen")
+    return filled
+
+
+def group_table(groups: Iterable[Mapping[str, Any]]) -> list[tuple[str, int, int, float, float]]:
+    """What is in each group, for people to look at.
+
+    Returns:
+        Rows of (name, tensors, scalars, weight decay, clipping); NaN where a group is not clipped.
+
+    Example:
+        >>> group_table(param_groups(nn.Linear(3, 2), classifier=None))
+        [('weights', 1, 6, 2e-05, 0.01), ('gains and biases', 1, 2, 0.0, 0.01)]
+    """
+    return [
+        (
+            group["name"],
+            len(group["params"]),
+            sum(p.numel() for p in group["params"]),
+            group["weight_decay"],
+            float("nan") if group["clipping"] is None else group["clipping"],
+        )
+        for group in groups
+    ]

@@ -1,0 +1,146 @@
+"""The paper's optimizer: AGC, weight decay, Nesterov's momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.optim import Optimizer
+
+from normfree.errors import UserError
+from normfree.optim.functional import clip_scale, nesterov_momentum
+
+
+class AGCSGD(Optimizer):
+    r"""Stochastic gradient descent with adaptive gradient clipping.
+
+    For each parameter :math:`w` with gradient :math:`g`, in this order:
+
+    .. math::
+        g &\leftarrow \mathrm{AGC}(g, w; \lambda, \varepsilon) \\
+        g &\leftarrow g + \omega w \\
+        v &\leftarrow \mu v + g \\
+        w &\leftarrow w - \eta\,(g + \mu v) \quad\text{(Nesterov), or } w - \eta v
+
+    Args:
+        params: parameters, or groups such as :func:`param_groups` makes. Each setting below may
+            differ by group.
+        lr: learning rate :math:`\eta`. Write ``group["lr"]`` or use any scheduler of torch.
+        momentum: :math:`\mu`.
+        nesterov: Nesterov's momentum rather than the heavy ball's.
+        weight_decay: :math:`\omega`, added to the clipped gradient (L2, not decoupled).
+        clipping: :math:`\lambda`; None does not clip.
+        eps: :math:`\varepsilon`, the floor of a parameter's norm.
+
+    Attributes:
+        clipped_units: how many units the last step clipped, on the parameters' device.
+        total_units: how many it might have.
+
+    Raises:
+        UserError: a setting that is out of range.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 2)
+        >>> optimizer = AGCSGD(model.parameters(), lr=0.1)
+        >>> model(torch.ones(1, 4)).sum().backward()
+        >>> optimizer.step()
+        >>> optimizer.clipped_units <= optimizer.total_units
+        tensor(True)
+
+    With a ``torch.amp.GradScaler``, ``scaler.step(optimizer)`` unscales before this step clips.
+    With accumulated gradients it clips their sum, once.
+
+    Source: sections 4 and 6.1 of the paper, and the authors' order of operations.
+    """
+
+    clipped_units: Int[Tensor, ""]
+    total_units: int
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 0.1,
+        *,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        weight_decay: float = 0.0,
+        clipping: float | None = 0.01,
+        eps: float = 1e-3,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "weight_decay": weight_decay,
+            "clipping": clipping,
+            "eps": eps,
+        }
+        super().__init__(params, defaults)
+        for group in self.param_groups:
+            _check(group)
+        self.clipped_units, self.total_units = torch.tensor(0), 0
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: evaluates the loss anew, once, before the update.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        clipped: list[Tensor] = []
+        self.total_units = 0
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                scale = _update_(parameter, self.state[parameter], group)
+                if scale is not None:
+                    clipped.append((scale < 1).sum())
+                    self.total_units += scale.numel()
+        if clipped:
+            self.clipped_units = torch.stack(clipped).sum()
+        return loss
+
+
+def _update_(w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor | None:
+    """Clip, decay, gather momentum, move one parameter; the clipping factors are returned."""
+    grad, scale = w.grad, None
+    assert grad is not None
+    if group["clipping"] is not None:
+        scale = clip_scale(grad, w, group["clipping"], group["eps"])
+        grad = grad * scale
+    if group["weight_decay"]:
+        grad = grad + group["weight_decay"] * w
+    if group["momentum"]:
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(w)
+        velocity = state["momentum_buffer"]
+        direction, moved = nesterov_momentum(grad, velocity, group["momentum"])
+        velocity.copy_(moved)
+        grad = direction if group["nesterov"] else moved
+    w.sub_(grad * group["lr"])
+    return scale
+
+
+def _check(group: dict[str, Any]) -> None:
+    """Say early what no training could use."""
+    for setting in ("lr", "momentum", "weight_decay"):
+        if not group[setting] >= 0:
+            raise UserError(f"{setting} must not be negative; got {group[setting]}")
+    for setting in ("clipping", "eps"):
+        if group[setting] is not None and not group[setting] > 0:
+            raise UserError(
+                f"{setting} must be positive, or None for clipping to switch it off; "
+                f"got {group[setting]}"
+            )

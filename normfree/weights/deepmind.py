@@ -1,0 +1,83 @@
+"""The authors' parameter names and layouts, as ours.
+
+Haiku names a parameter by the path of the modules that made it, and numbers the blocks of a network
+in one sequence. Convolutions are stored (height, width, in, out), linear layers (in, out).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from normfree.errors import UserError
+
+_PATH = re.compile(r"NFNet/~/(?:(nf_block)(?:_(\d+))?/(?:~/)?)?(?:(.+)/)?(\w+)")
+_MODULES = {
+    "": "",
+    **{f"stem_conv{i}": f"stem.conv{i}." for i in range(4)},
+    **{name: f"{name}." for name in ("conv0", "conv1", "conv1b", "conv2")},
+    "conv_shortcut": "shortcut.conv.",
+    "squeeze_excite/~/linear": "squeeze_excite.fc0.",
+    "squeeze_excite/~/linear_1": "squeeze_excite.fc1.",
+    "final_conv": "head.conv.",
+    "linear": "classifier.",
+}
+_PARAMETERS = {"w": "weight", "b": "bias"}
+
+
+def parameter_name(haiku: str, depths: tuple[int, ...]) -> str:
+    """Our name of a parameter of the authors' NFNet.
+
+    Args:
+        haiku: the module's path and the parameter's name, joined by ``/``.
+        depths: blocks of each stage.
+
+    Raises:
+        UserError: no NFNet has such a parameter.
+
+    Example:
+        >>> parameter_name("NFNet/~/nf_block_3/~/conv1/w", depths=(1, 2, 6, 3))
+        'stages.2.0.conv1.weight'
+        >>> parameter_name("NFNet/~/nf_block/skip_gain", depths=(1, 2, 6, 3))
+        'stages.0.0.skip_gain'
+    """
+    match = _PATH.fullmatch(haiku)
+    if match is None or (match[3] or "") not in _MODULES:
+        raise UserError(f"no NFNet has a parameter {haiku!r}")
+    block, number, module, parameter = match.groups()
+    name = _MODULES[module or ""] + _PARAMETERS.get(parameter, parameter)
+    if block is None:
+        return name
+    places = [(stage, place) for stage, depth in enumerate(depths) for place in range(depth)]
+    stage, place = places[int(number or 0)]
+    return f"stages.{stage}.{place}.{name}"
+
+
+def parameter_layout(value: np.ndarray) -> Tensor:
+    """HWIO → OIHW, IO → OI; vectors and scalars as they are.
+
+    >>> parameter_layout(np.zeros((3, 3, 8, 16))).shape
+    torch.Size([16, 8, 3, 3])
+    """
+    if value.ndim == 4:
+        value = value.transpose(3, 2, 0, 1)
+    elif value.ndim == 2:
+        value = value.T
+    return torch.from_numpy(np.array(value, order="C"))
+
+
+def state_dict(parameters: Mapping[str, np.ndarray], depths: tuple[int, ...]) -> dict[str, Tensor]:
+    """The authors' parameters as a state dict of :class:`normfree.models.NFNet`.
+
+    Args:
+        parameters: the module's path and the parameter's name, joined by ``/`` → value.
+        depths: blocks of each stage.
+
+    Returns:
+        Values in their own dtype, ready for :func:`normfree.weights.load_state_dict`.
+    """
+    return {parameter_name(k, depths): parameter_layout(v) for k, v in parameters.items()}
