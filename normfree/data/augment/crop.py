@@ -1,0 +1,120 @@
+"""The random crop of a training photograph, with TensorFlow's distribution, and the flip."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from normfree.data.preprocess import center_crop_resize
+from normfree.data.resize import resize_bicubic
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def distorted_bounding_box(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    *,
+    min_covered: float = 0.1,
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    area: tuple[float, float] = (0.08, 1.0),
+    attempts: int = 10,
+) -> Box:
+    """Draw a crop: aspect ratio first, then a height, then a place.
+
+    ``r ~ U(aspect)``; ``h`` uniform among the integers from ``√(area₀·H·W / r)`` to
+    ``min(H, W/r, √(area₁·H·W / r))``; ``w = round(r·h)``; the place is uniform. Boxes that cover
+    less than ``min_covered`` of the picture are drawn again.
+
+    Args:
+        height: rows of the photograph.
+        width: columns of the photograph.
+        rng: source of the draws.
+        min_covered: smallest share of the picture a box may have; it outdoes ``area[0]``.
+        aspect: range of width over height.
+        area: range of the share of the picture that bounds the heights.
+        attempts: draws before giving up.
+
+    Returns:
+        The box; the whole picture if every attempt failed.
+
+    >>> distorted_bounding_box(375, 500, np.random.default_rng(0))
+    Box(top=34, left=68, height=248, width=278)
+
+    Source: ``tf.image.sample_distorted_bounding_box`` with the whole picture as the object.
+    Differs from: timm's and torchvision's ``RandomResizedCrop``, which draw the area uniformly and
+        the logarithm of the aspect ratio uniformly; here large areas are rarer.
+    """
+    for _ in range(attempts):
+        ratio = aspect[0] + rng.random() * (aspect[1] - aspect[0])
+        size = _draw_size(height, width, ratio, area, rng)
+        if size is None or size[0] * size[1] < min_covered * height * width:
+            continue
+        # TensorFlow draws from [0, free), not [0, free]: a box never touches the far edge.
+        top = int(rng.integers(max(1, height - size[0])))
+        left = int(rng.integers(max(1, width - size[1])))
+        return Box(top, left, *size)
+    return Box(0, 0, height, width)
+
+
+def _draw_size(
+    height: int, width: int, ratio: float, area: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int] | None:
+    """Height and width of a crop with this aspect ratio; None if the picture cannot hold one."""
+    least, most = area[0] * height * width, area[1] * height * width
+    lowest = round(math.sqrt(least / ratio))
+    highest = min(height, round(math.sqrt(most / ratio)))
+    if round(highest * ratio) > width:
+        highest = int((width + 0.5 - 1e-7) / ratio)
+    rows = min(lowest, highest)
+    rows += int(rng.integers(highest - rows + 1))
+    # Rounding may have left the area just outside its bounds: one row more or less mends that.
+    if rows * round(rows * ratio) < least:
+        rows += 1
+    if rows * round(rows * ratio) > most:
+        rows -= 1
+    columns = round(rows * ratio)
+    fits = 0 < rows <= height and 0 < columns <= width and least <= rows * columns <= most
+    return (rows, columns) if fits else None
+
+
+def random_crop_resize(
+    image: UInt8[np.ndarray, "h w c"], size: int, rng: np.random.Generator, *, flip: bool = True
+) -> Float32[np.ndarray, "size size c"]:
+    """Random crop, mirrored half of the time, resized to a square.
+
+    Args:
+        image: a photograph.
+        size: side of the result, pixels.
+        rng: source of the draws.
+        flip: whether to mirror left and right with probability ½.
+
+    Returns:
+        The picture, in grey levels, 0 to 255 but for the overshoot of the cubic.
+
+    >>> image = np.zeros((375, 500, 3), dtype=np.uint8)
+    >>> random_crop_resize(image, 192, np.random.default_rng(0)).shape
+    (192, 192, 3)
+
+    Source: ``_decode_and_random_crop`` and what follows it in the authors' ``dataset.py``; a draw
+    of the whole picture counts as failed there, and the padded centre crop takes its place.
+    """
+    height, width = image.shape[:2]
+    box = distorted_bounding_box(height, width, rng)
+    mirror = flip and rng.random() < 0.5
+    if (box.height, box.width) == (height, width):
+        image = image[:, ::-1] if mirror else image
+        return center_crop_resize(image, size)
+    image = image[box.top : box.top + box.height, box.left : box.left + box.width]
+    return resize_bicubic(image[:, ::-1] if mirror else image, size, size)

@@ -1,0 +1,37 @@
+"""From grey levels to what a network takes in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+"""Mean of ImageNet's red, green and blue, in grey levels of 0 to 255."""
+
+IMAGENET_STD = (58.395, 57.12, 57.375)
+"""Standard deviation of ImageNet's red, green and blue, in grey levels of 0 to 255."""
+
+
+def normalize(
+    images: Shaped[Tensor, "n c h w"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "n c h w"]:
+    """``(x − mean) / std``, channel by channel.
+
+    Args:
+        images: grey levels, 0 to 255; bytes or floats.
+        mean: one value a channel, in grey levels.
+        std: one value a channel, in grey levels.
+
+    Returns:
+        Floats: float32 for bytes, otherwise the dtype of ``images``.
+
+    >>> normalize(torch.full((1, 1, 1, 2), 250, dtype=torch.uint8), mean=[50.0], std=[100.0])
+    tensor([[[[2., 2.]]]])
+    """
+    dtype = images.dtype if images.is_floating_point() else torch.float32
+    center = torch.tensor(mean, dtype=dtype, device=images.device).view(-1, 1, 1)
+    spread = torch.tensor(std, dtype=dtype, device=images.device).view(-1, 1, 1)
+    return (images.to(dtype) - center) / spread

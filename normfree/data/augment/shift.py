@@ -1,0 +1,51 @@
+"""The crop of tiny pictures: pad, cut at a random place, mirror; one batch at a time."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from normfree.random import uniform
+
+_STREAM = 0x53484946  # "SHIF": far from the small numbers that a network's layers use
+
+
+def shift(
+    images: Shaped[Tensor, "n c h w"], keys: Int[Tensor, " n"], padding: int, *, flip: bool = False
+) -> Shaped[Tensor, "n c h w"]:
+    """Move each picture by up to ``padding`` pixels, and mirror half of them.
+
+    A pure function: what happens to a picture follows from its key alone, so it does not depend on
+    the batch it came in, on the device or on the number of workers.
+
+    Args:
+        images: pictures of any dtype; on any device.
+        keys: one key a picture, on the same device.
+        padding: largest displacement along each axis, pixels; zeros move in from outside.
+        flip: whether to mirror left and right with probability ½.
+
+    >>> images = torch.arange(1, 5, dtype=torch.uint8).view(1, 1, 2, 2)
+    >>> shift(images, torch.tensor([5]), padding=1)
+    tensor([[[[0, 0],
+              [2, 0]]]], dtype=torch.uint8)
+
+    Source: the usual augmentation of CIFAR, e.g. He et al. (2015), section 4.2.
+    """
+    height, width = images.shape[2:]
+    down, right, mirror = uniform(keys, _STREAM, 3).unbind(dim=1)
+    places = 2 * padding + 1
+    rows = _span((down * places).long(), height)
+    columns = _span((right * places).long(), width)
+    if flip:
+        columns = torch.where((mirror < 0.5)[:, None], columns.flip(1), columns)
+    padded = F.pad(images, (padding,) * 4)
+    number = torch.arange(len(images), device=images.device)[:, None, None]
+    # Indices around a slice put their axes first: (n, h, w, c).
+    moved = padded[number, :, rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2).contiguous()
+
+
+def _span(first: Int[Tensor, " n"], length: int) -> Int[Tensor, "n length"]:
+    return first[:, None] + torch.arange(length, device=first.device)

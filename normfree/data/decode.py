@@ -1,0 +1,81 @@
+"""From a file's bytes to pixels.
+
+Pillow decodes as fast as OpenCV here, reads more formats, and reports a truncated file instead of
+filling the rest of the picture with grey.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from normfree.errors import BadImageError
+
+
+def decode(
+    data: bytes | Path, *, channels: int = 3, name: str | None = None
+) -> UInt8[np.ndarray, "h w c"]:
+    """Decode a picture, upright.
+
+    The orientation a camera noted (EXIF) is applied. Sixteen-bit grey is divided by 256;
+    transparency is dropped, the colour underneath kept; of an animation, the first picture is read.
+
+    Args:
+        data: a file or its bytes, in any format that Pillow reads.
+        channels: 3 for colour (grey pictures are repeated), 1 for grey.
+        name: what to call the picture in an error; by default the file.
+
+    Returns:
+        The picture, red, green and blue last.
+
+    Raises:
+        BadImageError: if it cannot be read to the end.
+
+    >>> file = io.BytesIO()
+    >>> Image.new("RGB", (4, 2), (10, 20, 30)).save(file, "png")
+    >>> decode(file.getvalue())[0, 0]
+    array([10, 20, 30], dtype=uint8)
+    """
+    name = name or (str(data) if isinstance(data, Path) else "<bytes>")
+    try:
+        content = data.read_bytes() if isinstance(data, Path) else data
+        if not content:
+            raise BadImageError(name, "the file is empty")
+        with Image.open(io.BytesIO(content)) as file:
+            return _pixels(ImageOps.exif_transpose(file), channels)
+    except (BadImageError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise BadImageError(name, "not a picture in a format that Pillow reads") from None
+    except OSError as error:
+        raise BadImageError(name, error.strerror or str(error)) from error
+    except Exception as error:  # what a decoder raises on a damaged file is not documented
+        raise BadImageError(name, f"{type(error).__name__}: {error}") from error
+
+
+def _pixels(image: Image.Image, channels: int) -> UInt8[np.ndarray, "h w c"]:
+    mode = "RGB" if channels == 3 else "L"
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "P":  # a palette's transparency must not be guessed at
+        image = image.convert("RGBA")
+    pixels = np.array(image.convert(mode))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+@cache
+def picture_endings() -> frozenset[str]:
+    """The endings of the file formats that Pillow reads, in lower case.
+
+    >>> {".jpg", ".jpeg", ".png", ".webp"} <= picture_endings()
+    True
+    >>> ".pdf" in picture_endings()
+    False
+    """
+    endings = Image.registered_extensions()  # loads Pillow's plugins, which fills Image.OPEN
+    return frozenset(ending for ending, kind in endings.items() if kind in Image.OPEN)

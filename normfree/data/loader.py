@@ -1,0 +1,299 @@
+"""Batches: the same bits for any number of workers and from any first step.
+
+Everything random about an example follows from (seed, epoch, index), see :mod:`normfree.random`, so
+a worker needs to be told nothing but the number of the step it is to read.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.context import BaseContext
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Int, Shaped, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from normfree.data.order import InOrder, Order
+from normfree.data.sources.source import ArraySource, Source
+from normfree.data.views import View
+from normfree.errors import BadImageError, UserError
+from normfree.random import example_keys, numpy_generator
+
+OnBadImage: TypeAlias = Literal["error", "skip"]
+
+_STREAM = 1  # of numpy_generator: what a view draws for one example
+_PATIENCE = 100  # unreadable pictures in a row before we say that the whole source is unreadable
+
+
+class Batch(NamedTuple):
+    """What a step works on.
+
+    Attributes:
+        images: bytes as stored, or floats, 0 to 255, from a view.
+        labels: class of each example, int64.
+        keys: ``example_keys(seed, epoch, index)`` of each example, int64.
+    """
+
+    images: Shaped[Tensor, "n c h w"]
+    labels: Int[Tensor, " n"]
+    keys: Int[Tensor, " n"]
+
+
+@dataclass
+class BadImages:
+    """A log of the pictures that could not be read.
+
+    Attributes:
+        reasons: file → what was wrong, in the order in which they were met.
+        times: how often a batch had to do without one; a picture counts again in each epoch.
+
+    >>> log = BadImages()
+    >>> log.add(BadImageError("cat/7.jpg", "the file is empty"))
+    >>> log.count, log.names
+    (1, ('cat/7.jpg',))
+    """
+
+    reasons: dict[str, str] = field(default_factory=dict)
+    times: int = 0
+
+    def add(self, error: BadImageError) -> None:
+        """Note a picture."""
+        self.reasons[error.name] = error.reason
+        self.times += 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The pictures, each once."""
+        return tuple(self.reasons)
+
+    @property
+    def count(self) -> int:
+        """How many different pictures there are."""
+        return len(self.reasons)
+
+
+def train_batches(
+    source: Source,
+    view: View | None,
+    order: Order,
+    *,
+    start: int,
+    stop: int,
+    workers: int = 0,
+    on_bad_image: OnBadImage = "error",
+    bad_images: BadImages | None = None,
+) -> Iterator[Batch]:
+    """The batches of steps ``start`` to ``stop − 1``.
+
+    Worker processes are started afresh (not forked from this one, whose threads they would
+    inherit half-dead), so ``view`` and ``source`` must be picklable, and a script that uses them
+    needs ``if __name__ == "__main__":``. They end when the iterator is exhausted or closed.
+
+    Args:
+        source: the pictures.
+        view: what to make of each picture; None takes them as they are stored.
+        order: which examples a step has.
+        start: first step.
+        stop: step after the last.
+        workers: processes that read ahead; 0 reads in this one. Pictures that lie in memory and
+            need no view are always read in this one: that is faster than sending them.
+        on_bad_image: ``error`` raises at a picture that cannot be read; ``skip`` puts the next
+            readable example in its place (with the randomness of the place) and logs it.
+        bad_images: the log to add to; needed for ``skip``.
+
+    Raises:
+        BadImageError: names the file that cannot be read.
+        UserError: if nothing can be read, or pictures of different sizes meet in one batch.
+
+    >>> from normfree.data.sources import open_source
+    >>> source = open_source("digits", "train")
+    >>> order = Order(seed=0, examples=len(source), batch_size=64)
+    >>> batch = next(train_batches(source, None, order, start=0, stop=10))
+    >>> batch.images.shape, batch.images.dtype
+    (torch.Size([64, 1, 8, 8]), torch.uint8)
+    """
+    reader = _Reader(source, view, order, training=True, skip=on_bad_image == "skip")
+    return _batches(reader, range(start, stop), workers, bad_images)
+
+
+def eval_batches(
+    source: Source,
+    view: View | None,
+    batch_size: int,
+    *,
+    workers: int = 0,
+    on_bad_image: OnBadImage = "error",
+    bad_images: BadImages | None = None,
+) -> Iterator[Batch]:
+    """Every example once, in the order of the source; the last batch may be short.
+
+    Args:
+        source: the pictures.
+        view: what to make of each picture (it gets no generator); None takes them as stored.
+        batch_size: examples of a batch.
+        workers: see :func:`train_batches`.
+        on_bad_image: ``error`` raises at a picture that cannot be read; ``skip`` leaves it out.
+        bad_images: the log to add to; needed for ``skip``.
+
+    Raises:
+        BadImageError: names the file that cannot be read.
+        UserError: if nothing can be read, or pictures of different sizes meet in one batch.
+
+    >>> from normfree.data.sources import open_source
+    >>> sum(len(batch.labels) for batch in eval_batches(open_source("digits", "val"), None, 100))
+    355
+    """
+    order = InOrder(examples=len(source), batch_size=batch_size)
+    reader = _Reader(source, view, order, training=False, skip=on_bad_image == "skip")
+    return _batches(reader, range(order.steps), workers, bad_images)
+
+
+class _Read(NamedTuple):
+    """A batch on its way from a worker: labels and keys as arrays, which travel by value."""
+
+    images: Shaped[Tensor, "n c h w"]
+    labels: Int[np.ndarray, " n"]
+    keys: Int[np.ndarray, " n"]
+    bad: list[BadImageError]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader(Dataset[_Read | UserError]):
+    """Step → batch; all that a worker process knows."""
+
+    source: Source
+    view: View | None
+    order: Order | InOrder
+    training: bool
+    skip: bool
+
+    @property
+    def memory(self) -> ArraySource | None:
+        """The source, if a batch is no more than one copy from memory."""
+        return self.source if self.view is None and isinstance(self.source, ArraySource) else None
+
+    def __getitem__(self, step: int) -> _Read | UserError:
+        try:
+            return self._read(step)
+        except UserError as error:  # a value: torch would wrap what a worker raises
+            return error
+
+    def _read(self, step: int) -> _Read:
+        epochs, indices = self.order.batch(step)
+        keys = example_keys(self.order.seed, epochs, indices)
+        if self.memory is not None:
+            images = self.memory.images(indices)
+            return _Read(_channels_first(images), self.source.labels[indices], keys, [])
+        bad: list[BadImageError] = []
+        views: list[np.ndarray] = []
+        labels: list[int] = []
+        kept: list[int] = []  # the places of the batch that a picture was found for
+        for place, index in enumerate(indices.tolist()):
+            found, image = self._readable(index, bad)
+            if image is not None:
+                views.append(self._viewed(image, int(epochs[place]), index))
+                labels.append(int(self.source.labels[found]))
+                kept.append(place)
+        return _Read(_stack(views), np.array(labels, dtype=np.int64), keys[kept], bad)
+
+    def _readable(
+        self, index: int, bad: list[BadImageError]
+    ) -> tuple[int, UInt8[np.ndarray, "h w c"] | None]:
+        """This example, or when training the first readable one after it, and where it was."""
+        for offset in range(_PATIENCE):
+            found = (index + offset) % len(self.source)
+            try:
+                return found, self.source.image(found)
+            except BadImageError as error:
+                if not self.skip:
+                    raise
+                bad.append(error)
+                if not self.training:
+                    return found, None
+        raise UserError(
+            f"{_PATIENCE} pictures in a row cannot be read, the last one {bad[-1].name}: "
+            f"{bad[-1].reason}; is the data where it should be?"
+        )
+
+    def _viewed(self, image: UInt8[np.ndarray, "h w c"], epoch: int, index: int) -> np.ndarray:
+        if self.view is None:
+            return image
+        rng = numpy_generator(self.order.seed, _STREAM, epoch, index) if self.training else None
+        return self.view(image, rng)
+
+
+def _batches(
+    reader: _Reader, steps: range, workers: int, bad_images: BadImages | None
+) -> Iterator[Batch]:
+    """Check at once, then read lazily."""
+    if reader.skip and bad_images is None:
+        raise ValueError("on_bad_image='skip' needs a log: pass bad_images=BadImages()")
+    return _deliver(reader, steps, workers, bad_images or BadImages())
+
+
+def _deliver(reader: _Reader, steps: range, workers: int, bad_images: BadImages) -> Iterator[Batch]:
+    reads = _start_reading(reader, steps, workers)
+    delivered = 0
+    try:
+        for read in reads:
+            if isinstance(read, UserError):
+                raise read
+            for error in read.bad:
+                bad_images.add(error)
+            if len(read.labels):
+                delivered += 1
+                yield Batch(read.images, torch.from_numpy(read.labels), torch.from_numpy(read.keys))
+    finally:
+        del reads  # ends the workers, also when the consumer stops early
+    if len(steps) and not delivered:
+        raise UserError(f"none of the {bad_images.count} pictures can be read")
+
+
+def _start_reading(reader: _Reader, steps: range, workers: int) -> Iterator[_Read | UserError]:
+    if workers == 0 or reader.memory is not None:
+        return map(reader.__getitem__, steps)
+    loader = DataLoader(
+        reader,
+        sampler=steps,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        multiprocessing_context=_process_context(),
+        generator=torch.Generator(),  # otherwise a number is drawn from torch's global generator
+    )
+    return iter(loader)
+
+
+def _process_context() -> BaseContext:
+    """How workers start: from a clean process that has imported this file already, if possible."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _as_it_is(read: Any) -> Any:
+    return read
+
+
+def _stack(images: list[np.ndarray]) -> Shaped[Tensor, "n c h w"]:
+    if not images:
+        return torch.empty(0, 0, 0, 0)
+    shapes = sorted({image.shape for image in images})
+    if len(shapes) > 1:
+        raise UserError(
+            f"pictures of different sizes meet in a batch, {shapes[0]} and {shapes[-1]} for "
+            "example: use a view that resizes them"
+        )
+    return _channels_first(np.stack(images))
+
+
+def _channels_first(images: Shaped[np.ndarray, "n h w c"]) -> Shaped[Tensor, "n c h w"]:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

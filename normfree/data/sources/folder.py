@@ -1,0 +1,124 @@
+"""``folder:DIR``: a directory of photographs, one sub-directory a class."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from normfree.data.decode import decode, picture_endings
+from normfree.data.sources.source import Split
+from normfree.errors import UserError, unknown_name
+
+_DIRECTORIES: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "validation", "valid", "test"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FolderSource:
+    """Photographs in files, decoded when they are asked for.
+
+    Args:
+        files: the photographs.
+        labels: the label of every photograph.
+        classes: names of the classes.
+        ignored: how many files were passed over because their ending is not that of a picture.
+    """
+
+    files: tuple[str, ...]
+    labels: Int[np.ndarray, " n"]
+    classes: tuple[str, ...]
+    ignored: int = 0
+    channels: int = 3
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Photograph ``index`` in colour.
+
+        Raises:
+            BadImageError: if it cannot be read.
+        """
+        return decode(Path(self.files[index]))
+
+    def name(self, index: int) -> str:
+        """The file of photograph ``index``."""
+        return self.files[index]
+
+
+def open_folder(directory: str | Path, split: Split) -> FolderSource:
+    """The photographs of ``DIR/train/CLASS/`` or ``DIR/val/CLASS/``.
+
+    The classes are the directories of ``train``, sorted by name; a class may have directories of
+    its own. Hidden files are passed over. Where there is no ``val``, then ``validation``,
+    ``valid`` or ``test`` is taken, the first that exists.
+
+    Args:
+        directory: ``DIR``.
+        split: ``train`` or ``val``.
+
+    Raises:
+        UserError: if a directory is missing or empty, or ``val`` has a class that ``train`` lacks.
+    """
+    directory = Path(directory).expanduser()
+    if not directory.is_dir():
+        raise UserError(f"there is no directory {directory}")
+    classes = _sub_directories(_split_directory(directory, "train"))
+    if len(classes) < 2:
+        raise UserError(
+            f"{directory / 'train'} has {len(classes)} class directories, and a classifier needs "
+            "two or more: put the pictures of each class into train/CLASS/"
+        )
+    place = _split_directory(directory, split)
+    files: list[str] = []
+    labels: list[int] = []
+    ignored = 0
+    for name in _sub_directories(place):
+        if name not in classes:
+            raise UserError(f"{place / name}: {unknown_name('class', name, classes)}")
+        found, others = _pictures(place / name)
+        if not found:
+            raise UserError(f"{place / name} holds no pictures: add some or remove the directory")
+        files += found
+        labels += [classes.index(name)] * len(found)
+        ignored += others
+    if not files:
+        raise UserError(f"{place} is empty: put the pictures of each class into {place}/CLASS/")
+    return FolderSource(tuple(files), np.array(labels, dtype=np.int64), classes, ignored)
+
+
+def _split_directory(directory: Path, split: Split) -> Path:
+    for name in _DIRECTORIES[split]:
+        if (directory / name).is_dir():
+            return directory / name
+    expected = _DIRECTORIES[split][0]
+    raise UserError(
+        f"{directory} has no directory '{expected}': the pictures of each class belong in "
+        f"{directory / expected}/CLASS/"
+    )
+
+
+def _sub_directories(directory: Path) -> tuple[str, ...]:
+    entries = (entry for entry in directory.iterdir() if not entry.name.startswith("."))
+    return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+
+
+def _pictures(directory: Path) -> tuple[list[str], int]:
+    """The pictures below a directory, sorted, and the number of visible files that are none."""
+    endings = picture_endings()
+    pictures: list[str] = []
+    others = 0
+    for place, directories, names in os.walk(directory):
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        for name in sorted(name for name in names if not name.startswith(".")):
+            if Path(name).suffix.lower() in endings:
+                pictures.append(str(Path(place, name)))
+            else:
+                others += 1
+    return pictures, others

@@ -1,0 +1,86 @@
+"""What a source of labelled pictures is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+Split: TypeAlias = Literal["train", "val"]
+
+
+class Source(Protocol):
+    """Labelled pictures, numbered from 0."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; a label is an index into them."""
+        ...
+
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The label of every picture, int64."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """Picture ``index``.
+
+        Raises:
+            BadImageError: if it cannot be read.
+        """
+        ...
+
+    def name(self, index: int) -> str:
+        """What to call picture ``index`` when speaking to a person: its file, for instance."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """A source whose pictures have one size and lie in memory; the loader reads whole batches.
+
+    Args:
+        title: what the pictures are called, ``digits`` for instance.
+        pixels: all pictures, channels last.
+        labels: the label of every picture.
+        classes: names of the classes.
+
+    >>> pixels = np.zeros((2, 8, 8, 1), dtype=np.uint8)
+    >>> source = ArraySource("blank", pixels, np.array([0, 1]), ("left", "right"))
+    >>> len(source), source.channels, source.name(1)
+    (2, 1, 'blank[1]')
+    """
+
+    title: str
+    pixels: UInt8[np.ndarray, "n h w c"]
+    labels: Int[np.ndarray, " n"]
+    classes: tuple[str, ...]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.pixels.shape[3]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """Picture ``index``."""
+        return self.pixels[index]
+
+    def images(self, indices: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m h w c"]:
+        """Several pictures at once."""
+        return self.pixels[indices]
+
+    def name(self, index: int) -> str:
+        """``title[index]``."""
+        return f"{self.title}[{index}]"

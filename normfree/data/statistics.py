@@ -1,0 +1,38 @@
+"""Mean and standard deviation of a source, for pictures that are not like ImageNet's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from normfree.data.sources.source import ArraySource
+
+_CHUNK = 1024  # pictures at a time: bounds the memory
+
+
+def dataset_statistics(source: ArraySource) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over all pixels of all pictures.
+
+    The sums are of integers, hence exact and the same on every machine.
+
+    Args:
+        source: pictures in memory.
+
+    Returns:
+        ``(mean, std)`` in grey levels, 0 to 255, one value a channel. A channel that never changes
+        has standard deviation 1, so that dividing by it does nothing.
+
+    >>> pixels = np.array([0, 100], dtype=np.uint8).reshape(2, 1, 1, 1)
+    >>> dataset_statistics(ArraySource("two", pixels, np.array([0, 1]), ("dark", "light")))
+    ((50.0,), (50.0,))
+    """
+    total = np.zeros(source.channels, dtype=np.int64)
+    squares = np.zeros(source.channels, dtype=np.int64)
+    for start in range(0, len(source), _CHUNK):
+        chunk = source.pixels[start : start + _CHUNK].reshape(-1, source.channels)
+        total += chunk.sum(axis=0, dtype=np.int64)
+        squares += np.square(chunk, dtype=np.uint16).sum(axis=0, dtype=np.int64)
+    count = source.pixels.size // source.channels
+    mean = total / count
+    variance = squares / count - mean**2
+    std = np.where(squares * count > total**2, np.sqrt(np.maximum(variance, 0)), 1.0)
+    return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,0 +1,71 @@
+"""Views: what the loader makes of a stored picture before it enters a batch.
+
+A view is any ``(image, rng) -> image``. These two are for photographs; they are small frozen
+dataclasses so that they print well in a run's configuration and travel to worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from normfree.data.augment.crop import random_crop_resize
+from normfree.data.preprocess import center_crop_resize, resize_crop
+
+View: TypeAlias = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
+"""Takes a picture (h, w, c) and the generator of its place in the run (None when evaluating)."""
+
+
+@dataclass(frozen=True)
+class TrainView:
+    """Random crop and flip, resized to a square.
+
+    Args:
+        size: side of the result, pixels.
+        flip: whether to mirror left and right with probability ½.
+
+    >>> view = TrainView(32)
+    >>> view(np.zeros((90, 130, 3), dtype=np.uint8), np.random.default_rng(0)).shape
+    (32, 32, 3)
+    """
+
+    size: int
+    flip: bool = True
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator | None
+    ) -> Float32[np.ndarray, "size size c"]:
+        """The picture as the network is to see it this time."""
+        if rng is None:
+            raise ValueError("TrainView draws at random: use EvalView to evaluate")
+        return random_crop_resize(image, self.size, rng, flip=self.flip)
+
+
+@dataclass(frozen=True)
+class EvalView:
+    """Evaluation preprocessing.
+
+    Args:
+        size: side of the result, pixels.
+        margin: pixels cut off in all along each side (or that would be, if ``keep_aspect``).
+        keep_aspect: cut a central square and resize it (as the NF-RegNets are evaluated), rather
+            than resize both sides and cut the centre (as the NFNets are).
+
+    >>> EvalView(32)(np.zeros((90, 130, 3), dtype=np.uint8)).shape
+    (32, 32, 3)
+    """
+
+    size: int
+    margin: int = 32
+    keep_aspect: bool = False
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator | None = None
+    ) -> Float32[np.ndarray, "size size c"]:
+        """The picture as the network is to see it; ``rng`` is not used."""
+        preprocess = center_crop_resize if self.keep_aspect else resize_crop
+        return preprocess(image, self.size, self.margin)
