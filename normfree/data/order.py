@@ -58,7 +58,7 @@ class Order:
     >>> order = Order(seed=0, examples=10, batch_size=4)
     >>> order.batch(2).epochs
     array([0, 0, 1, 1])
-    >>> order.total_steps(epochs=3)
+    >>> order.total_steps(epochs=3.0)
     7
 
     Differs from: ``torch.utils.data.DistributedSampler``, which pads or drops examples at the end

@@ -22,7 +22,7 @@ class Taps(NamedTuple):
     weights: Float32[np.ndarray, "out 4"]
 
 
-def keys_cubic(x: Float32[np.ndarray, " n"], a: float = -0.5) -> Float32[np.ndarray, " n"]:
+def keys_cubic(x: Float32[np.ndarray, "*n"], a: float = -0.5) -> Float32[np.ndarray, "*n"]:
     """Keys' cubic convolution kernel.
 
     ``(a+2)|x|³ − (a+3)|x|² + 1`` for ``|x| ≤ 1``, then ``a|x|³ − 5a|x|² + 8a|x| − 4a`` up to
@@ -60,7 +60,7 @@ def cubic_taps(length: int, out: int) -> Taps:
       dtype=float32))
 
     Differs from: an exact cubic. The distance is rounded to 1/1024 of a pixel, as TensorFlow does;
-    without that, results are up to 0.1 grey levels away from the reference.
+    without that, results are 0.03 to 0.04 grey levels away from the reference.
     """
     scale = np.float32(length) / np.float32(out)
     place = (np.arange(out, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -11,6 +11,7 @@ from jaxtyping import Int, UInt8
 Split: TypeAlias = Literal["train", "val"]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Labelled pictures, numbered from 0."""
 
