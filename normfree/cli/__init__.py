@@ -1,0 +1,89 @@
+"""The command line: find the command, run it, turn every failure into one line and an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from rich.console import Console
+
+from normfree.cli.options import UsageError
+from normfree.errors import UserError, unknown_name
+
+#: Command → what it does. Each is a module of this package with a function ``run(arguments)``.
+COMMANDS = {
+    "train": "train a recipe, or go on with an interrupted run",
+    "eval": "accuracy of a trained network on a data source",
+    "predict": "classify image files",
+    "info": "the networks, or one of them in detail",
+    "recipes": "what can be trained, and what to expect of it",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit.
+
+    The exit code is 0; 1 for a failure; 2 for a command line that cannot be understood; 128 + the
+    signal's number where a signal stopped a run.
+
+    Args:
+        arguments: without the program's name; None takes the process's.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    try:
+        _run([word for word in words if word != "--debug"])
+    except Exception as error:
+        if debug:
+            raise
+        _complain(_message(error))
+        sys.exit(_exit_code(error))
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _complain("interrupted")
+        sys.exit(128 + signal.SIGINT)
+    sys.exit(0)
+
+
+def _run(words: list[str]) -> None:
+    command = words[0] if words else "--help"
+    if command in ("--help", "-h"):
+        Console().print(_help(), markup=False, highlight=False, soft_wrap=True)
+    elif command == "--version":
+        from normfree import __version__
+
+        Console().print(f"normfree {__version__}", highlight=False)
+    elif command in COMMANDS:
+        import_module(f"normfree.cli.{command}").run(words[1:])
+    else:
+        raise UsageError(str(unknown_name("command", command, COMMANDS)))
+
+
+def _help() -> str:
+    commands = "\n".join(f"  {name:10}{purpose}" for name, purpose in COMMANDS.items())
+    return (
+        "usage: normfree COMMAND [options]\n\n"
+        "Image recognition without normalization layers.\n\n"
+        f"{commands}\n\n"
+        "normfree COMMAND --help lists its options; --debug shows the traceback of an error."
+    )
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, UserError) or hasattr(error, "signum"):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}; run again with --debug to see where"
+
+
+def _exit_code(error: Exception) -> int:
+    signum = getattr(error, "signum", None)  # normfree.train.signals.Interrupted, not imported
+    return 128 + signum if signum is not None else 2 if isinstance(error, UsageError) else 1
+
+
+def _complain(message: str) -> None:
+    text = " ".join(message.split())
+    Console(stderr=True).print(f"normfree: {text}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,98 @@
+"""``normfree predict``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from normfree.cli.options import UsageError, parse
+from normfree.errors import BadImageError, UserError
+
+if TYPE_CHECKING:
+    from normfree.train.model_file import Classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Classify image files with a trained network."""
+
+    checkpoint: Positional[Path]
+    """A model.safetensors, a checkpoint or a run directory."""
+    images: Positional[tuple[Path, ...]] = ()
+    """Image files."""
+    top: int = 5
+    """How many classes to name for each image."""
+    json: bool = False
+    """Print one JSON list."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, …"""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """Stop at an unreadable image, or leave it out and name it at the end."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Classify: ``normfree predict CHECKPOINT IMAGE… [--top 5] [--json]``."""
+    options = parse(Options, words, prog="normfree predict")
+    if not options.images:
+        raise UsageError("name at least one image file (see normfree predict --help)")
+    if options.top < 1:
+        raise UsageError(f"--top must be positive, not {options.top}")
+    from normfree.train.model_file import load_classifier
+
+    classifier = load_classifier(options.checkpoint, options.device)
+    found, bad = [], []
+    for path in options.images:
+        try:
+            found.append({"image": str(path), "classes": _classify(classifier, path, options)})
+        except BadImageError as error:
+            if options.on_bad_image == "error":
+                raise
+            bad.append(error)
+    _show(found, as_json=options.json)
+    for skipped in bad:
+        Console(stderr=True).print(
+            f"skipped {skipped.name}: {skipped.reason}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not found:
+        raise UserError("none of the images could be read")
+
+
+def _classify(classifier: Classifier, path: Path, options: Options) -> list[dict[str, Any]]:
+    """The likeliest classes of an image, with their probabilities."""
+    import torch
+
+    from normfree.data import EvalView, decode, normalize
+
+    card = classifier.card
+    image = decode(path, channels=card["model"]["in_channels"])
+    view = EvalView(card["test_size"], card["test_margin"])
+    x = torch.from_numpy(view(image)).permute(2, 0, 1)[None].to(options.device)
+    with torch.no_grad():
+        logits = classifier.model(normalize(x, card["mean"], card["std"]))
+    # A network may have more outputs than the data had classes: those have no name.
+    probabilities = logits[0].float().softmax(dim=0)[: len(card["classes"])]
+    values, indices = probabilities.topk(min(options.top, len(probabilities)))
+    return [
+        {"class": card["classes"][index], "probability": value}
+        for value, index in zip(values.tolist(), indices.tolist(), strict=True)
+    ]
+
+
+def _show(found: list[dict[str, Any]], *, as_json: bool) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    if as_json:
+        console.print(json.dumps(found, ensure_ascii=False), markup=False)
+        return
+    for image in found:
+        console.print(image["image"], markup=False)
+        for guess in image["classes"]:
+            console.print(f"  {guess['probability']:7.2%}  {guess['class']}", markup=False)

@@ -1,0 +1,53 @@
+"""What a recipe promises: the header of its file, read as a table."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, cast
+
+Status = Literal["measured", "paper"]
+
+_LINE = re.compile(r"^(Command|Hardware|Time|Expected|Source|Status): +(\S.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The header of a recipe's file.
+
+    Attributes:
+        title: what is trained on what.
+        command: how to run it.
+        hardware: on what the time holds.
+        time: from start to end.
+        expected: the metric it reaches.
+        source: the row of the paper it is, or why it is none.
+        status: ``measured`` here, or said by the ``paper`` (or hoped for) only.
+    """
+
+    title: str
+    command: str
+    hardware: str
+    time: str
+    expected: str
+    source: str
+    status: Status
+
+
+def parse_contract(header: str) -> Contract:
+    """Read the header of a recipe's file.
+
+    Args:
+        header: the docstring of the module.
+
+    Raises:
+        ValueError: a line is missing, or the status is neither ``measured`` nor ``paper``.
+    """
+    lines = {name.lower(): value.strip() for name, value in _LINE.findall(header)}
+    missing = [n for n in Contract.__dataclass_fields__ if n != "title" and n not in lines]
+    if missing:
+        raise ValueError(f"the header of a recipe lacks {', '.join(missing)}")
+    if lines["status"] not in ("measured", "paper"):
+        raise ValueError(f"a recipe's status is 'measured' or 'paper', not {lines['status']!r}")
+    status = cast(Status, lines.pop("status"))
+    return Contract(title=header.strip().splitlines()[0], status=status, **lines)

@@ -1,0 +1,50 @@
+"""The curves of a run: loss, learning rate and accuracy over the epochs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def plot_curves(metrics: Path, out: Path) -> str:
+    """Draw the curves of a ``metrics.jsonl``.
+
+    Args:
+        metrics: the file of a run.
+        out: where the picture goes; its ending says the format.
+
+    Returns:
+        A line that says where the picture is, or what to install for one.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return "no plot of the curves: pip install 'normfree[report]' draws one next time"
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    steps = [line for line in lines if line["kind"] == "train"]
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, rate, accuracy = figure.subplots(1, 3)
+    _curve(loss, steps, "epoch", "loss", label="training (smoothed labels)", alpha=0.5)
+    _curve(loss, epochs, "epoch", "test_loss", label="test")
+    _curve(loss, epochs, "epoch", "test_loss_ema", label="test, averaged weights")
+    _curve(rate, steps, "epoch", "lr", label="learning rate")
+    _curve(accuracy, epochs, "epoch", "train_accuracy", label="training", alpha=0.5)
+    _curve(accuracy, epochs, "epoch", "test_top1", label="test")
+    _curve(accuracy, epochs, "epoch", "test_top1_ema", label="test, averaged weights")
+    for axes, title in ((loss, "loss"), (rate, "learning rate"), (accuracy, "accuracy")):
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+    for axes in (loss, accuracy):
+        axes.legend(frameon=False)
+    figure.savefig(out, dpi=120)
+    return f"curves: {out}"
+
+
+def _curve(axes: Any, lines: list[dict[str, Any]], x: str, y: str, **style: Any) -> None:
+    points = [(line[x], line[y]) for line in lines if y in line]
+    if points:
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else "", **style)

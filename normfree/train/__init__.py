@@ -1,0 +1,3 @@
+"""Training: a recipe in, a run directory out."""
+
+from __future__ import annotations

@@ -1,0 +1,82 @@
+"""All that a run needs to go on: written atomically, read without running code from the file."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from normfree.errors import UserError
+from normfree.train.atomic import atomic_file
+
+#: Raised by one if a checkpoint's content changes so that older versions cannot read it.
+FORMAT = 1
+
+
+def save_checkpoint(directory: Path, content: dict[str, Any], *, step: int, keep: int) -> Path:
+    """Write ``step-N.pt`` and remove all but the newest checkpoints.
+
+    Args:
+        directory: of the checkpoints; made if it is missing.
+        content: tensors, numbers, strings, and dictionaries and lists of those.
+        step: steps done.
+        keep: how many checkpoints stay.
+    """
+    directory.mkdir(exist_ok=True)
+    path = directory / f"step-{step:08d}.pt"
+    with atomic_file(path) as file:
+        torch.save({"format": FORMAT, "step": step, **content}, file)
+    for old in list_checkpoints(directory)[:-keep]:
+        old.unlink()
+    return path
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(directory.glob("step-*.pt"))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU.
+
+    Only tensors and plain values are read: a file that would run code is refused.
+
+    Raises:
+        UserError: the file is absent, damaged, or no checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}") from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path} is damaged or no checkpoint; use an older one of its directory"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint that this version of normfree wrote")
+    return content
+
+
+def newest_checkpoint(directory: Path) -> tuple[dict[str, Any] | None, list[Path]]:
+    """The newest checkpoint that can be read.
+
+    Returns:
+        Its content, None where there is no checkpoint yet; and the newer ones that are damaged.
+
+    Raises:
+        UserError: there are checkpoints, but none can be read.
+    """
+    damaged: list[Path] = []
+    for path in reversed(list_checkpoints(directory)):
+        try:
+            return read_checkpoint(path), damaged
+        except UserError:
+            damaged.append(path)
+    if damaged:
+        raise UserError(
+            f"none of the {len(damaged)} checkpoints in {directory} can be read; "
+            "start again with another --out"
+        )
+    return None, damaged

@@ -1,0 +1,207 @@
+"""A recipe: every setting of a run, flat and typed. `normfree.train.resolve` derives the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from normfree.errors import UserError, unknown_name
+
+Augment = Literal["crop_flip", "shift", "shift_flip", "none"]
+Precision = Literal["float32", "bfloat16"]
+OnBadImage = Literal["error", "skip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every setting of a run; each is an option of ``normfree train``.
+
+    ``None`` means: derive it from the final values of the others, the model and the data. The
+    defaults are the paper's for ImageNet. ``dataclasses.replace`` makes a variation; derived values
+    follow, because nothing is derived before :func:`normfree.train.resolve.resolve`.
+
+    >>> recipe = Recipe(model="nfnet_f0", data="folder:photos", epochs=10, batch_size=64)
+    >>> recipe.clipping
+    0.01
+    """
+
+    name: str = "custom"
+    """What the run is called; the default run directory is `runs/NAME-N`."""
+    data: str
+    """Where the images come from: `digits`, `idx:DIR`, `folder:DIR` or `synthetic:N`."""
+
+    model: str
+    """Name of the network; `normfree info` lists them."""
+    model_options: tuple[str, ...] = ()
+    """Other fields of the model's configuration, as `field=value` in YAML: `stem_stride=1`."""
+    activation: str | None = None
+    """Nonlinearity of the network. None: the model's."""
+    drop_rate: float | None = None
+    """Dropout before the classifier. None: the model's."""
+    stochastic_depth_rate: float | None = None
+    """How often the last blocks are skipped. None: the model's."""
+    num_classes: int | None = None
+    """Outputs of the classifier. None: the classes of the data."""
+    train_size: int | None = None
+    """Side of a training image, in pixels. None: the model's."""
+    test_size: int | None = None
+    """Side of a test image, in pixels. None: the model's."""
+    test_margin: int | None = None
+    """Pixels of resized side that the centre crop of a test image removes.
+    None: 32 for photographs, as in the paper, else 0."""
+
+    epochs: int
+    """Passes over the training images."""
+    batch_size: int
+    """Images of one optimizer step."""
+    accumulate: int = 1
+    """Parts in which a batch is computed, one after the other, to save memory."""
+
+    base_lr: float = 0.1
+    """Peak learning rate for 256 images a step; it grows in proportion to the batch."""
+    lr: float | None = None
+    """Peak learning rate itself. None: base_lr × batch_size / 256."""
+    warmup_epochs: float = 5.0
+    """Epochs in which the learning rate climbs from 0 to its peak."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    nesterov: bool = True
+    """Nesterov's form of momentum."""
+    weight_decay: float = 2e-5
+    """L2 penalty on weights; gains and biases have none."""
+    clipping: float | None = 0.01
+    """AGC's λ: largest ratio of a unit's gradient norm to its weight norm. None: no clipping."""
+    agc_eps: float = 1e-3
+    """AGC's ε: a weight norm below it counts as ε."""
+    label_smoothing: float = 0.1
+    """Share of the label that is spread over all classes."""
+    ema_decay: float = 0.99999
+    """Cap of the averaged weights' decay; it warms up as (1 + t) / (10 + t)."""
+
+    augment: Augment = "crop_flip"
+    """crop_flip: random crops of photographs; shift: small translations of tiny images;
+    shift_flip: those, mirrored half of the time; none."""
+    shift_padding: int = 4
+    """Largest translation of shift, in pixels."""
+    mean: tuple[float, ...] | None = None
+    """What is subtracted, per channel, in 0..255.
+    None: the training images' own if they are held in memory, else ImageNet's."""
+    std: tuple[float, ...] | None = None
+    """What is divided by, per channel, in 0..255. None: as for mean."""
+    on_bad_image: OnBadImage = "error"
+    """error: stop at an unreadable image and name it; skip: go on without it and count it."""
+    workers: int = 0
+    """Processes that read and decode images; 0: none but the main one."""
+
+    seed: int = 0
+    """Everything random follows from it."""
+    precision: Precision = "float32"
+    """Arithmetic of the forward and backward pass; weights and their updates stay in float32."""
+    channels_last: bool = False
+    """Keep the channels of a pixel together in memory; faster on GPUs and on CPUs with bfloat16."""
+    compile: bool = False
+    """Compile the network with torch.compile: minutes at the start, faster afterwards."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps; auto: a GPU if there is one."""
+
+    eval_every: int = 1
+    """Epochs between evaluations; the last epoch is always evaluated."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints; there is one at the end of each epoch too."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay on disk."""
+    log_every: int = 20
+    """Steps between reports of loss and speed."""
+
+    out: Path | None = None
+    """The run's directory. None: the first free `runs/NAME-N`."""
+    resume: bool = False
+    """Go on where the run in that directory stopped; without --out, the newest `runs/NAME-N`."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run could have."""
+        for field in _POSITIVE:
+            if getattr(self, field) <= 0:
+                raise UserError(f"{_flag(field)} must be positive, not {getattr(self, field)}")
+        for field in _NOT_NEGATIVE:
+            value = getattr(self, field)
+            if value is not None and value < 0:
+                raise UserError(f"{_flag(field)} cannot be negative, but it is {value}")
+        if self.accumulate > self.batch_size:
+            raise UserError(
+                f"--accumulate {self.accumulate} asks for more parts than the batch has images; "
+                f"choose at most {self.batch_size}"
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(
+                f"--label-smoothing is a share of the label, at least 0 and below 1, "
+                f"not {self.label_smoothing}"
+            )
+
+
+_POSITIVE = (
+    "epochs",
+    "batch_size",
+    "accumulate",
+    "eval_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+)
+_NOT_NEGATIVE = (
+    "base_lr",
+    "lr",
+    "warmup_epochs",
+    "momentum",
+    "weight_decay",
+    "clipping",
+    "agc_eps",
+    "ema_decay",
+    "shift_padding",
+    "test_margin",
+    "workers",
+    "seed",
+)
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The recipe in YAML's types.
+
+    >>> recipe = Recipe(model="nfnet_pico", data="digits", epochs=1, batch_size=8, out=Path("here"))
+    >>> recipe_to_dict(recipe)["out"]
+    'here'
+    >>> recipe_from_dict(recipe_to_dict(recipe)) == recipe
+    True
+    """
+    return {
+        name: list(value)
+        if isinstance(value, tuple)
+        else str(value)
+        if isinstance(value, Path)
+        else value
+        for name, value in asdict(recipe).items()
+    }
+
+
+def recipe_from_dict(saved: Mapping[str, Any]) -> Recipe:
+    """The recipe from YAML's types.
+
+    Raises:
+        UserError: a setting does not exist.
+    """
+    known = {field.name for field in fields(Recipe)}
+    for name in saved:
+        if name not in known:
+            raise unknown_name("setting", name, known)
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()
+    }
+    if values.get("out") is not None:
+        values["out"] = Path(values["out"])
+    return Recipe(**values)

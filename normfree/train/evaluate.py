@@ -1,0 +1,74 @@
+"""Loss and accuracy of networks on every image of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from normfree.data import Batch
+from normfree.errors import UserError
+from normfree.train.inputs import Inputs
+from normfree.train.loss import correct, soft_labels, softmax_cross_entropy
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a network classifies.
+
+    Attributes:
+        images: how many were classified.
+        top1: share whose label has the largest logit.
+        top5: share whose label is among the five largest; None with fewer than five classes.
+        loss: mean cross-entropy, without label smoothing.
+    """
+
+    images: int
+    top1: float
+    top5: float | None
+    loss: float
+
+
+@torch.no_grad()
+def evaluate(
+    models: Mapping[str, nn.Module], batches: Iterable[Batch], inputs: Inputs
+) -> dict[str, Evaluation]:
+    """Evaluate networks in one pass over the images, in float32.
+
+    Args:
+        models: by name, for example the raw and the averaged weights; their mode is restored.
+        batches: every image once.
+        inputs: brings images into the form the networks take.
+
+    Returns:
+        An evaluation for each name.
+
+    Raises:
+        UserError: there was no image that could be read.
+    """
+    modes = {name: model.training for name, model in models.items()}
+    counts = {name: torch.zeros(3, device=inputs.device) for name in models}
+    images, classes = 0, 0
+    for model in models.values():
+        model.eval()
+    for batch in batches:
+        x, labels = inputs.evaluation(batch)
+        images += len(labels)
+        for name, model in models.items():
+            logits = model(x)
+            classes = logits.shape[1]
+            loss = softmax_cross_entropy(logits, soft_labels(labels, classes)).sum()
+            top1, top5 = correct(logits, labels), correct(logits, labels, top=min(5, classes))
+            counts[name] += torch.stack([top1, top5, loss])
+    for name, model in models.items():
+        model.train(modes[name])
+    if images == 0:
+        raise UserError("there is no readable image to evaluate on; check the data directory")
+    return {name: _means(count.tolist(), images, classes) for name, count in counts.items()}
+
+
+def _means(count: list[float], images: int, classes: int) -> Evaluation:
+    top1, top5, loss = (value / images for value in count)
+    return Evaluation(images, top1, top5 if classes >= 5 else None, loss)

@@ -1,0 +1,137 @@
+"""Train a recipe from its first step, or from where it stopped, to its last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from normfree.data import open_source
+from normfree.errors import UserError
+from normfree.report.curves import plot_curves
+from normfree.train.checkpoint import newest_checkpoint
+from normfree.train.config import Recipe
+from normfree.train.inputs import make_inputs
+from normfree.train.loop import train_loop
+from normfree.train.metrics import MetricsFile, read_metrics
+from normfree.train.progress import Progress
+from normfree.train.resolve import Resolved, differences, from_dict, resolve, to_dict
+from normfree.train.run import Run
+from normfree.train.run_dir import RunDirectory, create_run_directory, find_run_directory
+from normfree.train.state import TrainState, build_state
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run has produced.
+
+    Attributes:
+        directory: its files.
+        steps: optimizer steps done.
+        last: the last ``epoch`` line of its metrics.
+        best: best test accuracy of the averaged weights, those in ``model.safetensors``.
+        unreadable: the images that were skipped.
+    """
+
+    directory: Path
+    steps: int
+    last: dict[str, Any]
+    best: float
+    unreadable: tuple[str, ...]
+
+
+def fit(recipe: Recipe, console: Console | None = None) -> Result:
+    """Train a recipe.
+
+    Args:
+        recipe: all settings; with ``resume`` an interrupted run of the same settings goes on, to
+            the same bits as if it had never stopped.
+        console: where to report; None is silent.
+
+    Raises:
+        UserError: what a person can mend, from an unknown name to a loss that is not finite.
+        Interrupted: SIGINT or SIGTERM asked to stop; a checkpoint is saved.
+
+    Example:
+        >>> import tempfile
+        >>> recipe = Recipe(
+        ...     model="nfnet_pico", data="synthetic:32", augment="none", epochs=1, batch_size=16,
+        ...     model_options=("stem_stride=4",), out=Path(tempfile.mkdtemp()),
+        ... )
+        >>> fit(recipe).steps
+        2
+    """
+    train, test = open_source(recipe.data, "train"), open_source(recipe.data, "val")
+    resolved = resolve(recipe, train, test)
+    state, notes = build_state(resolved), []
+    if recipe.resume:
+        directory = find_run_directory(recipe)
+        notes = _load_newest(directory, resolved, state)
+    else:
+        directory = create_run_directory(recipe)
+    progress = Progress(console, resolved, state.step)
+    progress.show_derivation()
+    for note in (f"run directory: {directory.path}", *notes):
+        progress.note(note)
+    directory.write_config(to_dict(resolved))
+    run = Run(
+        resolved=resolved,
+        directory=directory,
+        train=train,
+        test=test,
+        inputs=make_inputs(resolved),
+        state=state,
+        metrics=MetricsFile(directory.metrics, after=state.step),
+        progress=progress,
+    )
+    try:
+        with progress:
+            train_loop(run)
+    finally:
+        run.metrics.close()
+        _say_unreadable(run)
+    return _finish(run)
+
+
+def _load_newest(directory: RunDirectory, resolved: Resolved, state: TrainState) -> list[str]:
+    """Load the newest checkpoint of a run, if there is one yet; returns what to say about it."""
+    changed = differences(from_dict(directory.read_config()), resolved)
+    if changed:
+        raise UserError(
+            f"{directory.path} is a run of other settings ({'; '.join(changed)}); "
+            "resume it with its own, or start anew with another --out"
+        )
+    content, damaged = newest_checkpoint(directory.checkpoints)
+    if content is not None:
+        state.load_state_dict(content["state"])
+    going_on = f"going on after step {state.step} of {resolved.total_steps}"
+    return [*(f"damaged, passed over: {path}" for path in damaged), going_on]
+
+
+def _say_unreadable(run: Run) -> None:
+    bad = run.bad_images
+    if bad.count:
+        run.progress.note(f"{bad.count} images could not be read and were skipped:")
+        for name, reason in bad.reasons.items():
+            run.progress.note(f"  {name}: {reason}")
+
+
+def _finish(run: Run) -> Result:
+    """Plot the curves and say what there is now."""
+    note = plot_curves(run.directory.metrics, run.directory.curves)
+    last = [line for line in read_metrics(run.directory.metrics) if line["kind"] == "epoch"][-1]
+    for text in (
+        f"test accuracy {last['test_top1']:.2%}, with averaged weights {last['test_top1_ema']:.2%}",
+        note,
+        f"best averaged weights ({run.state.best:.2%}): {run.directory.model}",
+    ):
+        run.progress.note(text)
+    return Result(
+        directory=run.directory.path,
+        steps=run.state.step,
+        last=last,
+        best=run.state.best,
+        unreadable=run.bad_images.names,
+    )

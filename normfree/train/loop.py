@@ -1,0 +1,115 @@
+"""The training loop: all that happens between the first and the last step of a run."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import Any
+
+from normfree.train.checkpoint import save_checkpoint
+from normfree.train.evaluate import evaluate
+from normfree.train.finite import LossWatch, check_weights
+from normfree.train.model_file import save_model_file
+from normfree.train.progress import Stopwatch
+from normfree.train.resolve import to_dict
+from normfree.train.run import Run
+from normfree.train.signals import Interrupted, StopRequest
+from normfree.train.step import learning_rate, train_step
+
+
+def train_loop(run: Run) -> None:
+    """Train from the state's step to the last; report, evaluate and save on the way.
+
+    Between two reports the host never waits for the device.
+
+    Raises:
+        NonFiniteError: the loss or a weight is not finite; nothing of it was saved.
+        Interrupted: a signal asked to stop; the checkpoint of the step that was running is saved.
+    """
+    state, resolved, recipe = run.state, run.resolved, run.resolved.recipe
+    last = {resolved.epoch_end(epoch): epoch for epoch in range(1, recipe.epochs + 1)}
+    watch, stopwatch, epoch_began = LossWatch(resolved.device), Stopwatch(), time.perf_counter()
+    with StopRequest() as stop, closing(run.train_batches()) as batches:
+        for batch in batches:
+            output = train_step(state, batch, resolved, run.inputs)
+            watch.see(output.loss, state.step - 1)
+            for tally in (state.window, state.epoch):
+                tally.add(
+                    *output,
+                    images=len(batch.labels),
+                    clipped=state.optimizer.clipped_units,
+                    units=state.optimizer.total_units,
+                )
+            run.progress.advance()
+            if state.step % recipe.log_every == 0:
+                watch.check()
+                _report(run, stopwatch)
+            epoch = last.get(state.step)
+            if epoch is not None:
+                watch.check()
+                began = time.perf_counter()
+                _end_epoch(run, epoch, began - epoch_began)
+                epoch_began = time.perf_counter()
+                stopwatch.skip(epoch_began - began)
+            if stop.signum or epoch is not None or state.step % recipe.checkpoint_every == 0:
+                watch.check()
+                save(run)
+            if stop.signum and state.step < resolved.total_steps:
+                raise Interrupted(stop.signum, state.step, run.directory.path)
+
+
+def _report(run: Run, stopwatch: Stopwatch) -> None:
+    """A ``train`` line: the means since the last one."""
+    window, resolved = run.state.window, run.resolved
+    line = {
+        "kind": "train",
+        "step": run.state.step,
+        "epoch": run.state.step / resolved.steps_per_epoch,
+        **window.read(),
+        "lr": learning_rate(resolved, run.state.step - 1),
+        "images_per_second": window.images / stopwatch.lap(),
+    }
+    window.reset()
+    run.metrics.write(**line)
+    run.progress.report(line)
+
+
+def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
+    """An ``epoch`` line, with an evaluation if one is due; the best averaged weights are kept."""
+    state, recipe = run.state, run.resolved.recipe
+    means = state.epoch.read()
+    state.epoch.reset()
+    line: dict[str, Any] = {
+        "kind": "epoch",
+        "step": state.step,
+        "epoch": epoch,
+        "train_loss": means["loss"],
+        "train_accuracy": means["accuracy"],
+    }
+    if epoch % recipe.eval_every == 0 or state.step == run.resolved.total_steps:
+        check_weights(state.model, state.step)
+        evaluations = evaluate(
+            {"": state.model, "_ema": state.ema.model}, run.test_batches(), run.inputs
+        )
+        for suffix, evaluation in evaluations.items():
+            line[f"test_top1{suffix}"] = evaluation.top1
+            line[f"test_top5{suffix}"] = evaluation.top5
+            line[f"test_loss{suffix}"] = evaluation.loss
+        if evaluations["_ema"].top1 >= state.best:
+            state.best = evaluations["_ema"].top1
+            save_model_file(run.directory.model, state.ema.model, run.resolved, line)
+    line["seconds"] = seconds
+    run.metrics.write(**line)
+    run.progress.report_epoch(line)
+
+
+def save(run: Run) -> None:
+    """Write a checkpoint, unless the weights are not finite."""
+    check_weights(run.state.model, run.state.step)
+    run.metrics.sync()
+    save_checkpoint(
+        run.directory.checkpoints,
+        {"config": to_dict(run.resolved), "state": run.state.state_dict()},
+        step=run.state.step,
+        keep=run.resolved.recipe.keep_checkpoints,
+    )

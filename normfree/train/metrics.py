@@ -1,0 +1,64 @@
+"""What a run measured: one JSON object a line, in the order of the steps.
+
+Lines of kind ``train``, one every ``log_every`` steps, hold ``step``, ``epoch``, ``loss``,
+``accuracy``, ``clipped`` (share of units whose gradient AGC clipped), ``lr`` and
+``images_per_second``. Lines of kind ``epoch`` hold ``train_loss``, ``train_accuracy``, ``seconds``
+and, where the epoch was evaluated, ``test_top1``, ``test_top5`` and ``test_loss``, and the same of
+the averaged weights, ending in ``_ema``. Between two runs of one recipe on one machine only
+:data:`TIMINGS` differ.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+#: Fields that say how long something took.
+TIMINGS = frozenset({"images_per_second", "seconds"})
+
+
+class MetricsFile:
+    """Appends lines to ``metrics.jsonl``; each is on its way to the disk before the next step.
+
+    Args:
+        path: of the file.
+        after: keep the lines that are there up to this step and drop the rest: the run goes on
+            from there.
+    """
+
+    def __init__(self, path: Path, after: int = 0) -> None:
+        kept = [line for line in read_metrics(path) if line["step"] <= after]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+        temporary.replace(path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, **fields: Any) -> None:
+        """Append a line."""
+        self._file.write(_line(fields))
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk: no checkpoint may outlive the lines before it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _line(fields: dict[str, Any]) -> str:
+    return json.dumps(fields) + "\n"
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a ``metrics.jsonl``; nothing if there is no file.
+
+    A process that is killed may leave half a line at the end: that one is left out.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -1,0 +1,124 @@
+"""``model.safetensors``: weights and all that is needed to classify an image with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from normfree.errors import UserError
+from normfree.factory import create_model
+from normfree.models import ImageClassifier
+from normfree.train.atomic import write_atomic
+from normfree.train.checkpoint import list_checkpoints, read_checkpoint
+from normfree.train.resolve import Resolved, from_dict
+from normfree.weights import load_state_dict
+
+#: The key of the metadata that holds the card, as JSON.
+KEY = "normfree"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network and how to feed it.
+
+    Attributes:
+        model: in evaluation mode.
+        card: what the file says of it: ``model`` (its configuration), ``classes``, ``mean`` and
+            ``std`` (per channel, 0..255), ``test_size`` and ``test_margin`` (pixels), ``data``,
+            ``recipe``, ``metrics`` and ``normfree`` (the version that wrote it).
+    """
+
+    model: ImageClassifier
+    card: dict[str, Any]
+
+
+def make_card(resolved: Resolved, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reader of the weights has to know; the same for equal runs, wherever they lie."""
+    return {
+        "normfree": version("normfree"),
+        "recipe": resolved.recipe.name,
+        "data": resolved.recipe.data,
+        "model": resolved.model,
+        "classes": resolved.classes,
+        "mean": resolved.mean,
+        "std": resolved.std,
+        "test_size": resolved.test_size,
+        "test_margin": resolved.test_margin,
+        "resize": "bicubic, both sides to test_size + test_margin, then the centre test_size",
+        "metrics": dict(metrics),
+    }
+
+
+def save_model_file(
+    path: Path, model: torch.nn.Module, resolved: Resolved, metrics: Mapping[str, Any]
+) -> None:
+    """Write the weights and their card.
+
+    Args:
+        path: of the file.
+        model: whose weights; the averaged ones of a run.
+        resolved: the configuration of the run.
+        metrics: what was measured of these weights.
+    """
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    card = json.dumps(make_card(resolved, metrics), ensure_ascii=False)
+    write_atomic(path, save(weights, metadata={KEY: card}))
+
+
+def load_classifier(path: Path, device: str = "cpu") -> Classifier:
+    """A trained network from a ``model.safetensors``, a checkpoint or a run directory.
+
+    A checkpoint gives its averaged weights; a directory its ``model.safetensors`` or, before there
+    is one, its newest checkpoint.
+
+    Raises:
+        UserError: there is no such file, or it is damaged or holds something else.
+    """
+    path = _weights_file(path)
+    if path.suffix == ".pt":
+        content = read_checkpoint(path)
+        weights = content["state"]["ema"]
+        card = make_card(from_dict(content["config"]), {"step": content["step"]})
+    else:
+        weights, card = _read_model_file(path)
+    model = create_model(**card["model"], device=device)
+    load_state_dict(model, weights, str(path))
+    return Classifier(model.eval(), card)
+
+
+def _weights_file(path: Path) -> Path:
+    if path.is_dir():
+        checkpoints = list_checkpoints(path / "checkpoints")
+        for candidate in (path / "model.safetensors", *reversed(checkpoints)):
+            if candidate.exists():
+                return candidate
+        raise UserError(f"{path} holds neither model.safetensors nor a checkpoint")
+    if not path.exists():
+        raise UserError(
+            f"there is no {path}; give a model.safetensors, a checkpoint or a run directory"
+        )
+    return path
+
+
+def _read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = (file.metadata() or {}).get(KEY)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or no .safetensors file: {error}") from error
+    if card is None:
+        raise UserError(
+            f"{path} has weights, but not what normfree train writes beside them "
+            "(classes, sizes, normalization)"
+        )
+    return weights, json.loads(card)

@@ -1,0 +1,127 @@
+"""What a person sees of a run while it trains."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from normfree.train.resolve import Resolved, derivation
+
+
+class Progress:
+    """A bar on a terminal, plain lines elsewhere; a line for every epoch on both.
+
+    Args:
+        console: where to write; None writes nothing.
+        resolved: the configuration of the run.
+        step: steps already done.
+    """
+
+    def __init__(self, console: Console | None, resolved: Resolved, step: int = 0) -> None:
+        self.console = console or Console(quiet=True)
+        self.resolved = resolved
+        self.first_step = self.step = step
+        self.began = time.perf_counter()
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task(
+            self._epoch(), total=resolved.total_steps, completed=step, numbers=""
+        )
+
+    def __enter__(self) -> Progress:
+        """Show the bar."""
+        self.began = time.perf_counter()
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Take the bar away."""
+        self.bar.stop()
+
+    def note(self, text: str) -> None:
+        """Print a line of text."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show_derivation(self) -> None:
+        """Print what was derived from the recipe."""
+        table = Table(title=f"{self.resolved.recipe.name}", title_justify="left", box=None)
+        for heading in ("", "value", "from"):
+            table.add_column(heading)
+        for row in derivation(self.resolved):
+            table.add_row(*row)
+        self.console.print(table)
+
+    def advance(self) -> None:
+        """One step is done."""
+        self.step += 1
+        self.bar.update(self.task, advance=1, description=self._epoch())
+
+    def report(self, line: dict[str, Any]) -> None:
+        """Show a ``train`` line of the metrics."""
+        numbers = (
+            f"loss {line['loss']:.3f}  lr {line['lr']:.4f}  "
+            f"{line['images_per_second']:.0f} images/s  {self._left()} left"
+        )
+        self.bar.update(self.task, numbers=numbers)
+        if not self.console.is_terminal:
+            self.note(f"step {line['step']}/{self.resolved.total_steps}  {numbers}")
+
+    def report_epoch(self, line: dict[str, Any]) -> None:
+        """Print an ``epoch`` line of the metrics."""
+        text = (
+            f"epoch {line['epoch']}/{self.resolved.recipe.epochs}  "
+            f"train {line['train_accuracy']:.2%} loss {line['train_loss']:.3f}"
+        )
+        if "test_top1" in line:
+            text += f"  test {line['test_top1']:.2%}  EMA {line['test_top1_ema']:.2%}"
+        self.note(f"{text}  {line['seconds']:.1f} s")
+
+    def _epoch(self) -> str:
+        last = self.resolved.recipe.epochs
+        return f"epoch {min(self.resolved.epoch_of(self.step), last)}/{last}"
+
+    def _left(self) -> str:
+        spent = time.perf_counter() - self.began
+        steps = self.resolved.total_steps - self.step
+        return duration(spent / max(self.step - self.first_step, 1) * steps)
+
+
+def duration(seconds: float) -> str:
+    """A time as people write it.
+
+    >>> duration(7.2), duration(754), duration(7260)
+    ('7 s', '12 min 34 s', '2 h 01 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{minutes} min {rest:02d} s" if hours == 0 else f"{hours} h {minutes:02d} min"
+
+
+class Stopwatch:
+    """Time between two readings, without what was spent on other things."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        now = time.perf_counter()
+        seconds, self.began = now - self.began, now
+        return max(seconds, 1e-9)
+
+    def skip(self, seconds: float) -> None:
+        """Leave some seconds out of the current lap."""
+        self.began += seconds

@@ -1,0 +1,68 @@
+"""Stop a run between two steps when the user or the scheduler asks for it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: what was asked for
+    """A run stopped because it was asked to; its checkpoint is saved.
+
+    Args:
+        signum: the signal that asked.
+        step: steps done.
+        directory: of the run.
+    """
+
+    def __init__(self, signum: int, step: int, directory: Path) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} after step {step}; "
+            f"go on with: normfree train --resume --out {directory}"
+        )
+        self.signum = signum
+        self.step = step
+
+
+class StopRequest:
+    """While it is open, SIGINT and SIGTERM only set a flag; a second SIGINT stops at once.
+
+    Signals can be handled in the main thread only; elsewhere this does nothing.
+
+    Example:
+        >>> with StopRequest() as stop:
+        ...     signal.raise_signal(signal.SIGTERM)
+        ...     stop.signum == signal.SIGTERM
+        True
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        """Take over the two signals."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in self.SIGNALS:
+                self._previous[signum] = signal.signal(signum, self._note)
+        return self
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum == signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signum = signum
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the signals back."""
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)

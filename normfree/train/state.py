@@ -1,0 +1,85 @@
+"""What changes while a network trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from normfree.factory import create_model
+from normfree.models import ImageClassifier
+from normfree.optim import AGCSGD, EMA, param_groups
+from normfree.train.resolve import Resolved
+from normfree.train.tally import Tally
+
+
+@dataclass
+class TrainState:
+    """Weights, optimizer, averages and counts; with the recipe it fixes all that follows.
+
+    Attributes:
+        model: the network being trained.
+        forward: the same network, compiled if the recipe says so.
+        optimizer: SGD with AGC.
+        ema: the averaged weights.
+        epoch: sums over the current epoch.
+        window: sums since the last report.
+        step: steps done.
+        best: best accuracy of the averaged weights so far; -1 before the first evaluation.
+    """
+
+    model: ImageClassifier
+    forward: Callable[..., Tensor]
+    optimizer: AGCSGD
+    ema: EMA
+    epoch: Tally
+    window: Tally
+    step: int = 0
+    best: float = -1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, for a checkpoint."""
+        return {
+            **{name: getattr(self, name).state_dict() for name in _PARTS},
+            "step": self.step,
+            "best": self.best,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint of the same configuration."""
+        for name in _PARTS:
+            getattr(self, name).load_state_dict(saved[name])
+        self.step = saved["step"]
+        self.best = saved["best"]
+
+
+_PARTS = ("model", "optimizer", "ema", "epoch", "window")
+
+
+def build_state(resolved: Resolved) -> TrainState:
+    """The state before the first step; the initial weights follow from the seed alone."""
+    recipe = resolved.recipe
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = create_model(**resolved.model)
+    model = model.to(resolved.device)
+    if recipe.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    groups = param_groups(model, weight_decay=recipe.weight_decay, clipping=recipe.clipping)
+    return TrainState(
+        model=model,
+        forward=torch.compile(model) if recipe.compile else model,
+        optimizer=AGCSGD(
+            groups,
+            lr=resolved.peak_lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            eps=recipe.agc_eps,
+        ),
+        ema=EMA(model, decay=recipe.ema_decay),
+        epoch=Tally(resolved.device),
+        window=Tally(resolved.device),
+    )
