@@ -188,8 +188,8 @@ class _Reader(Dataset[_Read | UserError]):
         epochs, indices = self.order.batch(step)
         keys = example_keys(self.order.seed, epochs, indices)
         if self.memory is not None:
-            images = self.memory.images(indices)
-            return _Read(_channels_first(images), self.source.labels[indices], keys, [])
+            images = np.ascontiguousarray(self.memory.images(indices).transpose(0, 3, 1, 2))
+            return _Read(torch.from_numpy(images), self.source.labels[indices], keys, [])
         bad: list[BadImageError] = []
         views: list[np.ndarray] = []
         labels: list[int] = []
@@ -292,8 +292,8 @@ def _stack(images: list[np.ndarray]) -> Shaped[Tensor, "n c h w"]:
             f"pictures of different sizes meet in a batch, {shapes[0]} and {shapes[-1]} for "
             "example: use a view that resizes them"
         )
-    return _channels_first(np.stack(images))
-
-
-def _channels_first(images: Shaped[np.ndarray, "n h w c"]) -> Shaped[Tensor, "n c h w"]:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    height, width, channels = images[0].shape
+    batch = np.empty((len(images), channels, height, width), dtype=images[0].dtype)
+    for place, image in enumerate(images):
+        batch[place] = image.transpose(2, 0, 1)
+    return torch.from_numpy(batch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from normfree.data.sources.source import ArraySource
@@ -25,14 +27,15 @@ def dataset_statistics(source: ArraySource) -> tuple[tuple[float, ...], tuple[fl
     >>> dataset_statistics(ArraySource("two", pixels, np.array([0, 1]), ("dark", "light")))
     ((50.0,), (50.0,))
     """
-    total = np.zeros(source.channels, dtype=np.int64)
-    squares = np.zeros(source.channels, dtype=np.int64)
+    total, squares = np.zeros((2, source.channels), dtype=np.int64)
     for start in range(0, len(source), _CHUNK):
         chunk = source.pixels[start : start + _CHUNK].reshape(-1, source.channels)
         total += chunk.sum(axis=0, dtype=np.int64)
         squares += np.square(chunk, dtype=np.uint16).sum(axis=0, dtype=np.int64)
     count = source.pixels.size // source.channels
-    mean = total / count
-    variance = squares / count - mean**2
-    std = np.where(squares * count > total**2, np.sqrt(np.maximum(variance, 0)), 1.0)
-    return tuple(mean.tolist()), tuple(std.tolist())
+    sums = list(
+        zip(total.tolist(), squares.tolist(), strict=True)
+    )  # Python's integers: no overflow
+    mean = tuple(s / count for s, _ in sums)
+    std = tuple(math.sqrt(count * q - s * s) / count or 1.0 for s, q in sums)
+    return mean, std

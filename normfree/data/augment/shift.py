@@ -33,7 +33,7 @@ def shift(
 
     Source: the usual augmentation of CIFAR, e.g. He et al. (2015), section 4.2.
     """
-    height, width = images.shape[2:]
+    n, c, height, width = images.shape
     down, right, mirror = uniform(keys, _STREAM, 3).unbind(dim=1)
     places = 2 * padding + 1
     rows = _span((down * places).long(), height)
@@ -41,10 +41,9 @@ def shift(
     if flip:
         columns = torch.where((mirror < 0.5)[:, None], columns.flip(1), columns)
     padded = F.pad(images, (padding,) * 4)
-    number = torch.arange(len(images), device=images.device)[:, None, None]
-    # Indices around a slice put their axes first: (n, h, w, c).
-    moved = padded[number, :, rows[:, :, None], columns[:, None, :]]
-    return moved.permute(0, 3, 1, 2).contiguous()
+    pixels = rows[:, :, None] * padded.shape[3] + columns[:, None, :]
+    pixels = pixels.flatten(1)[:, None].expand(n, c, height * width)
+    return padded.flatten(2).gather(2, pixels).view(n, c, height, width)
 
 
 def _span(first: Int[Tensor, " n"], length: int) -> Int[Tensor, "n length"]:

@@ -51,7 +51,7 @@ def open_source(spec: str, split: Split) -> Source:
     """
     name, _, argument = spec.partition(":")
     if name not in _SOURCES:
-        if Path(spec).expanduser().is_dir():
+        if spec and Path(spec).expanduser().is_dir():
             raise UserError(f"{spec} is a directory: write folder:{spec} or idx:{spec}")
         raise unknown_name("source", name, _SOURCES)
     form, opener = _SOURCES[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,8 @@ class FolderSource:
         ignored: how many files were passed over because their ending is not that of a picture.
     """
 
-    files: tuple[str, ...]
-    labels: Int[np.ndarray, " n"]
+    files: tuple[str, ...] = field(repr=False)
+    labels: Int[np.ndarray, " n"] = field(repr=False)
     classes: tuple[str, ...]
     ignored: int = 0
     channels: int = 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -62,8 +62,8 @@ class ArraySource:
     """
 
     title: str
-    pixels: UInt8[np.ndarray, "n h w c"]
-    labels: Int[np.ndarray, " n"]
+    pixels: UInt8[np.ndarray, "n h w c"] = field(repr=False)
+    labels: Int[np.ndarray, " n"] = field(repr=False)
     classes: tuple[str, ...]
 
     @property

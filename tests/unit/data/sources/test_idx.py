@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from normfree.data import open_source
+from normfree.errors import UserError
+
+SUBSET = Path(__file__).parents[3] / "data/fashion_mnist_subset"
+
+
+def _write(path, array):
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes()
+    content = header + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """Unpacked files, 12 pictures of 4 × 5 pixels."""
+    rng = np.random.default_rng(0)
+    for prefix in ("train", "t10k"):
+        images = rng.integers(0, 256, (12, 4, 5))
+        _write(tmp_path / f"{prefix}-images-idx3-ubyte", images)
+        _write(tmp_path / f"{prefix}-labels-idx1-ubyte", np.arange(12) % 3)
+    return tmp_path
+
+
+def test_fashion_mnist():
+    train, val = open_source(f"idx:{SUBSET}", "train"), open_source(f"idx:{SUBSET}", "val")
+    assert train.pixels.shape == (200, 28, 28, 1)
+    assert val.pixels.shape == (100, 28, 28, 1)
+    assert np.bincount(train.labels).tolist() == [20] * 10
+    assert train.labels[0] == 9  # the first picture of the whole set is an ankle boot
+    assert train.classes == val.classes
+    assert train.classes[9] == "Ankle boot"
+    assert train.name(3) == "fashion_mnist_subset[3]"
+    bags = train.pixels[train.labels == 8].mean()
+    sandals = train.pixels[train.labels == 5].mean()
+    assert bags > 2 * sandals  # pictures and labels belong together
+
+
+def test_unpacked_files_and_plain_names(directory):
+    source = open_source(f"idx:{directory}", "train")
+    expected = np.random.default_rng(0).integers(0, 256, (12, 4, 5))
+    np.testing.assert_array_equal(source.pixels[..., 0], expected)
+    assert source.labels.tolist() == [0, 1, 2] * 4
+    assert source.labels.dtype == np.int64
+    assert source.classes == tuple("0123456789")
+
+
+def test_the_spelling_with_a_dot(directory):
+    for file in list(directory.iterdir()):
+        file.rename(directory / file.name.replace("-idx", ".idx"))
+    assert len(open_source(f"idx:{directory}", "val")) == 12
+
+
+def test_more_than_ten_classes(directory):
+    _write(directory / "train-labels-idx1-ubyte", np.arange(12) + 20)
+    assert len(open_source(f"idx:{directory}", "train").classes) == 32
+    # val, whose labels end at 2, has the same classes as train
+    assert len(open_source(f"idx:{directory}", "val").classes) == 32
+
+
+def test_missing(directory):
+    with pytest.raises(UserError, match="there is no directory"):
+        open_source(f"idx:{directory / 'none'}", "train")
+    (directory / "t10k-images-idx3-ubyte").unlink()
+    with pytest.raises(UserError, match=r"neither t10k-images-idx3-ubyte nor .*\.gz"):
+        open_source(f"idx:{directory}", "val")
+
+
+def test_two_files_that_do_not_belong_together(directory):
+    _write(directory / "train-labels-idx1-ubyte", np.zeros(11))
+    with pytest.raises(UserError, match=r"12 pictures .* 11 labels"):
+        open_source(f"idx:{directory}", "train")
+
+
+def test_a_label_unknown_to_train(directory):
+    _write(directory / "t10k-labels-idx1-ubyte", np.arange(12))
+    with pytest.raises(UserError, match="label 11, but the training labels end at 9"):
+        open_source(f"idx:{directory}", "val")
+
+
+def test_empty(directory):
+    _write(directory / "train-images-idx3-ubyte", np.zeros((0, 4, 5)))
+    _write(directory / "train-labels-idx1-ubyte", np.zeros(0))
+    with pytest.raises(UserError, match="no pictures"):
+        open_source(f"idx:{directory}", "train")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:-1], "should hold 12 × 4 × 5 = 240 values but has 239"),
+        (lambda content: content + b"\0", "but has 241"),
+        (lambda content: content[:9], "ends within its header"),
+        (lambda content: b"", "begins with nothing"),
+        (lambda content: b"\0\0\x0d\x03" + content[4:], "begins with 00000d03, not 00000803"),
+        (lambda content: b"\0\0\x08\x01" + content[4:], "with 3 dimensions"),
+    ],
+)
+def test_damaged(directory, damage, message):
+    file = directory / "train-images-idx3-ubyte"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(UserError, match=message) as caught:
+        open_source(f"idx:{directory}", "train")
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-500],
+        lambda content: b"no archive",
+        lambda content: content[:40] + bytes(900) + content[940:],
+    ],
+    ids=["cut", "foreign", "overwritten"],
+)
+def test_a_damaged_archive(tmp_path, damage):
+    directory = tmp_path / "copy"
+    shutil.copytree(SUBSET, directory)
+    file = directory / "train-images-idx3-ubyte.gz"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(UserError, match=r"cannot unpack .*train-images.* fetch it again"):
+        open_source(f"idx:{directory}", "train")

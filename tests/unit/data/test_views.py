@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+from normfree.data.preprocess import center_crop_resize, padded_center_crop, resize_crop
+from normfree.data.views import EvalView, TrainView
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 4), (375, 500)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_of_any_shape_become_squares(shape, channels):
+    image = np.full((*shape, channels), 200, dtype=np.uint8)
+    for seed in range(5):
+        ours = TrainView(24)(image, np.random.default_rng(seed))
+        assert ours.shape == (24, 24, channels)
+        np.testing.assert_allclose(ours, 200, atol=1e-3)
+    for view in (EvalView(24), EvalView(24, keep_aspect=True), EvalView(24, margin=0)):
+        assert view(image).shape == (24, 24, channels)
+
+
+def test_eval_view_is_the_preprocessing_it_names(photographs):
+    image = photographs["china"]
+    np.testing.assert_array_equal(EvalView(32)(image), resize_crop(image, 32))
+    np.testing.assert_array_equal(
+        EvalView(32, margin=8, keep_aspect=True)(image), center_crop_resize(image, 32, 8)
+    )
+
+
+def test_resize_crop_keeps_the_centre():
+    image = np.zeros((64, 64, 1), dtype=np.uint8)
+    image[16:48, 16:48] = 255
+    ours = resize_crop(image, 32, margin=32)
+    np.testing.assert_array_equal(ours, image[16:48, 16:48])
+
+
+def test_padded_center_crop_is_central():
+    image = np.arange(11 * 20).reshape(11, 20, 1).astype(np.uint8)
+    ours = padded_center_crop(image, size=32, padding=32)  # half of 11: 5 × 5
+    np.testing.assert_array_equal(ours, image[3:8, 8:13])
+
+
+def test_train_view_needs_a_generator():
+    with pytest.raises(ValueError, match="EvalView"):
+        TrainView(8)(np.zeros((9, 9, 3), dtype=np.uint8), None)
+
+
+@pytest.mark.parametrize("view", [TrainView(8, flip=False), EvalView(8, 4)])
+def test_views_travel_to_workers(view):
+    assert pickle.loads(pickle.dumps(view)) == view
