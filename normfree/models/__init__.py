@@ -1,7 +1,23 @@
 """The networks of the paper, by name."""
 
-from normfree.models.classifier import ImageClassifier
+from normfree.models.classifier import ClassifierConfig, ImageClassifier
+from normfree.models.nf_regnet import NFRegNet, NFRegNetConfig
+from normfree.models.nf_resnet import NFResNet, NFResNetConfig
 from normfree.models.nfnet import NFNet, NFNetConfig
+from normfree.models.nfnet_variants import ABLATIONS
 from normfree.models.registry import build_model, list_models, model_config
 
-__all__ = ["ImageClassifier", "NFNet", "NFNetConfig", "build_model", "list_models", "model_config"]
+__all__ = [
+    "ABLATIONS",
+    "ClassifierConfig",
+    "ImageClassifier",
+    "NFNet",
+    "NFNetConfig",
+    "NFRegNet",
+    "NFRegNetConfig",
+    "NFResNet",
+    "NFResNetConfig",
+    "build_model",
+    "list_models",
+    "model_config",
+]

@@ -3,23 +3,81 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from normfree.nn import Dropout
+from normfree.errors import UserError, unknown_name
+from normfree.nn import ACTIVATIONS, Dropout
 
 
-class ClassifierConfig(Protocol):
-    """The fields of a configuration that are common to all families."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """What every family's configuration has.
+
+    Args:
+        name: the variant it is, or started from.
+        widths: output channels of each stage.
+        depths: blocks of each stage.
+        activation: a name of :data:`normfree.nn.ACTIVATIONS`.
+        drop_rate: dropout before the classifier.
+        stochastic_depth_rate: the rate that the last block nearly reaches.
+        in_channels: channels of the images.
+        num_classes: classes; 0 for pooled features instead of logits.
+        train_size: side of the training images, pixels.
+        test_size: side of the test images, pixels.
+        randaugment_magnitude: strength of RandAugment in the paper's recipe.
+        activation_checkpointing: ``"block"`` keeps only the input of each block for the backward
+            pass and computes the rest again: less memory, about a third more time.
+
+    Raises:
+        UserError: values that no network can have.
+    """
 
     name: str
-    num_classes: int
-    in_channels: int
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    activation: str
     drop_rate: float
+    stochastic_depth_rate: float
+    in_channels: int = 3
+    num_classes: int = 1000
     train_size: int
     test_size: int
+    randaugment_magnitude: int = 0
+    activation_checkpointing: Literal["none", "block"] = "none"
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # JSON and YAML bring lists
+            if isinstance(value := getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(value))
+        self.check_stages("widths", "depths")
+        if self.activation not in ACTIVATIONS:
+            raise unknown_name("activation", self.activation, ACTIVATIONS)
+        if self.activation == "glu":
+            raise UserError("activation 'glu' halves the channels; no network here can use it")
+        for name in ("drop_rate", "stochastic_depth_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} must be in [0, 1); got {getattr(self, name)}")
+        if self.activation_checkpointing not in ("none", "block"):
+            raise UserError(
+                "activation_checkpointing must be 'none' or 'block'; "
+                f"got {self.activation_checkpointing!r}"
+            )
+        if self.num_classes < 0 or self.in_channels < 1:
+            raise UserError(
+                "num_classes must not be negative and in_channels at least 1; "
+                f"got {self.num_classes} and {self.in_channels}"
+            )
+
+    def check_stages(self, *fields: str) -> None:
+        """Each of these fields has one positive number for each of the four stages."""
+        for field in fields:
+            value = getattr(self, field)
+            if len(value) != 4 or min(value) <= 0:
+                raise UserError(f"{field} must be four positive numbers, one a stage; got {value}")
 
 
 def new_classifier(in_features: int, num_classes: int, **on: Any) -> nn.Linear | nn.Identity:
@@ -37,10 +95,10 @@ def new_classifier(in_features: int, num_classes: int, **on: Any) -> nn.Linear |
 
 
 class ImageClassifier(nn.Module):
-    """Stem → four stages of residual blocks → last convolution → mean → dropout → classifier.
+    """Stem → four stages of residual blocks → head → mean → dropout → classifier.
 
-    A family builds ``stem``, ``stages`` (four sequences of blocks that take an input and keys) and
-    ``head`` (from the last stage to the feature map that is averaged), then calls
+    A family builds ``stem``, ``stages`` (four lists of blocks, each of which takes an input and
+    keys) and ``head`` (from the last stage to the feature map that is averaged), and then calls
     :meth:`finish`.
     """
 
@@ -52,10 +110,10 @@ class ImageClassifier(nn.Module):
     dropout: Dropout
     classifier: nn.Linear | nn.Identity
 
-    def finish(self, num_features: int, num_blocks: int, **on: Any) -> None:
+    def finish(self, num_features: int, **on: Any) -> None:
         """Add dropout and the classifier."""
         self.num_features = num_features
-        self.dropout = Dropout(self.config.drop_rate, stream=num_blocks)
+        self.dropout = Dropout(self.config.drop_rate, stream=sum(self.config.depths))
         self.classifier = new_classifier(num_features, self.config.num_classes, **on)
 
     def feature_maps(
@@ -70,11 +128,12 @@ class ImageClassifier(nn.Module):
         Returns:
             Four maps; with the usual stem their strides are 4, 8, 16 and 32.
         """
+        recompute = self.config.activation_checkpointing == "block" and self.training
         x = self.stem(x)
         maps = []
         for stage in self.stages:
             for block in stage:  # type: ignore[attr-defined]
-                x = block(x, keys)
+                x = checkpoint(block, x, keys, use_reentrant=False) if recompute else block(x, keys)
             maps.append(x)
         return maps
 
@@ -117,34 +176,19 @@ class ImageClassifier(nn.Module):
             self.num_features, num_classes, device=weight.device, dtype=weight.dtype
         )
 
+    def freeze(self, stages: int) -> None:
+        """Keep the stem and the first stages as they are in training; free the rest.
 
-def beta_sequence(depths: tuple[int, ...], alpha: float) -> list[float]:
-    r"""β of every block: one over the standard deviation of its input at initialisation.
+        Args:
+            stages: how many, from 0 (nothing is frozen, not even the stem) to 4.
 
-    .. math:: \mathrm{Var}_{l+1} = \mathrm{Var}_l + \alpha^2, \qquad \beta_l = \mathrm{Var}_l^{-1/2}
-
-    starting at one; the first block of a stage projects its normalised input, so after it the sum
-    starts again from one. That block itself still sees what the stage before has summed up.
-
-    >>> [round(beta, 4) for beta in beta_sequence((1, 3), alpha=0.2)]
-    [1.0, 0.9806, 0.9806, 0.9623]
-
-    Source: section 3 of the paper.
-    """
-    betas, variance = [], 1.0
-    for depth in depths:
-        for place in range(depth):
-            betas.append(variance**-0.5)
-            variance = (1.0 if place == 0 else variance) + alpha**2
-    return betas
-
-
-def stochastic_depth_sequence(blocks: int, rate: float) -> list[float]:
-    """The rate of every block: ``rate · i / blocks``, so none in the first.
-
-    >>> stochastic_depth_sequence(4, rate=0.5)
-    [0.0, 0.125, 0.25, 0.375]
-
-    Differs from: timm, which spaces the rates up to and including ``rate``.
-    """
-    return [rate * i / blocks for i in range(blocks)]
+        Raises:
+            UserError: no such number of stages.
+        """
+        if not 0 <= stages <= len(self.stages):
+            raise UserError(f"stages to freeze must be 0 to {len(self.stages)}; got {stages}")
+        self.requires_grad_(True)
+        if stages:
+            self.stem.requires_grad_(False)
+            for stage in self.stages[:stages]:
+                stage.requires_grad_(False)

@@ -1,92 +1,75 @@
-"""NFNets: F0 to F7, the wider F+ variants, and a small family for small images."""
+"""NFNets: the networks of the paper's section 5."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from normfree.errors import UserError, unknown_name
-from normfree.models.classifier import ImageClassifier, beta_sequence, stochastic_depth_sequence
-from normfree.nn import ACTIVATIONS, NFBlock, ScaledActivation, WSConv2d
+from normfree.errors import UserError
+from normfree.models.classifier import ClassifierConfig, ImageClassifier
+from normfree.models.places import Place, grouped_width, places
+from normfree.nn import NFBlock, ScaledActivation, SEPlace, WSConv2d
 
 #: Stride of each convolution of the stem, by the stride of the whole.
 STEM_STRIDES = {1: (1, 1, 1, 1), 2: (2, 1, 1, 1), 4: (2, 1, 1, 2)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NFNetConfig:
-    """All that defines an NFNet.
+class NFNetConfig(ClassifierConfig):
+    """All that defines an NFNet, in addition to what every family has.
 
     Args:
-        name: the variant it is, or started from.
-        widths: output channels of each stage.
-        depths: blocks of each stage.
         group_widths: channels of a group in the 3×3 convolutions of each stage.
-        bottleneck_ratios: width of the 3×3 convolutions over the output channels, by stage.
+        bottleneck_ratios: width of the 3×3 convolutions over the channels of a block, by stage.
+        bottleneck_of: whether those are a transition block's output or input channels, by stage.
         alpha: scale of every residual branch.
-        se_ratio: hidden units of squeeze-and-excite per channel.
-        activation: a name of :data:`normfree.nn.ACTIVATIONS`.
-        drop_rate: dropout before the classifier.
-        stochastic_depth_rate: the rate that the last block nearly reaches.
+        second_conv: whether blocks have the second 3×3 convolution.
+        pointwise_groups: groups of the blocks' 1×1 convolutions.
+        se_place: where squeeze-and-excite sits (see :class:`normfree.nn.NFBlock`).
+        se_ratio: its hidden units per channel.
         head_multiplier: channels of the last convolution over those of the last stage.
         stem_channels: of the stem's first three convolutions; the fourth has ``widths[0] // 2``.
         stem_stride: 4 as in the paper; 2 or 1 for small images.
-        in_channels: channels of the images.
-        num_classes: classes; 0 for pooled features instead of logits.
-        train_size: side of the training images, pixels.
-        test_size: side of the test images, pixels.
-        randaugment_magnitude: strength of RandAugment in the paper's recipe.
 
     Raises:
         UserError: values that no network can have.
     """
 
-    name: str
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    group_widths: tuple[int, ...] = (128, 128, 128, 128)
-    bottleneck_ratios: tuple[float, ...] = (0.5, 0.5, 0.5, 0.5)
-    alpha: float = 0.2
-    se_ratio: float = 0.5
     activation: str = "gelu"
     drop_rate: float = 0.2
     stochastic_depth_rate: float = 0.25
+    group_widths: tuple[int, ...] = (128, 128, 128, 128)
+    bottleneck_ratios: tuple[float, ...] = (0.5, 0.5, 0.5, 0.5)
+    bottleneck_of: tuple[Literal["output", "input"], ...] = ("output",) * 4
+    alpha: float = 0.2
+    second_conv: bool = True
+    pointwise_groups: int = 1
+    se_place: SEPlace = "output"
+    se_ratio: float = 0.5
     head_multiplier: int = 2
     stem_channels: tuple[int, ...] = (16, 32, 64)
     stem_stride: int = 4
-    in_channels: int = 3
-    num_classes: int = 1000
-    train_size: int
-    test_size: int
-    randaugment_magnitude: int
 
     def __post_init__(self) -> None:
-        per_stage = ("widths", "depths", "group_widths", "bottleneck_ratios")
-        for field in (*per_stage, "stem_channels"):  # JSON and YAML bring lists
-            object.__setattr__(self, field, tuple(getattr(self, field)))
-        for field in per_stage:
-            if len(getattr(self, field)) != 4 or min(getattr(self, field)) <= 0:
-                raise UserError(
-                    f"{field} must be four positive numbers, one a stage; "
-                    f"got {getattr(self, field)}"
-                )
+        super().__post_init__()
+        self.check_stages("group_widths", "bottleneck_ratios")
+        if len(self.bottleneck_of) != 4 or not {*self.bottleneck_of} <= {"output", "input"}:
+            raise UserError(
+                f"bottleneck_of must be four of 'output' and 'input'; got {self.bottleneck_of}"
+            )
         if len(self.stem_channels) != 3:
             raise UserError(f"stem_channels must be three numbers; got {self.stem_channels}")
-        if self.activation not in ACTIVATIONS:
-            raise unknown_name("activation", self.activation, ACTIVATIONS)
-        if self.activation == "glu":
-            raise UserError("activation 'glu' halves the channels: no NFNet can be built with it")
         if self.stem_stride not in STEM_STRIDES:
             raise UserError(f"stem_stride must be 1, 2 or 4; got {self.stem_stride}")
-        for field in ("drop_rate", "stochastic_depth_rate"):
-            if not 0 <= getattr(self, field) < 1:
-                raise UserError(f"{field} must be in [0, 1); got {getattr(self, field)}")
+
+    def block_width(self, stage: int, in_channels: int) -> int:
+        """Channels of a block's 3×3 convolutions: a whole number of groups."""
+        base = self.widths[stage] if self.bottleneck_of[stage] == "output" else in_channels
+        return grouped_width(base * self.bottleneck_ratios[stage], self.group_widths[stage])
 
 
 class Stem(nn.Module):
@@ -148,113 +131,33 @@ class NFNet(ImageClassifier):
         on: dict[str, Any] = {"device": device, "dtype": dtype}
         self.config = config
         self.stem = Stem(config, **on)
-
-        blocks = sum(config.depths)
-        betas = beta_sequence(config.depths, config.alpha)
-        rates = stochastic_depth_sequence(blocks, config.stochastic_depth_rate)
-        self.stages = nn.ModuleList()
-        channels, number = config.widths[0] // 2, count()
-        for stage, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
-            stage_blocks = nn.ModuleList()
-            for place in range(depth):
-                index = next(number)
-                stage_blocks.append(
-                    NFBlock(
-                        channels,
-                        width,
-                        width=bottleneck_width(config, stage),
-                        group_width=config.group_widths[stage],
-                        stride=2 if stage > 0 and place == 0 else 1,
-                        alpha=config.alpha,
-                        beta=betas[index],
-                        se_ratio=config.se_ratio,
-                        activation=config.activation,
-                        stochastic_depth_rate=rates[index],
-                        stream=index,
-                        **on,
-                    )
-                )
-                channels = width
-            self.stages.append(stage_blocks)
-
-        features = config.head_multiplier * config.widths[-1]
+        self.stages = nn.ModuleList(nn.ModuleList() for _ in config.depths)
+        channels = config.widths[0] // 2
+        for place in places(config.depths, config.alpha, config.stochastic_depth_rate):
+            self.stages[place.stage].append(_block(config, place, channels, on))  # type: ignore[operator]
+            channels = config.widths[place.stage]
+        features = config.head_multiplier * channels
         self.head = nn.Sequential()
         self.head.add_module("conv", WSConv2d(channels, features, 1, **on))
         self.head.add_module("activation", ScaledActivation(config.activation))
-        self.finish(features, blocks, **on)
+        self.finish(features, **on)
 
 
-def bottleneck_width(config: NFNetConfig, stage: int) -> int:
-    """Channels of a stage's 3×3 convolutions: a whole number of groups.
-
-    >>> f0_plus = next(c for c in CONFIGS if c.name == "nfnet_f0_plus")
-    >>> [bottleneck_width(f0_plus, stage) for stage in range(4)]  # 384 · 0.5 is no multiple of 128
-    [128, 384, 1024, 1024]
-    """
-    group_width = config.group_widths[stage]
-    groups = int(config.widths[stage] * config.bottleneck_ratios[stage]) // group_width
-    return max(groups, 1) * group_width
-
-
-def _paper_variants() -> Sequence[NFNetConfig]:
-    #         multiplier  train  test  drop  RandAugment
-    table = {
-        "f0": (1, 192, 256, 0.2, 5),
-        "f1": (2, 224, 320, 0.3, 10),
-        "f2": (3, 256, 352, 0.4, 10),
-        "f3": (4, 320, 416, 0.4, 15),
-        "f4": (5, 384, 512, 0.5, 15),
-        "f5": (6, 416, 544, 0.5, 15),
-        "f6": (7, 448, 576, 0.5, 15),
-        "f7": (8, 480, 608, 0.5, 15),
-    }
-    widths = {"": (256, 512, 1536, 1536), "_plus": (384, 768, 2048, 2048)}
-    return [
-        NFNetConfig(
-            name=f"nfnet_{variant}{suffix}",
-            widths=widths[suffix],
-            depths=tuple(multiplier * depth for depth in (1, 2, 6, 3)),
-            drop_rate=drop_rate,
-            train_size=train_size,
-            test_size=test_size,
-            randaugment_magnitude=magnitude,
-        )
-        for suffix in widths
-        for variant, (multiplier, train_size, test_size, drop_rate, magnitude) in table.items()
-    ]
-
-
-def _small_variants() -> Sequence[NFNetConfig]:
-    #         widths, depths, group width, stem channels, stem stride, size
-    table: dict[str, tuple[Any, ...]] = {
-        "pico": ((32, 64, 96, 96), (1, 1, 2, 1), 16, (8, 16, 16), 1, 8),
-        "nano": ((48, 96, 192, 192), (1, 1, 3, 1), 24, (8, 16, 24), 2, 28),
-        "micro": ((64, 128, 256, 256), (1, 2, 4, 2), 32, (8, 16, 32), 2, 64),
-    }
-    return [
-        NFNetConfig(
-            name=f"nfnet_{variant}",
-            widths=widths,
-            depths=depths,
-            group_widths=(group_width,) * 4,
-            drop_rate=0.1,
-            stochastic_depth_rate=0.1,
-            stem_channels=stem_channels,
-            stem_stride=stem_stride,
-            train_size=size,
-            test_size=size,
-            randaugment_magnitude=5,
-        )
-        for variant, (
-            widths,
-            depths,
-            group_width,
-            stem_channels,
-            stem_stride,
-            size,
-        ) in table.items()
-    ]
-
-
-#: Every variant that ``create_model`` knows by name.
-CONFIGS: tuple[NFNetConfig, ...] = (*_paper_variants(), *_small_variants())
+def _block(config: NFNetConfig, place: Place, in_channels: int, on: dict[str, Any]) -> NFBlock:
+    return NFBlock(
+        in_channels,
+        config.widths[place.stage],
+        width=config.block_width(place.stage, in_channels),
+        group_width=config.group_widths[place.stage],
+        stride=2 if place.first and place.stage > 0 else 1,
+        alpha=config.alpha,
+        beta=place.beta,
+        second_conv=config.second_conv,
+        pointwise_groups=config.pointwise_groups,
+        se_place=config.se_place,
+        se_ratio=config.se_ratio,
+        activation=config.activation,
+        stochastic_depth_rate=place.stochastic_depth_rate,
+        stream=place.index,
+        **on,
+    )

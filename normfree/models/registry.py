@@ -11,12 +11,23 @@ from typing import Any
 import torch
 
 from normfree.errors import unknown_name
-from normfree.models import nfnet
+from normfree.models import nf_regnet, nf_resnet, nfnet_variants
 from normfree.models.classifier import ImageClassifier
+from normfree.models.nf_regnet import NFRegNet
+from normfree.models.nf_resnet import NFResNet
+from normfree.models.nfnet import NFNet
 
 #: Name → (network class, configuration).
 MODELS: Mapping[str, tuple[Any, Any]] = MappingProxyType(
-    {config.name: (nfnet.NFNet, config) for config in nfnet.CONFIGS}
+    {
+        config.name: (network, config)
+        for network, configs in (
+            (NFNet, nfnet_variants.CONFIGS),
+            (NFResNet, nf_resnet.CONFIGS),
+            (NFRegNet, nf_regnet.CONFIGS),
+        )
+        for config in configs
+    }
 )
 
 

@@ -3,7 +3,7 @@
 from normfree.nn.activations import ACTIVATIONS, Activation, ScaledActivation, estimate_gain
 from normfree.nn.conv import WSConv2d
 from normfree.nn.dropout import Dropout, StochasticDepth
-from normfree.nn.residual import NFBlock, Shortcut
+from normfree.nn.residual import NFBlock, SEPlace, Shortcut
 from normfree.nn.squeeze_excite import SqueezeExcite
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Activation",
     "Dropout",
     "NFBlock",
+    "SEPlace",
     "ScaledActivation",
     "Shortcut",
     "SqueezeExcite",

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from normfree.errors import unknown_name
+from normfree.errors import UserError, unknown_name
 
 Function = Callable[[Tensor], Tensor]
 
@@ -21,6 +21,10 @@ class Activation(NamedTuple):
 
     function: Function
     gain: float
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -39,7 +43,7 @@ def _log_softmax(x: Tensor) -> Tensor:
 #: networks use them as they are, so that numbers equal the reference.
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
-        "identity": Activation(lambda x: x, 1.0),
+        "identity": Activation(_identity, 1.0),
         "celu": Activation(F.celu, 1.270926833152771),
         "elu": Activation(F.elu, 1.2716004848480225),
         "gelu": Activation(_gelu, 1.7015043497085571),
@@ -74,7 +78,7 @@ def estimate_gain(function: Function) -> float:
         γ. Multiply the function by it, or pass both to :class:`ScaledActivation`.
 
     Raises:
-        ValueError: the function is constant, so that no gain exists.
+        UserError: the function mixes elements, is constant or has no finite variance.
 
     Example:
         >>> round(estimate_gain(torch.relu), 6)  # sqrt(2 / (1 - 1/pi))
@@ -84,11 +88,16 @@ def estimate_gain(function: Function) -> float:
     """
     z = torch.linspace(-12, 12, 2**18 + 1, dtype=torch.float64)
     density = torch.exp(-(z**2) / 2) / (2 * torch.pi) ** 0.5
+    name = getattr(function, "__name__", "the function").removeprefix("_")
+    if function in (_glu, _log_softmax):
+        raise UserError(
+            f"{name} mixes channels; a gain is estimated for elementwise functions only"
+        )
     y = function(z)
     mean = torch.trapezoid(y * density, z)
     variance = torch.trapezoid((y - mean) ** 2 * density, z).item()
-    if variance < 1e-20:
-        raise ValueError("a constant function has no gain: its variance is zero")
+    if not 1e-20 < variance < float("inf"):
+        raise UserError(f"{name} has no gain: its variance is {variance} for a normal input")
     return variance**-0.5
 
 
@@ -101,7 +110,7 @@ class ScaledActivation(nn.Module):
             :func:`estimate_gain`, or γ itself.
 
     Raises:
-        UserError: no activation has that name.
+        UserError: no activation has that name, or no such gain exists.
 
     Example:
         >>> ScaledActivation("relu")(torch.tensor([-1.0, 1.0]))
@@ -119,16 +128,20 @@ class ScaledActivation(nn.Module):
         gain: Literal["reference", "exact"] | float = "reference",
     ) -> None:
         super().__init__()
-        self.name = function if isinstance(function, str) else getattr(function, "__name__", "f")
+        reference: float | None = None
         if isinstance(function, str):
             if function not in ACTIVATIONS:
                 raise unknown_name("activation", function, ACTIVATIONS)
+            self.name = function
             self.function, reference = ACTIVATIONS[function]
         else:
-            self.function, reference = function, None
-        if gain == "exact" or (gain == "reference" and reference is None):
-            gain = estimate_gain(self.function)
-        self.gain: float = reference if gain == "reference" else float(gain)  # type: ignore[assignment]
+            self.name, self.function = getattr(function, "__name__", "f"), function
+        if isinstance(gain, str):
+            if gain not in ("reference", "exact"):
+                raise unknown_name("gain", gain, ("reference", "exact"))
+            exact = gain == "exact" or reference is None
+            gain = estimate_gain(self.function) if exact else reference  # type: ignore[assignment]
+        self.gain = float(gain)
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Apply the function, then the gain."""

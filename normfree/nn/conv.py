@@ -25,7 +25,8 @@ class WSConv2d(nn.Conv2d):
         out_channels: channels of the output.
         kernel_size: height and width of a filter, pixels.
         stride: step between outputs, pixels.
-        padding: ``"same"`` pads as TensorFlow does at any stride and size; or pixels, as PyTorch.
+        padding: ``"same"`` pads as TensorFlow does at any stride and size; ``"valid"`` or pixels,
+            as PyTorch.
         dilation: step between taps of a filter, pixels.
         groups: number of groups the channels are split into.
         bias: whether to add a learnable bias.
@@ -54,7 +55,7 @@ class WSConv2d(nn.Conv2d):
         out_channels: int,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
-        padding: Literal["same"] | int | tuple[int, int] = "same",
+        padding: Literal["same", "valid"] | int | tuple[int, int] = "same",
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
@@ -70,7 +71,7 @@ class WSConv2d(nn.Conv2d):
             out_channels,
             kernel_size,
             stride,
-            0 if isinstance(padding, str) else padding,
+            0 if self.same else padding,
             dilation,
             groups,
             bias,

@@ -90,6 +90,17 @@ def avg_pool2d_same(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
     return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
 
 
+def max_pool2d_same(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    """3×3 maximum with stride 2 and ``SAME`` padding, which never wins.
+
+    >>> max_pool2d_same(torch.tensor([[[[-1.0, -2.0, -3.0, -4.0]]]]))
+    tensor([[[[-1., -3.]]]])
+    """
+    top, bottom = same_padding(x.shape[2], 3, 2)
+    left, right = same_padding(x.shape[3], 3, 2)
+    return F.max_pool2d(F.pad(x, (left, right, top, bottom), value=-torch.inf), 3, 2)
+
+
 def squeeze_excite(
     x: Float[Tensor, "n c h w"],
     squeeze: tuple[Float[Tensor, "k c"], Float[Tensor, " k"]],

@@ -16,7 +16,9 @@ class SqueezeExcite(nn.Module):
 
     Args:
         channels: of the feature map.
-        ratio: hidden units per channel; at least one unit is kept.
+        ratio: hidden units per channel of the output; at least one unit is kept.
+        source_channels: channels of the map that the gate is computed from; the map it scales, by
+            default.
         device: where the parameters live.
         dtype: of the parameters.
 
@@ -32,20 +34,27 @@ class SqueezeExcite(nn.Module):
         self,
         channels: int,
         ratio: float = 0.5,
+        source_channels: int | None = None,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         hidden = max(1, int(channels * ratio))
-        self.fc0 = nn.Linear(channels, hidden, device=device, dtype=dtype)
+        self.fc0 = nn.Linear(source_channels or channels, hidden, device=device, dtype=dtype)
         self.fc1 = nn.Linear(hidden, channels, device=device, dtype=dtype)
         for fc in (self.fc0, self.fc1):
             std = fc.in_features**-0.5
             nn.init.trunc_normal_(fc.weight, std=std, a=-2 * std, b=2 * std)
             nn.init.zeros_(fc.bias)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Multiply the map by its gate."""
+    def gate(self, source: Float[Tensor, "n s h w"]) -> Float[Tensor, "n c 1 1"]:
+        """The factor of each channel, in (0, 2)."""
         squeeze, excite = (self.fc0.weight, self.fc0.bias), (self.fc1.weight, self.fc1.bias)
-        return x * squeeze_excite(x, squeeze, excite)
+        return squeeze_excite(source, squeeze, excite)
+
+    def forward(
+        self, x: Float[Tensor, "n c h w"], source: Float[Tensor, "n s _h _w"] | None = None
+    ) -> Float[Tensor, "n c h w"]:
+        """Multiply the map by the gate of ``source``; by its own where there is none."""
+        return x * self.gate(x if source is None else source)

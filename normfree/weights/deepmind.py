@@ -15,10 +15,13 @@ from torch import Tensor
 
 from normfree.errors import UserError
 
-_PATH = re.compile(r"NFNet/~/(?:(nf_block)(?:_(\d+))?/(?:~/)?)?(?:(.+)/)?(\w+)")
+_NETWORK = r"(?:NFNet|NF_ResNet|NF_RegNet)/~/"
+_BLOCK = r"(nf_block|nf_res_block)(?:_(\d+))?/(?:~/)?"
+_PATH = re.compile(rf"{_NETWORK}(?:{_BLOCK})?(?:(.+)/)?(\w+)")
 _MODULES = {
     "": "",
     **{f"stem_conv{i}": f"stem.conv{i}." for i in range(4)},
+    "initial_conv": "stem.conv.",
     **{name: f"{name}." for name in ("conv0", "conv1", "conv1b", "conv2")},
     "conv_shortcut": "shortcut.conv.",
     "squeeze_excite/~/linear": "squeeze_excite.fc0.",
@@ -30,14 +33,14 @@ _PARAMETERS = {"w": "weight", "b": "bias"}
 
 
 def parameter_name(haiku: str, depths: tuple[int, ...]) -> str:
-    """Our name of a parameter of the authors' NFNet.
+    """Our name of a parameter of the authors' networks.
 
     Args:
         haiku: the module's path and the parameter's name, joined by ``/``.
         depths: blocks of each stage.
 
     Raises:
-        UserError: no NFNet has such a parameter.
+        UserError: no network has such a parameter.
 
     Example:
         >>> parameter_name("NFNet/~/nf_block_3/~/conv1/w", depths=(1, 2, 6, 3))
@@ -47,7 +50,7 @@ def parameter_name(haiku: str, depths: tuple[int, ...]) -> str:
     """
     match = _PATH.fullmatch(haiku)
     if match is None or (match[3] or "") not in _MODULES:
-        raise UserError(f"no NFNet has a parameter {haiku!r}")
+        raise UserError(f"none of the authors' networks has a parameter {haiku!r}")
     block, number, module, parameter = match.groups()
     name = _MODULES[module or ""] + _PARAMETERS.get(parameter, parameter)
     if block is None:
@@ -71,7 +74,7 @@ def parameter_layout(value: np.ndarray) -> Tensor:
 
 
 def state_dict(parameters: Mapping[str, np.ndarray], depths: tuple[int, ...]) -> dict[str, Tensor]:
-    """The authors' parameters as a state dict of :class:`normfree.models.NFNet`.
+    """The authors' parameters as a state dict of ours.
 
     Args:
         parameters: the module's path and the parameter's name, joined by ``/`` → value.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from normfree.models import NFNet, NFNetConfig
+from normfree.models import ImageClassifier, NFNet, NFNetConfig
 from normfree.weights import deepmind, load_state_dict
 
 DATA = Path(__file__).parent / "data"
@@ -108,6 +108,19 @@ def hashed_parameter(key: str, shape: tuple[int, ...]) -> np.ndarray:
         case _:
             u = 0.1 * u
     return u.astype(np.float32)
+
+
+def hashed_state(model: ImageClassifier, stored: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Every parameter of a full-size network, each held to its stored sums and ends."""
+    own = model.state_dict()
+    parameters = {}
+    for key, check in below("check", stored).items():
+        shape = haiku_shape(own[deepmind.parameter_name(key, model.config.depths)])
+        parameters[key] = hashed_parameter(key, shape)
+        flat = parameters[key].astype(np.float64).ravel()
+        ends = [flat.sum(), (flat**2).sum(), flat[0], flat[-1]]
+        np.testing.assert_allclose(ends, check, rtol=1e-9, atol=1e-9)
+    return deepmind.state_dict(parameters, model.config.depths)
 
 
 def haiku_shape(value: Tensor) -> tuple[int, ...]:

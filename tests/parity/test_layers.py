@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from normfree.nn import ACTIVATIONS, ScaledActivation, WSConv2d
-from normfree.nn.functional import avg_pool2d_same
+from normfree.nn.functional import avg_pool2d_same, max_pool2d_same
 from normfree.weights import deepmind
 from tests.parity import reference
 
@@ -52,10 +52,12 @@ POOL = reference.arrays("pool_same")
 
 
 @pytest.mark.parametrize("size", sorted({key.split("/")[0] for key in POOL}))
-def test_average_pool(size):
+def test_pooling(size):
     stored = reference.below(size, POOL)
-    ours = avg_pool2d_same(reference.nchw(stored["input"]))
-    assert reference.relative_error(ours, stored["avg2s2"].transpose(0, 3, 1, 2)) <= 1e-6
+    x = reference.nchw(stored["input"])
+    mean, largest = (stored[key].transpose(0, 3, 1, 2) for key in ("avg2s2", "max3s2"))
+    assert reference.relative_error(avg_pool2d_same(x), mean) <= 1e-6
+    assert reference.relative_error(max_pool2d_same(x), largest) == 0
 
 
 STORED = reference.arrays("activations")

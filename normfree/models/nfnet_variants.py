@@ -1,0 +1,105 @@
+"""The NFNets that have a name, and the paper's ablations of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from normfree.models.nfnet import NFNetConfig
+
+#: Blocks a stage in F0; variant N has N + 1 times as many.
+DEPTHS = (1, 2, 6, 3)
+WIDTHS = {"": (256, 512, 1536, 1536), "_plus": (384, 768, 2048, 2048)}
+
+#        train  test  drop  RandAugment: table 1 of the paper, F7 from the authors' code
+PAPER = {
+    "f0": (192, 256, 0.2, 5),
+    "f1": (224, 320, 0.3, 10),
+    "f2": (256, 352, 0.4, 10),
+    "f3": (320, 416, 0.4, 15),
+    "f4": (384, 512, 0.5, 15),
+    "f5": (416, 544, 0.5, 15),
+    "f6": (448, 576, 0.5, 15),
+    "f7": (480, 608, 0.5, 15),
+}
+
+#: Our own, of the same blocks, for small images and small machines.
+SMALL: dict[str, dict[str, Any]] = {
+    "pico": {
+        "widths": (32, 64, 96, 96),
+        "depths": (1, 1, 2, 1),
+        "group_widths": (16,) * 4,
+        "stem_channels": (8, 16, 16),
+        "stem_stride": 1,
+        "train_size": 8,
+        "test_size": 8,
+    },
+    "nano": {
+        "widths": (48, 96, 192, 192),
+        "depths": (1, 1, 3, 1),
+        "group_widths": (24,) * 4,
+        "stem_channels": (8, 16, 24),
+        "stem_stride": 2,
+        "train_size": 28,
+        "test_size": 28,
+    },
+    "micro": {
+        "widths": (64, 128, 256, 256),
+        "depths": (1, 2, 4, 2),
+        "group_widths": (32,) * 4,
+        "stem_channels": (8, 16, 32),
+        "stem_stride": 2,
+        "train_size": 64,
+        "test_size": 64,
+    },
+}
+
+#: Every variant that ``create_model`` knows by name.
+CONFIGS: tuple[NFNetConfig, ...] = (
+    *(
+        NFNetConfig(
+            name=f"nfnet_{variant}{suffix}",
+            widths=widths,
+            depths=tuple(multiplier * depth for depth in DEPTHS),
+            drop_rate=drop_rate,
+            train_size=train_size,
+            test_size=test_size,
+            randaugment_magnitude=magnitude,
+        )
+        for suffix, widths in WIDTHS.items()
+        for multiplier, (variant, (train_size, test_size, drop_rate, magnitude)) in enumerate(
+            PAPER.items(), start=1
+        )
+    ),
+    *(
+        NFNetConfig(
+            name=f"nfnet_{variant}",
+            drop_rate=0.1,
+            stochastic_depth_rate=0.1,
+            randaugment_magnitude=5,
+            **fields,
+        )
+        for variant, fields in SMALL.items()
+    ),
+)
+
+_DEFAULT_WIDTH = (256, 512, 1024, 2048)
+
+#: Fields that turn F0…F3 into the networks of tables 2 and 6 and of appendix E:
+#: ``create_model("nfnet_f0", **ABLATIONS["baseline"])``.
+ABLATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "baseline": {"widths": _DEFAULT_WIDTH, "second_conv": False},
+        "modified_width": {"second_conv": False},
+        "second_conv": {},
+        "default_width": {"widths": _DEFAULT_WIDTH},
+        "mixed_bottlenecks": {
+            "group_widths": (8, 8, 16, 16),
+            "bottleneck_ratios": (0.25, 0.25, 0.5, 0.5),
+            "bottleneck_of": ("input", "input", "output", "output"),
+        },
+        "grouped_pointwise": {"pointwise_groups": 2},
+        "grouped_pointwise_straddled": {"pointwise_groups": 2, "se_place": "straddled"},
+    }
+)
