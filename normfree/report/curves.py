@@ -38,8 +38,8 @@ def plot_curves(metrics: Path, out: Path) -> str:
     for axes, title in ((loss, "loss"), (rate, "learning rate"), (accuracy, "accuracy")):
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
-    for axes in (loss, accuracy):
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False)
     figure.savefig(out, dpi=120)
     return f"curves: {out}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from normfree.train.atomic import atomic_file
 
 #: Raised by one if a checkpoint's content changes so that older versions cannot read it.
 FORMAT = 1
+
+_DAMAGED = "{} is damaged or no checkpoint; use an older one of its directory"
 
 
 def save_checkpoint(directory: Path, content: dict[str, Any], *, step: int, keep: int) -> Path:
@@ -41,19 +44,22 @@ def list_checkpoints(directory: Path) -> list[Path]:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU.
 
-    Only tensors and plain values are read: a file that would run code is refused.
+    Only tensors and plain values are read: a file that would run code is refused. Checksums are
+    compared first, because ``torch.load`` does not notice a flipped bit.
 
     Raises:
         UserError: the file is absent, damaged, or no checkpoint.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip() is not None
+        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path} is damaged or no checkpoint; use an older one of its directory"
-        ) from error
+    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(_DAMAGED.format(path)) from error
+    if content is None:
+        raise UserError(_DAMAGED.format(path))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint that this version of normfree wrote")
     return content

@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from normfree.data import open_source
+from normfree.data import Source, open_source
+from normfree.data.sources.folder import FolderSource
 from normfree.errors import UserError
 from normfree.report.curves import plot_curves
 from normfree.train.checkpoint import newest_checkpoint
@@ -57,18 +58,18 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
     Example:
         >>> import tempfile
         >>> recipe = Recipe(
-        ...     model="nfnet_pico", data="synthetic:32", augment="none", epochs=1, batch_size=16,
-        ...     model_options=("stem_stride=4",), out=Path(tempfile.mkdtemp()),
+        ...     model="nfnet_pico", data="synthetic:32x8x1x4", augment="none",
+        ...     epochs=1, batch_size=16, out=Path(tempfile.mkdtemp()),
         ... )
         >>> fit(recipe).steps
         2
     """
     train, test = open_source(recipe.data, "train"), open_source(recipe.data, "val")
     resolved = resolve(recipe, train, test)
-    state, notes = build_state(resolved), []
+    state, notes = build_state(resolved), _passed_over(train, test)
     if recipe.resume:
         directory = find_run_directory(recipe)
-        notes = _load_newest(directory, resolved, state)
+        notes += _load_newest(directory, resolved, state)
     else:
         directory = create_run_directory(recipe)
     progress = Progress(console, resolved, state.step)
@@ -93,6 +94,12 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         run.metrics.close()
         _say_unreadable(run)
     return _finish(run)
+
+
+def _passed_over(*sources: Source) -> list[str]:
+    """What to say of files that are no pictures by their name."""
+    ignored = sum(source.ignored for source in sources if isinstance(source, FolderSource))
+    return [f"{ignored} files passed over: not pictures by their ending"] if ignored else []
 
 
 def _load_newest(directory: RunDirectory, resolved: Resolved, state: TrainState) -> list[str]:

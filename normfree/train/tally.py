@@ -74,4 +74,6 @@ class Tally:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from saved sums."""
         for name, value in state.items():
-            setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
+            setattr(
+                self, name, value.to(self.device, copy=True) if isinstance(value, Tensor) else value
+            )

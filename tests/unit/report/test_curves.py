@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from normfree.report.curves import plot_curves
+
+LINES = [
+    {"kind": "train", "epoch": 0.5, "loss": 2.0, "lr": 0.1},
+    {"kind": "train", "epoch": 1.0, "loss": 1.0, "lr": 0.0},
+    {"kind": "epoch", "epoch": 1, "train_accuracy": 0.5},
+    {
+        "kind": "epoch",
+        "epoch": 2,
+        "train_accuracy": 0.6,
+        "test_top1": 0.7,
+        "test_top1_ema": 0.8,
+        "test_loss": 0.9,
+        "test_loss_ema": 0.8,
+    },
+]
+
+
+def written(directory: Path, lines: list[dict[str, object]]) -> Path:
+    path = directory / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    said = plot_curves(written(tmp_path, LINES), tmp_path / "curves.png")
+    assert "curves.png" in said
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.size[0] > 1000
+        assert len(set(picture.convert("L").tobytes())) > 10
+
+
+def test_a_run_too_short_for_a_report_can_be_drawn(tmp_path: Path) -> None:
+    plot_curves(written(tmp_path, LINES[2:3]), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_without_matplotlib_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    said = plot_curves(written(tmp_path, LINES), tmp_path / "curves.png")
+    assert "pip install 'normfree[report]'" in said
+    assert not (tmp_path / "curves.png").exists()

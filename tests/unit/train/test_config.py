@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from normfree.errors import UserError
+from normfree.recipes import get_recipe, list_recipes
+from normfree.train.config import Recipe, recipe_from_dict, recipe_to_dict
+from tests.unit.train.tiny import tiny_recipe
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_recipes_survive_yaml(name: str) -> None:
+    recipe = get_recipe(name)
+    assert recipe_from_dict(yaml.safe_load(yaml.safe_dump(recipe_to_dict(recipe)))) == recipe
+
+
+def test_tuples_and_paths_survive_yaml() -> None:
+    recipe = tiny_recipe(
+        Path("a/b"), mean=(1.5, 1e-5, 3.0), std=(1.0, 2.0, 3.0), model_options=("alpha=0.3",)
+    )
+    assert recipe_from_dict(yaml.safe_load(yaml.safe_dump(recipe_to_dict(recipe)))) == recipe
+
+
+def test_an_unknown_setting_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="unknown setting 'batchsize'; did you mean batch_size"):
+        recipe_from_dict({"batchsize": 3})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "--epochs must be positive, not 0"),
+        ({"batch_size": -1}, "--batch-size must be positive"),
+        ({"log_every": 0}, "--log-every must be positive"),
+        ({"weight_decay": -1e-5}, "--weight-decay cannot be negative"),
+        ({"lr": -0.1}, "--lr cannot be negative"),
+        ({"seed": -1}, "--seed cannot be negative"),
+        ({"accumulate": 25}, "at most 24"),
+        ({"label_smoothing": 1.0}, "below 1"),
+    ],
+)
+def test_impossible_values_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tiny_recipe(Path("x"), **changes)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    recipe = Recipe(data="folder:x", model="nfnet_f0", epochs=360, batch_size=4096)
+    paper = get_recipe("imagenet_nfnet_f0")
+    for field in (
+        *("base_lr", "warmup_epochs", "momentum", "nesterov", "weight_decay", "clipping"),
+        *("agc_eps", "label_smoothing", "ema_decay", "augment"),
+    ):
+        assert getattr(recipe, field) == getattr(paper, field), field

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from normfree.data import open_source
+from normfree.errors import UserError
+from normfree.models import ImageClassifier
+from normfree.train.model_file import load_classifier, save_model_file
+from normfree.train.resolve import Resolved, resolve
+from normfree.train.state import build_state
+from tests.unit.train.tiny import tiny_recipe
+
+
+def network(out: Path, **changes: object) -> tuple[ImageClassifier, Resolved]:
+    recipe = tiny_recipe(out, **changes)
+    source = open_source(recipe.data, "train")
+    resolved = resolve(recipe, source, source)
+    return build_state(resolved).model, resolved
+
+
+@pytest.mark.parametrize("changes", [{}, {"channels_last": True, "activation": "silu"}])
+def test_the_file_alone_gives_the_same_network(tmp_path: Path, changes: dict[str, object]) -> None:
+    model, resolved = network(tmp_path, **changes)
+    save_model_file(tmp_path / "model.safetensors", model, resolved, {"test_top1": 0.5})
+    loaded = load_classifier(tmp_path / "model.safetensors")
+
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32))
+    torch.testing.assert_close(loaded.model(x), model.eval()(x))
+    assert not loaded.model.training
+    assert loaded.model.config == model.config
+    assert tuple(loaded.card["classes"]) == resolved.classes
+    assert tuple(loaded.card["mean"]) == resolved.mean
+    assert tuple(loaded.card["std"]) == resolved.std
+    assert (loaded.card["test_size"], loaded.card["test_margin"]) == (8, 0)
+    assert loaded.card["metrics"] == {"test_top1": 0.5}
+
+
+def test_equal_runs_in_different_places_have_equal_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        model, resolved = network(tmp_path / name)
+        save_model_file(tmp_path / f"{name}.safetensors", model, resolved, {})
+    a, b = (tmp_path / f"{name}.safetensors" for name in ("a", "b"))
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_what_is_no_network_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no"):
+        load_classifier(tmp_path / "absent.safetensors")
+    with pytest.raises(UserError, match=r"neither model.safetensors nor a checkpoint"):
+        load_classifier(tmp_path)
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00\x00")
+    with pytest.raises(UserError, match=r"is damaged or no \.safetensors file"):
+        load_classifier(tmp_path / "cut.safetensors")
+    save_file({"w": torch.zeros(1)}, tmp_path / "bare.safetensors")
+    with pytest.raises(UserError, match="has weights, but not what normfree train writes"):
+        load_classifier(tmp_path / "bare.safetensors")

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from normfree.data import open_source
+from normfree.train.progress import Progress, duration
+from normfree.train.resolve import Resolved, resolve
+from tests.unit.train.tiny import tiny_recipe
+
+TRAIN_LINE = {"step": 2, "loss": 1.25, "lr": 0.05, "images_per_second": 1234.4}
+EPOCH_LINE = {
+    "epoch": 1,
+    "train_accuracy": 0.5,
+    "train_loss": 1.5,
+    "test_top1": 0.75,
+    "test_top1_ema": 0.8,
+    "seconds": 3.21,
+}
+
+
+def tiny() -> Resolved:
+    recipe = tiny_recipe(Path("x"))
+    return resolve(recipe, open_source(recipe.data, "train"), open_source(recipe.data, "val"))
+
+
+def shown(*, terminal: bool) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=100, color_system=None)
+    progress = Progress(console, tiny())
+    progress.show_derivation()
+    with progress:
+        progress.advance()
+        progress.advance()
+        progress.report(TRAIN_LINE)
+        progress.report_epoch(EPOCH_LINE)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_plain_lines_where_there_is_no_terminal() -> None:
+    text = shown(terminal=False)
+    assert "step 2/8  loss 1.250  lr 0.0500  1234 images/s" in text
+    assert "epoch 1/3  train 50.00% loss 1.500  test 75.00%  EMA 80.00%  3.2 s" in text
+    assert "\x1b" not in text
+
+
+def test_a_bar_on_a_terminal() -> None:
+    text = shown(terminal=True)
+    assert "2/8" in text
+    assert "loss 1.250  lr 0.0500  1234 images/s" in text
+    assert "left" in text
+    assert "━" in text
+    assert "step 2/8" not in text
+
+
+def test_the_derived_values_are_shown() -> None:
+    text = shown(terminal=False)
+    for part in ("peak learning rate", "total steps", "64 / 24", "synthetic:64x8x1x5"):
+        assert part in text
+
+
+def test_no_console_writes_nothing(capsys) -> None:  # type: ignore[no-untyped-def]
+    with Progress(None, tiny()) as progress:
+        progress.show_derivation()
+        progress.advance()
+        progress.report(TRAIN_LINE)
+    assert capsys.readouterr().out == ""
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (0.2, 59.6, 61, 3599.4, 3600, 90061)] == [
+        "0 s",
+        "1 min 00 s",
+        "1 min 01 s",
+        "59 min 59 s",
+        "1 h 00 min",
+        "25 h 01 min",
+    ]

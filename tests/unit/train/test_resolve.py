@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from normfree.data import IMAGENET_MEAN, IMAGENET_STD, ArraySource
+from normfree.data.sources.folder import FolderSource
+from normfree.errors import UserError
+from normfree.recipes import get_recipe
+from normfree.train.config import Recipe
+from normfree.train.resolve import Resolved, derivation, differences, from_dict, resolve, to_dict
+from tests.unit.train.tiny import tiny_recipe
+
+
+def grey(n: int, classes: int = 5) -> ArraySource:
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 8, 8, 1), dtype=np.uint8)
+    names = tuple(f"class {k}" for k in range(classes))
+    return ArraySource("grey", pixels, np.arange(n) % classes, names)
+
+
+def photographs(n: int, classes: int = 1000) -> FolderSource:
+    names = tuple(f"class {k}" for k in range(classes))
+    return FolderSource(("a.jpg",) * n, np.arange(n) % classes, names)
+
+
+def resolved(train: int = 64, **changes: Any) -> Resolved:
+    return resolve(tiny_recipe(Path("x"), **changes), grey(train), grey(10))
+
+
+def test_the_papers_schedule_for_imagenet() -> None:
+    r = resolve(get_recipe("imagenet_nfnet_f0"), photographs(1_281_167), photographs(50_000))
+    assert r.total_steps == 112_602
+    assert r.warmup_steps == pytest.approx(1563.92, abs=0.01)
+    assert r.peak_lr == pytest.approx(1.6)
+    assert (r.train_size, r.test_size, r.test_margin) == (192, 256, 32)
+    assert (r.mean, r.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert (r.model["drop_rate"], r.model["stochastic_depth_rate"]) == (0.2, 0.25)
+
+
+def test_everything_derived_moves_with_the_batch() -> None:
+    small, large = resolved(batch_size=16), resolved(batch_size=32)
+    assert (small.steps_per_epoch, large.steps_per_epoch) == (4.0, 2.0)
+    assert (small.total_steps, large.total_steps) == (12, 6)
+    assert (small.warmup_steps, large.warmup_steps) == (2.0, 1.0)
+    assert large.peak_lr == 2 * small.peak_lr == 0.1 * 32 / 256
+
+
+def test_everything_derived_moves_with_the_model() -> None:
+    recipe = replace(get_recipe("imagenet_nfnet_f0"), drop_rate=None, train_size=None)
+    recipe = replace(recipe, test_size=None, model="nfnet_f3")
+    r = resolve(recipe, photographs(5000), photographs(1000))
+    assert (r.train_size, r.test_size, r.model["drop_rate"]) == (320, 416, 0.4)
+    assert r.model["name"] == "nfnet_f3"
+
+
+def test_everything_derived_moves_with_the_data() -> None:
+    recipe = tiny_recipe(Path("x"))
+    r = resolve(recipe, grey(96, classes=7), grey(14, classes=7))
+    assert (r.total_steps, r.steps_per_epoch) == (12, 4.0)
+    assert (r.model["num_classes"], r.model["in_channels"]) == (7, 1)
+    assert r.mean[0] == pytest.approx(grey(96).pixels.mean())
+    assert r.std[0] == pytest.approx(grey(96).pixels.std())
+
+
+def test_settings_win_over_what_would_be_derived() -> None:
+    r = resolved(
+        lr=0.7,
+        drop_rate=0.0,
+        activation="relu",
+        train_size=16,
+        test_size=24,
+        test_margin=3,
+        num_classes=9,
+        mean=(1.0,),
+        std=(2.0,),
+        model_options=("alpha=0.5", "widths=[16, 16, 32, 32]"),
+    )
+    assert r.peak_lr == 0.7
+    assert (r.train_size, r.test_size, r.test_margin) == (16, 24, 3)
+    assert (r.mean, r.std) == ((1.0,), (2.0,))
+    assert r.model["num_classes"] == 9
+    assert (r.model["drop_rate"], r.model["activation"], r.model["alpha"]) == (0.0, "relu", 0.5)
+    assert r.model["widths"] == (16, 16, 32, 32)
+
+
+def test_steps_and_epochs_agree_where_batches_straddle_epochs() -> None:
+    r = resolved()  # 64 images, batches of 24
+    assert [r.epoch_end(epoch) for epoch in (1, 2, 3)] == [2, 5, 8]
+    assert [r.epoch_of(step) for step in range(8)] == [1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_epochs_that_are_shorter_than_a_batch() -> None:
+    r = resolved(batch_size=100)
+    assert (r.total_steps, [r.epoch_end(epoch) for epoch in (1, 2, 3)]) == (1, [0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 193}, "not one batch of 193"),
+        ({"num_classes": 4}, "fewer than the 5 classes"),
+        ({"model": "nfnet_picco"}, "did you mean nfnet_pico"),
+        ({"model_options": ("drop_rat=0.1",)}, "did you mean drop_rate"),
+        ({"model_options": ("alpha",)}, "field=value"),
+        ({"mean": (1.0, 2.0)}, "--mean has 2 values"),
+        ({"device": "abacus"}, "--device abacus"),
+    ],
+)
+def test_what_does_not_go_together_is_said(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolved(**changes)
+
+
+def test_the_configuration_survives_yaml() -> None:
+    before = resolved(mean=(0.1,), model_options=("alpha=0.3",))
+    after = from_dict(yaml.safe_load(yaml.safe_dump(to_dict(before))))
+    assert differences(before, after) == []
+    assert to_dict(after) == to_dict(before)
+
+
+def test_differences_name_what_changed_and_pass_over_what_does_not_matter() -> None:
+    before = resolved()
+    assert differences(before, resolved(workers=2, log_every=7, out=Path("y"))) == []
+    changed = differences(before, resolved(train=65, momentum=0.8))
+    assert "momentum: 0.9 there, 0.8 now" in changed
+    assert "train_images: 64 there, 65 now" in changed
+
+
+def test_every_derived_value_is_shown() -> None:
+    shown = {name: value for name, value, _ in derivation(resolved())}
+    assert shown["total steps"] == "8"
+    assert shown["steps per epoch"] == "2.67"
+    assert shown["peak learning rate"] == "0.009375"
+
+
+def test_a_recipe_needs_no_defaults_of_ours() -> None:
+    recipe = Recipe(data="digits", model="nfnet_pico", epochs=1, batch_size=8)
+    assert resolve(recipe, grey(64), grey(8)).test_margin == 32
