@@ -79,9 +79,17 @@ class AGCSGD(Optimizer):
             "eps": eps,
         }
         super().__init__(params, defaults)
-        for group in self.param_groups:
-            _check(group)
         self.clipped_units, self.total_units = torch.tensor(0), 0
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Come back from a copy, a pickle or a state dict; nothing has been clipped since."""
+        super().__setstate__(state)
+        self.clipped_units, self.total_units = torch.tensor(0), 0
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, whose settings are checked as those of the first ones."""
+        super().add_param_group(param_group)
+        _check(self.param_groups[-1])
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -108,8 +116,7 @@ class AGCSGD(Optimizer):
                 if scale is not None:
                     clipped.append((scale < 1).sum())
                     self.total_units += scale.numel()
-        if clipped:
-            self.clipped_units = torch.stack(clipped).sum()
+        self.clipped_units = torch.stack(clipped).sum() if clipped else torch.tensor(0)
         return loss
 
 
