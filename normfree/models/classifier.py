@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from normfree.errors import UserError, unknown_name
-from normfree.nn import ACTIVATIONS, Dropout
+from normfree.nn import ACTIVATIONS, Dropout, Normalization
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class ClassifierConfig:
         num_classes: classes; 0 for pooled features instead of logits.
         train_size: side of the training images, pixels.
         test_size: side of the test images, pixels.
+        normalization: ``"none"``; ``"batch"`` makes the batch-normalized twin of a family.
         randaugment_magnitude: strength of RandAugment in the paper's recipe.
         activation_checkpointing: ``"block"`` keeps only the input of each block for the backward
             pass and computes the rest again: less memory, about a third more time.
@@ -47,6 +48,7 @@ class ClassifierConfig:
     train_size: int
     test_size: int
     randaugment_magnitude: int = 0
+    normalization: Normalization = "none"
     activation_checkpointing: Literal["none", "block"] = "none"
 
     def __post_init__(self) -> None:
@@ -66,6 +68,8 @@ class ClassifierConfig:
                 "activation_checkpointing must be 'none' or 'block'; "
                 f"got {self.activation_checkpointing!r}"
             )
+        if self.normalization not in ("none", "batch"):
+            raise UserError(f"normalization must be 'none' or 'batch'; got {self.normalization!r}")
         if self.num_classes < 0 or self.in_channels < 1:
             raise UserError(
                 "num_classes must not be negative and in_channels at least 1; "

@@ -10,7 +10,8 @@ from torch import nn
 
 from normfree.models.classifier import ClassifierConfig, ImageClassifier
 from normfree.models.places import grouped_width, places
-from normfree.nn import NFBlock, ScaledActivation, WSConv2d
+from normfree.nn import NFBlock
+from normfree.nn.normalization import new_activation, new_conv
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,9 @@ class NFRegNet(ImageClassifier):
         self.config = config
         channels = config.stage_channels(0)
         self.stem = nn.Sequential()
-        self.stem.add_module("conv", WSConv2d(config.in_channels, channels, 3, 2, **on))
+        self.stem.add_module(
+            "conv", new_conv(config.normalization, config.in_channels, channels, 3, 2, **on)
+        )
         self.stages = nn.ModuleList(nn.ModuleList() for _ in config.depths)
         for place in places(config.depths, config.alpha, config.stochastic_depth_rate):
             expansion = config.expansion if place.index > 0 else 1
@@ -94,6 +97,7 @@ class NFRegNet(ImageClassifier):
                 second_conv=False,
                 se_place="bottleneck",
                 se_ratio=config.se_ratio,
+                normalization=config.normalization,
                 activation=config.activation,
                 stochastic_depth_rate=place.stochastic_depth_rate,
                 stream=place.index,
@@ -103,8 +107,10 @@ class NFRegNet(ImageClassifier):
             channels = config.stage_channels(place.stage)
         features = config.head_channels * channels // 440
         self.head = nn.Sequential()
-        self.head.add_module("conv", WSConv2d(channels, features, 1, **on))
-        self.head.add_module("activation", ScaledActivation(config.activation))
+        self.head.add_module("conv", new_conv(config.normalization, channels, features, 1, **on))
+        self.head.add_module(
+            "act", new_activation(config.normalization, config.activation, features, **on)
+        )
         self.finish(features, **on)
         if isinstance(self.classifier, nn.Linear):
             nn.init.zeros_(self.classifier.weight)

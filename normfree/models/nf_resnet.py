@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from normfree.models.classifier import ClassifierConfig, ImageClassifier
 from normfree.models.places import places
-from normfree.nn import NFBlock, ScaledActivation, SEPlace, WSConv2d
+from normfree.nn import NFBlock, SameConv2d, SEPlace
 from normfree.nn.functional import max_pool2d_same
+from normfree.nn.normalization import new_activation, new_conv
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,9 +49,9 @@ class NFResNetConfig(ClassifierConfig):
 class ResNetStem(nn.Module):
     """A 7×7 convolution with stride 2, then the maximum over 3×3 with stride 2."""
 
-    def __init__(self, in_channels: int, out_channels: int, **on: Any) -> None:
+    def __init__(self, conv: SameConv2d) -> None:
         super().__init__()
-        self.conv = WSConv2d(in_channels, out_channels, 7, 2, **on)
+        self.conv = conv
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h4 w4"]:
         """From images to the first stage's input."""
@@ -93,7 +94,9 @@ class NFResNet(ImageClassifier):
         on: dict[str, Any] = {"device": device, "dtype": dtype}
         self.config = config
         channels = int(config.widths[0] * config.bottleneck_ratios[0])
-        self.stem = ResNetStem(config.in_channels, channels, **on)
+        self.stem = ResNetStem(
+            new_conv(config.normalization, config.in_channels, channels, 7, 2, **on)
+        )
         self.stages = nn.ModuleList(nn.ModuleList() for _ in config.depths)
         for place in places(config.depths, config.alpha, config.stochastic_depth_rate):
             width = config.widths[place.stage]
@@ -108,6 +111,7 @@ class NFResNet(ImageClassifier):
                 pool_shortcut=False,
                 se_place=config.se_place,
                 se_ratio=config.se_ratio,
+                normalization=config.normalization,
                 activation=config.activation,
                 stochastic_depth_rate=place.stochastic_depth_rate,
                 stream=place.index,
@@ -115,7 +119,7 @@ class NFResNet(ImageClassifier):
             )
             self.stages[place.stage].append(block)  # type: ignore[operator]
             channels = width
-        self.head = ScaledActivation(config.activation)
+        self.head = new_activation(config.normalization, config.activation, channels, **on)
         self.finish(channels, **on)
 
 
@@ -130,6 +134,10 @@ DEPTHS = {
 }
 
 #: Every variant that ``create_model`` knows by name.
-CONFIGS: tuple[NFResNetConfig, ...] = tuple(
-    NFResNetConfig(name=f"nf_resnet{number}", depths=depths) for number, depths in DEPTHS.items()
+CONFIGS: tuple[NFResNetConfig, ...] = (
+    *(NFResNetConfig(name=f"nf_resnet{n}", depths=depths) for n, depths in DEPTHS.items()),
+    *(
+        NFResNetConfig(name=f"bn_resnet{n}", depths=DEPTHS[n], normalization="batch")
+        for n in (50, 101, 152, 200)
+    ),
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from normfree.errors import UserError
 from normfree.models.classifier import ClassifierConfig, ImageClassifier
 from normfree.models.places import Place, grouped_width, places
-from normfree.nn import NFBlock, ScaledActivation, SEPlace, WSConv2d
+from normfree.nn import NFBlock, SEPlace
+from normfree.nn.normalization import new_activation, new_conv
 
 #: Stride of each convolution of the stem, by the stride of the whole.
 STEM_STRIDES = {1: (1, 1, 1, 1), 2: (2, 1, 1, 1), 4: (2, 1, 1, 2)}
@@ -77,21 +80,26 @@ class Stem(nn.Module):
 
     def __init__(self, config: NFNetConfig, **on: Any) -> None:
         super().__init__()
-        channels = (config.in_channels, *config.stem_channels, config.widths[0] // 2)
-        strides = STEM_STRIDES[config.stem_stride]
-        self.activation = ScaledActivation(config.activation)
-        self.conv0 = WSConv2d(channels[0], channels[1], 3, strides[0], **on)
-        self.conv1 = WSConv2d(channels[1], channels[2], 3, strides[1], **on)
-        self.conv2 = WSConv2d(channels[2], channels[3], 3, strides[2], **on)
-        self.conv3 = WSConv2d(channels[3], channels[4], 3, strides[3], **on)
+        conv = partial(new_conv, config.normalization, kernel_size=3, **on)
+        act: Callable[[int], nn.Module] = partial(
+            new_activation, config.normalization, config.activation, **on
+        )
+        c0, c1, c2 = config.stem_channels
+        s0, s1, s2, s3 = STEM_STRIDES[config.stem_stride]
+        self.conv0 = conv(config.in_channels, c0, stride=s0)
+        self.act0 = act(c0)
+        self.conv1 = conv(c0, c1, stride=s1)
+        self.act1 = act(c1)
+        self.conv2 = conv(c1, c2, stride=s2)
+        self.act2 = act(c2)
+        self.conv3 = conv(c2, config.widths[0] // 2, stride=s3)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h2 w2"]:
         """From images to the first stage's input."""
-        act = self.activation
         x = self.conv0(x)
-        x = self.conv1(act(x))
-        x = self.conv2(act(x))
-        return self.conv3(act(x))
+        x = self.conv1(self.act0(x))
+        x = self.conv2(self.act1(x))
+        return self.conv3(self.act2(x))
 
 
 class NFNet(ImageClassifier):
@@ -138,8 +146,10 @@ class NFNet(ImageClassifier):
             channels = config.widths[place.stage]
         features = config.head_multiplier * channels
         self.head = nn.Sequential()
-        self.head.add_module("conv", WSConv2d(channels, features, 1, **on))
-        self.head.add_module("activation", ScaledActivation(config.activation))
+        self.head.add_module("conv", new_conv(config.normalization, channels, features, 1, **on))
+        self.head.add_module(
+            "act", new_activation(config.normalization, config.activation, features, **on)
+        )
         self.finish(features, **on)
 
 
@@ -156,6 +166,7 @@ def _block(config: NFNetConfig, place: Place, in_channels: int, on: dict[str, An
         pointwise_groups=config.pointwise_groups,
         se_place=config.se_place,
         se_ratio=config.se_ratio,
+        normalization=config.normalization,
         activation=config.activation,
         stochastic_depth_rate=place.stochastic_depth_rate,
         stream=place.index,

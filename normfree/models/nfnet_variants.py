@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from normfree.models.nfnet import NFNetConfig
+from normfree.nn import Normalization
 
 #: Blocks a stage in F0; variant N has N + 1 times as many.
 DEPTHS = (1, 2, 6, 3)
@@ -55,33 +56,40 @@ SMALL: dict[str, dict[str, Any]] = {
     },
 }
 
-#: Every variant that ``create_model`` knows by name.
-CONFIGS: tuple[NFNetConfig, ...] = (
-    *(
-        NFNetConfig(
-            name=f"nfnet_{variant}{suffix}",
-            widths=widths,
-            depths=tuple(multiplier * depth for depth in DEPTHS),
+
+def _paper(prefix: str, suffix: str, normalization: Normalization) -> Iterator[NFNetConfig]:
+    for number, (variant, row) in enumerate(PAPER.items(), start=1):
+        train_size, test_size, drop_rate, magnitude = row
+        yield NFNetConfig(
+            name=f"{prefix}_{variant}{suffix}",
+            widths=WIDTHS[suffix],
+            depths=tuple(number * depth for depth in DEPTHS),
             drop_rate=drop_rate,
             train_size=train_size,
             test_size=test_size,
             randaugment_magnitude=magnitude,
+            normalization=normalization,
         )
-        for suffix, widths in WIDTHS.items()
-        for multiplier, (variant, (train_size, test_size, drop_rate, magnitude)) in enumerate(
-            PAPER.items(), start=1
-        )
-    ),
-    *(
-        NFNetConfig(
+
+
+def _small() -> Iterator[NFNetConfig]:
+    for variant, fields in SMALL.items():
+        yield NFNetConfig(
             name=f"nfnet_{variant}",
             drop_rate=0.1,
             stochastic_depth_rate=0.1,
             randaugment_magnitude=5,
             **fields,
         )
-        for variant, fields in SMALL.items()
-    ),
+
+
+#: Every variant that ``create_model`` knows by name. The batch-normalized twins are the row
+#: "−NF, +BN" of table 6.
+CONFIGS: tuple[NFNetConfig, ...] = (
+    *_paper("nfnet", "", "none"),
+    *_paper("nfnet", "_plus", "none"),
+    *_small(),
+    *_paper("bn_nfnet", "", "batch"),
 )
 
 _DEFAULT_WIDTH = (256, 512, 1024, 2048)

@@ -1,8 +1,8 @@
-"""The weight-standardized convolution."""
+"""Convolutions with ``SAME`` padding; the weight-standardized one."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -12,7 +12,82 @@ from torch import Tensor, nn
 from normfree.nn.functional import conv2d_same, standardize_weight
 
 
-class WSConv2d(nn.Conv2d):
+class SameConv2d(nn.Conv2d):
+    """:class:`torch.nn.Conv2d` with TensorFlow's padding, whatever the stride.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: height and width of a filter, pixels.
+        stride: step between outputs, pixels.
+        padding: ``"same"`` pads as TensorFlow does at any stride and size; ``"valid"`` or pixels,
+            as PyTorch.
+        dilation: step between taps of a filter, pixels.
+        groups: number of groups the channels are split into.
+        bias: whether to add a learnable bias.
+        device: where the parameters live.
+        dtype: of the parameters.
+
+    Shape:
+        (n, in_channels, h, w) → (n, out_channels, ⌈h/stride⌉, ⌈w/stride⌉) for ``"same"``.
+
+    Example:
+        >>> SameConv2d(3, 8, kernel_size=3, stride=2)(torch.randn(1, 3, 10, 7)).shape
+        torch.Size([1, 8, 5, 4])
+
+    Initialisation: weights N(0, 1/fan-in), biases zero, as the authors' convolutions.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: Literal["same", "valid"] | int | tuple[int, int] = "same",
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.same = padding == "same"
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            0 if self.same else padding,
+            dilation,
+            groups,
+            bias,
+            device=device,
+            dtype=dtype,
+        )
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew; biases become zero."""
+        nn.init.normal_(self.weight, std=self.weight[0].numel() ** -0.5)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def applied_weight(self) -> Float[Tensor, "o k kh kw"]:
+        """The filters that the convolution applies."""
+        return self.weight
+
+    def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
+        """Convolve with the applied filters."""
+        weight, stride, dilation = self.applied_weight(), self.stride, self.dilation
+        if self.same:
+            return conv2d_same(x, weight, self.bias, stride, dilation, self.groups)  # type: ignore[arg-type]
+        return F.conv2d(x, weight, self.bias, stride, self.padding, dilation, self.groups)
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return super().extra_repr() + (", padding=same" if self.same else "")
+
+
+class WSConv2d(SameConv2d):
     r"""Convolution with Scaled Weight Standardization, learnable gain and bias.
 
     .. math:: y = \hat W * x + b, \qquad
@@ -33,9 +108,6 @@ class WSConv2d(nn.Conv2d):
         eps: floor of :math:`N\sigma^2`.
         device: where the parameters live.
         dtype: of the parameters.
-
-    Shape:
-        (n, in_channels, h, w) → (n, out_channels, ⌈h/stride⌉, ⌈w/stride⌉) for ``"same"``.
 
     Example:
         >>> conv = WSConv2d(16, 32, kernel_size=3, stride=2)
@@ -64,43 +136,19 @@ class WSConv2d(nn.Conv2d):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.same = padding == "same"
-        self.eps = eps
+        on: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            0 if self.same else padding,
-            dilation,
-            groups,
-            bias,
-            device=device,
-            dtype=dtype,
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, **on
         )
-        self.gain = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
-        self.reset_parameters()
+        self.eps = eps
+        self.gain = nn.Parameter(torch.ones(out_channels, **on))
 
     def reset_parameters(self) -> None:
         """Draw the weights anew; gains become one and biases zero."""
-        if not hasattr(self, "gain"):  # called by Conv2d.__init__, before the gain exists
-            return
-        nn.init.normal_(self.weight, std=self.weight[0].numel() ** -0.5)
-        nn.init.ones_(self.gain)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        super().reset_parameters()
+        if hasattr(self, "gain"):  # Conv2d's constructor comes here before the gain exists
+            nn.init.ones_(self.gain)
 
-    def standardized_weight(self) -> Float[Tensor, "o k kh kw"]:
-        """The filters that the convolution really applies."""
+    def applied_weight(self) -> Float[Tensor, "o k kh kw"]:
+        """The standardized filters."""
         return standardize_weight(self.weight, self.gain, self.eps)
-
-    def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
-        """Convolve with the standardized filters."""
-        weight = self.standardized_weight()
-        stride, dilation = self.stride, self.dilation
-        if self.same:
-            return conv2d_same(x, weight, self.bias, stride, dilation, self.groups)  # type: ignore[arg-type]
-        return F.conv2d(x, weight, self.bias, stride, self.padding, dilation, self.groups)
-
-    def extra_repr(self) -> str:  # noqa: D102
-        return super().extra_repr() + (", padding=same" if self.same else "")

@@ -105,6 +105,7 @@ def squeeze_excite(
     x: Float[Tensor, "n c h w"],
     squeeze: tuple[Float[Tensor, "k c"], Float[Tensor, " k"]],
     excite: tuple[Float[Tensor, "o k"], Float[Tensor, " o"]],
+    factor: float = 2.0,
 ) -> Float[Tensor, "n o 1 1"]:
     r"""The gate of squeeze-and-excite, in (0, 2) so that its mean at initialisation is one.
 
@@ -114,6 +115,7 @@ def squeeze_excite(
         x: feature map; :math:`\bar x` is its mean over space.
         squeeze: weight and bias of the first linear layer.
         excite: weight and bias of the second.
+        factor: the 2; batch-normalized networks have 1.
 
     Example:
         >>> zeros = torch.zeros(2, 3), torch.zeros(2)
@@ -127,4 +129,4 @@ def squeeze_excite(
     """
     pooled = x.mean(dim=(2, 3))
     hidden = F.relu(F.linear(pooled, *squeeze))
-    return 2 * torch.sigmoid(F.linear(hidden, *excite))[:, :, None, None]
+    return factor * torch.sigmoid(F.linear(hidden, *excite))[:, :, None, None]

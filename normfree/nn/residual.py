@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from normfree.nn.activations import ScaledActivation
-from normfree.nn.conv import WSConv2d
 from normfree.nn.dropout import StochasticDepth
 from normfree.nn.functional import avg_pool2d_same
+from normfree.nn.normalization import Normalization, new_activation, new_conv
 from normfree.nn.squeeze_excite import SqueezeExcite
 
 #: Where squeeze-and-excite sits: on the branch's output, on the input of the last convolution,
@@ -27,6 +27,7 @@ class Shortcut(nn.Module):
         out_channels: channels of the output.
         stride: 1 or 2.
         pool: whether to stride by mean pooling; else the convolution itself strides.
+        normalization: ``"none"`` or ``"batch"``.
         device: where the parameters live.
         dtype: of the parameters.
 
@@ -42,13 +43,16 @@ class Shortcut(nn.Module):
         stride: int,
         *,
         pool: bool = True,
+        normalization: Normalization = "none",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.pool = pool and stride > 1
         conv_stride = 1 if self.pool else stride
-        self.conv = WSConv2d(in_channels, out_channels, 1, conv_stride, device=device, dtype=dtype)
+        self.conv = new_conv(
+            normalization, in_channels, out_channels, 1, conv_stride, device=device, dtype=dtype
+        )
 
     def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
         """Pool if strided, then project."""
@@ -81,6 +85,8 @@ class NFBlock(nn.Module):
         pool_shortcut: whether the skip path strides by mean pooling.
         se_place: where squeeze-and-excite sits.
         se_ratio: its hidden units per channel.
+        normalization: ``"batch"`` makes the batch-normalized twin: plain convolutions, each after
+            normalization and an unscaled activation; neither α, β nor SkipInit.
         activation: a name of :data:`normfree.nn.ACTIVATIONS`.
         stochastic_depth_rate: probability that an example skips the branch.
         stream: number of the block, for its counted randomness.
@@ -113,6 +119,7 @@ class NFBlock(nn.Module):
         pool_shortcut: bool = True,
         se_place: SEPlace = "output",
         se_ratio: float = 0.5,
+        normalization: Normalization = "none",
         activation: str = "gelu",
         stochastic_depth_rate: float = 0.0,
         stream: int = 0,
@@ -122,52 +129,64 @@ class NFBlock(nn.Module):
         super().__init__()
         on: dict[str, Any] = {"device": device, "dtype": dtype}
         groups = width // (group_width or width)
-        self.alpha, self.beta = alpha, beta
-        self.se_place = se_place
-        self.activation = ScaledActivation(activation)
-        self.conv0 = WSConv2d(in_channels, width, 1, groups=pointwise_groups, **on)
-        self.conv1 = WSConv2d(width, width, 3, stride, groups=groups, **on)
-        self.conv1b = WSConv2d(width, width, 3, groups=groups, **on) if second_conv else None
-        self.conv2 = WSConv2d(width, out_channels, 1, groups=pointwise_groups, **on)
+        free = normalization == "none"
+        self.alpha, self.beta = (alpha, beta) if free else (1.0, 1.0)
+        self.second_conv, self.se_place = second_conv, se_place
+        conv = partial(new_conv, normalization, **on)
+        act = partial(new_activation, normalization, activation, device=device, dtype=dtype)
+
+        self.act0 = act(in_channels)
+        self.conv0 = conv(in_channels, width, 1, groups=pointwise_groups)
+        self.act1 = act(width)
+        self.conv1 = conv(width, width, 3, stride, groups=groups)
+        if second_conv:
+            self.act1b = act(width)
+            self.conv1b = conv(width, width, 3, groups=groups)
+        self.act2 = act(width)
+        self.conv2 = conv(width, out_channels, 1, groups=pointwise_groups)
         if se_place != "none":
             channels = width if se_place == "bottleneck" else out_channels
             source = width if se_place == "straddled" else channels
-            self.squeeze_excite = SqueezeExcite(channels, se_ratio, source, **on)
+            factor = 2.0 if free else 1.0
+            self.squeeze_excite = SqueezeExcite(channels, se_ratio, source, factor=factor, **on)
         self.stochastic_depth = StochasticDepth(stochastic_depth_rate, stream)
-        self.skip_gain = nn.Parameter(torch.zeros((), **on))
-        transition = stride > 1 or in_channels != out_channels
-        self.shortcut = (
-            Shortcut(in_channels, out_channels, stride, pool=pool_shortcut, **on)
-            if transition
-            else None
-        )
+        self.skip_gain = nn.Parameter(torch.zeros((), **on)) if free else None
+        self.shortcut = None
+        if stride > 1 or in_channels != out_channels:
+            self.shortcut = Shortcut(
+                in_channels,
+                out_channels,
+                stride,
+                pool=pool_shortcut,
+                normalization=normalization,
+                **on,
+            )
 
     def forward(
         self, x: Float[Tensor, "n i h w"], keys: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n o h2 w2"]:
         """Add the scaled residual branch to the skip path."""
-        a = self.activation(x) * self.beta
+        a = self.act0(x) * self.beta
         skip = x if self.shortcut is None else self.shortcut(a)
         branch = self.stochastic_depth(self.branch(a), keys)
-        return skip + branch * (self.skip_gain * self.alpha)
+        if self.skip_gain is not None:
+            branch = branch * (self.skip_gain * self.alpha)
+        return skip + branch
 
     def branch(self, a: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
         """The residual branch SE(F(a)), of unit variance at initialisation."""
-        act = self.activation
-        x = self.conv0(a)
-        x = self.conv1(act(x))
-        if self.conv1b is not None:
-            x = self.conv1b(act(x))
-        match self.se_place:
-            case "output":
-                return self.squeeze_excite(self.conv2(act(x)))
-            case "bottleneck":
-                return self.conv2(act(self.squeeze_excite(x)))
-            case "straddled":
-                a = act(x)
-                return self.squeeze_excite(self.conv2(a), a)
-            case _:
-                return self.conv2(act(x))
+        x = self.conv1(self.act1(self.conv0(a)))
+        if self.second_conv:
+            x = self.conv1b(self.act1b(x))
+        if self.se_place == "bottleneck":
+            x = self.squeeze_excite(x)
+        a = self.act2(x)
+        x = self.conv2(a)
+        if self.se_place == "output":
+            x = self.squeeze_excite(x)
+        elif self.se_place == "straddled":
+            x = self.squeeze_excite(x, a)
+        return x
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"alpha={self.alpha:g}, beta={self.beta:.6g}"

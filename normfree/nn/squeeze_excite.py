@@ -19,6 +19,7 @@ class SqueezeExcite(nn.Module):
         ratio: hidden units per channel of the output; at least one unit is kept.
         source_channels: channels of the map that the gate is computed from; the map it scales, by
             default.
+        factor: the 2, which keeps the variance; batch-normalized networks have 1.
         device: where the parameters live.
         dtype: of the parameters.
 
@@ -36,10 +37,12 @@ class SqueezeExcite(nn.Module):
         ratio: float = 0.5,
         source_channels: int | None = None,
         *,
+        factor: float = 2.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.factor = factor
         hidden = max(1, int(channels * ratio))
         self.fc0 = nn.Linear(source_channels or channels, hidden, device=device, dtype=dtype)
         self.fc1 = nn.Linear(hidden, channels, device=device, dtype=dtype)
@@ -49,9 +52,9 @@ class SqueezeExcite(nn.Module):
             nn.init.zeros_(fc.bias)
 
     def gate(self, source: Float[Tensor, "n s h w"]) -> Float[Tensor, "n c 1 1"]:
-        """The factor of each channel, in (0, 2)."""
+        """The factor of each channel, in (0, ``factor``)."""
         squeeze, excite = (self.fc0.weight, self.fc0.bias), (self.fc1.weight, self.fc1.bias)
-        return squeeze_excite(source, squeeze, excite)
+        return squeeze_excite(source, squeeze, excite, self.factor)
 
     def forward(
         self, x: Float[Tensor, "n c h w"], source: Float[Tensor, "n s _h _w"] | None = None

@@ -50,7 +50,8 @@ def built(variant, **fields):
     return build_model(name.lower().replace("-", "_"), device="meta", **fields)
 
 
-COUNTS = {k: v for k, v in reference.table("param_counts").items() if k.startswith("NF")}
+TABLE = reference.table("param_counts")
+COUNTS = {key: row for key, row in TABLE.items() if key.startswith("NF")}
 
 
 @pytest.mark.parametrize("variant", COUNTS)
@@ -66,6 +67,17 @@ def test_variant(variant):
         assert config.drop_rate == want["drop_rate"]
     if "RA_level" in want:
         assert config.randaugment_magnitude == int(want["RA_level"]) - 400
+
+
+@pytest.mark.parametrize("number", [50, 101, 152, 200])
+def test_batch_normalized_resnet(number):
+    want, model = (
+        TABLE[f"ResNet(BN,v2)-ResNet{number}"],
+        build_model(f"bn_resnet{number}", device="meta"),
+    )
+    parameters = list(model.parameters())
+    assert sum(p.numel() for p in parameters) == want["params"]
+    assert len(parameters) == want["num_tensors"]
 
 
 BLOCKS = reference.table("block_tables")
