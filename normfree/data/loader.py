@@ -234,7 +234,7 @@ def _batches(
     """Check at once, then read lazily."""
     if reader.skip and bad_images is None:
         raise ValueError("on_bad_image='skip' needs a log: pass bad_images=BadImages()")
-    return _deliver(reader, steps, workers, bad_images or BadImages())
+    return _deliver(reader, steps, workers, BadImages() if bad_images is None else bad_images)
 
 
 def _deliver(reader: _Reader, steps: range, workers: int, bad_images: BadImages) -> Iterator[Batch]:

@@ -19,6 +19,12 @@ def test_a_box_lies_inside_and_is_large_enough(height, width, seed):
     assert 0.1 <= box.height * box.width / (height * width) <= 1
 
 
+def test_the_largest_height_is_drawn_too():
+    rng = np.random.default_rng(0)
+    heights = {distorted_bounding_box(10, 40, rng).height for _ in range(200)}
+    assert heights == {6, 7, 8, 9, 10}
+
+
 def test_a_picture_that_cannot_hold_a_box_is_taken_whole():
     box = distorted_bounding_box(10, 1000, np.random.default_rng(0))
     assert box == (0, 0, 10, 1000)
