@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from normfree.models.classifier import ClassifierConfig, ImageClassifier
-from normfree.models.places import grouped_width, places
+from normfree.models.places import grouped_width, places, round_channels
 from normfree.nn import NFBlock
 from normfree.nn.normalization import new_activation, new_conv
 
@@ -26,6 +26,8 @@ class NFRegNetConfig(ClassifierConfig):
         alpha: scale of every residual branch.
         se_ratio: hidden units of squeeze-and-excite per channel of the 3×3 convolution.
         head_channels: channels of the last convolution for every 440 of the last stage.
+        channel_divisor: the widths that multipliers give are rounded to a multiple of it; 1 rounds
+            down as the authors do, timm has 8.
 
     Raises:
         UserError: values that no network can have.
@@ -39,10 +41,21 @@ class NFRegNetConfig(ClassifierConfig):
     alpha: float = 0.2
     se_ratio: float = 0.5
     head_channels: int = 1280
+    channel_divisor: int = 1
 
     def stage_channels(self, stage: int) -> int:
         """Output channels of a stage."""
-        return int(self.widths[stage] * self.width_multiplier)
+        return round_channels(self.widths[stage] * self.width_multiplier, self.channel_divisor)
+
+    def block_width(self, in_channels: int, *, expand: bool) -> int:
+        """Channels of a block's 3×3 convolution: a whole number of groups."""
+        width = in_channels * (self.expansion if expand else 1)
+        return grouped_width(round_channels(width, self.channel_divisor), self.group_width)
+
+    def head_width(self) -> int:
+        """Channels of the last convolution."""
+        last = int(self.widths[-1] * self.width_multiplier)
+        return round_channels(self.head_channels * last // 440, self.channel_divisor)
 
 
 class NFRegNet(ImageClassifier):
@@ -85,11 +98,10 @@ class NFRegNet(ImageClassifier):
         )
         self.stages = nn.ModuleList(nn.ModuleList() for _ in config.depths)
         for place in places(config.depths, config.alpha, config.stochastic_depth_rate):
-            expansion = config.expansion if place.index > 0 else 1
             block = NFBlock(
                 channels,
                 config.stage_channels(place.stage),
-                width=grouped_width(channels * expansion, config.group_width),
+                width=config.block_width(channels, expand=place.index > 0),
                 group_width=config.group_width,
                 stride=2 if place.first else 1,
                 alpha=config.alpha,
@@ -97,6 +109,7 @@ class NFRegNet(ImageClassifier):
                 second_conv=False,
                 se_place="bottleneck",
                 se_ratio=config.se_ratio,
+                se_divisor=config.channel_divisor,
                 normalization=config.normalization,
                 activation=config.activation,
                 stochastic_depth_rate=place.stochastic_depth_rate,
@@ -105,7 +118,7 @@ class NFRegNet(ImageClassifier):
             )
             self.stages[place.stage].append(block)  # type: ignore[operator]
             channels = config.stage_channels(place.stage)
-        features = config.head_channels * channels // 440
+        features = config.head_width()
         self.head = nn.Sequential()
         self.head.add_module("conv", new_conv(config.normalization, channels, features, 1, **on))
         self.head.add_module(

@@ -23,6 +23,8 @@ class NFResNetConfig(ClassifierConfig):
     Args:
         bottleneck_ratios: width of the 3×3 convolution over the output channels, by stage.
         alpha: scale of every residual branch.
+        pool_shortcut: whether the skip path strides by mean pooling, as in timm's networks, instead
+            of in its 1×1 convolution.
         se_place: where squeeze-and-excite sits; ``"output"`` makes an SE-ResNet.
         se_ratio: its hidden units per channel.
 
@@ -36,6 +38,7 @@ class NFResNetConfig(ClassifierConfig):
     stochastic_depth_rate: float = 0.1
     bottleneck_ratios: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
     alpha: float = 0.2
+    pool_shortcut: bool = False
     se_place: SEPlace = "none"
     se_ratio: float = 0.25
     train_size: int = 224
@@ -108,7 +111,7 @@ class NFResNet(ImageClassifier):
                 alpha=config.alpha,
                 beta=place.beta,
                 second_conv=False,
-                pool_shortcut=False,
+                pool_shortcut=config.pool_shortcut,
                 se_place=config.se_place,
                 se_ratio=config.se_ratio,
                 normalization=config.normalization,

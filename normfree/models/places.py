@@ -63,6 +63,15 @@ def places(depths: Sequence[int], alpha: float, stochastic_depth_rate: float) ->
     return sequence
 
 
+def round_channels(channels: float, divisor: int) -> int:
+    """The nearest multiple of a number, and at least that number; 1 rounds down.
+
+    >>> round_channels(175.5, 1), round_channels(175.5, 8), round_channels(3, 8)
+    (175, 176, 8)
+    """
+    return max(int(channels + divisor // 2) // divisor * divisor, divisor)
+
+
 def grouped_width(channels: float, group_width: int) -> int:
     """Channels of a grouped convolution: the nearest whole number of groups below.
 

@@ -85,6 +85,7 @@ class NFBlock(nn.Module):
         pool_shortcut: whether the skip path strides by mean pooling.
         se_place: where squeeze-and-excite sits.
         se_ratio: its hidden units per channel.
+        se_divisor: what their number is a multiple of.
         normalization: ``"batch"`` makes the batch-normalized twin: plain convolutions, each after
             normalization and an unscaled activation; neither α, β nor SkipInit.
         activation: a name of :data:`normfree.nn.ACTIVATIONS`.
@@ -119,6 +120,7 @@ class NFBlock(nn.Module):
         pool_shortcut: bool = True,
         se_place: SEPlace = "output",
         se_ratio: float = 0.5,
+        se_divisor: int = 1,
         normalization: Normalization = "none",
         activation: str = "gelu",
         stochastic_depth_rate: float = 0.0,
@@ -148,7 +150,9 @@ class NFBlock(nn.Module):
             channels = width if se_place == "bottleneck" else out_channels
             source = width if se_place == "straddled" else channels
             factor = 2.0 if free else 1.0
-            self.squeeze_excite = SqueezeExcite(channels, se_ratio, source, factor=factor, **on)
+            self.squeeze_excite = SqueezeExcite(
+                channels, se_ratio, source, factor=factor, divisor=se_divisor, **on
+            )
         self.stochastic_depth = StochasticDepth(stochastic_depth_rate, stream)
         self.skip_gain = nn.Parameter(torch.zeros((), **on)) if free else None
         self.shortcut = None

@@ -20,6 +20,7 @@ class SqueezeExcite(nn.Module):
         source_channels: channels of the map that the gate is computed from; the map it scales, by
             default.
         factor: the 2, which keeps the variance; batch-normalized networks have 1.
+        divisor: the hidden units are the nearest multiple of it; 1 rounds down.
         device: where the parameters live.
         dtype: of the parameters.
 
@@ -38,12 +39,13 @@ class SqueezeExcite(nn.Module):
         source_channels: int | None = None,
         *,
         factor: float = 2.0,
+        divisor: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.factor = factor
-        hidden = max(1, int(channels * ratio))
+        hidden = max(divisor, int(channels * ratio + divisor // 2) // divisor * divisor)
         self.fc0 = nn.Linear(source_channels or channels, hidden, device=device, dtype=dtype)
         self.fc1 = nn.Linear(hidden, channels, device=device, dtype=dtype)
         for fc in (self.fc0, self.fc1):
