@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from normfree.cli import COMMANDS, main
+from normfree.errors import UserError
+from normfree.train.config import Recipe
+from normfree.train.signals import Interrupted
+
+Capture = pytest.CaptureFixture[str]
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    return end.value.code or 0  # type: ignore[return-value]
+
+
+def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("normfree.cli.info")
+
+    def raise_it(words: list[str]) -> None:
+        raise error
+
+    module.run = raise_it
+    monkeypatch.setitem(sys.modules, "normfree.cli.info", module)
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_help_names_every_command(words: list[str], capsys: Capture) -> None:
+    assert run(*words) == 0
+    out = capsys.readouterr().out
+    for command in COMMANDS:
+        assert command in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: Capture) -> None:
+    assert run(command, "--help") == 0
+    assert f"usage: normfree {command}" in capsys.readouterr().out
+
+
+def test_the_version(capsys: Capture) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("normfree 0.")
+
+
+def test_every_setting_of_a_recipe_is_an_option(capsys: Capture) -> None:
+    run("train", "--help")
+    out = capsys.readouterr().out
+    for field in fields(Recipe):
+        assert f"--{field.name.replace('_', '-')}" in out
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (UserError("wrong; do this"), 1, "normfree: wrong; do this\n"),
+        (UserError("two\n lines"), 1, "normfree: two lines\n"),
+        (UserError("[bold]brackets[/bold]"), 1, "normfree: [bold]brackets[/bold]\n"),
+        (ZeroDivisionError("ouch"), 1, "normfree: unexpected ZeroDivisionError: ouch; run again"),
+        (KeyboardInterrupt(), 130, "normfree: interrupted\n"),
+        (Interrupted(signal.SIGTERM, 3, Path("r")), 143, "stopped by SIGTERM after step 3; go on"),
+        (Interrupted(signal.SIGINT, 3, Path("r")), 130, "normfree train --resume --out r\n"),
+    ],
+)
+def test_failures_are_a_line_and_an_exit_code(
+    error: BaseException,
+    code: int,
+    message: str,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fail_with(error, monkeypatch)
+    assert run("info") == code
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(UserError("wrong"), monkeypatch)
+    with pytest.raises(UserError, match="wrong"):
+        main(["info", "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean train?"),
+        (["train", "digit"], "unknown recipe 'digit'; did you mean digits?"),
+        (["train", "--epoch", "3"], "unknown option '--epoch'; did you mean --epochs"),
+        (["train", "digits", "folder"], "unexpected argument 'folder'"),
+        (["train", "--batch-size", "0"], "--batch-size must be positive, not 0"),
+        (["eval"], "A model.safetensors"),
+        (["predict", "x"], "name at least one image"),
+        (["predict", "x", "y", "--top", "0"], "--top must be positive"),
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(words: list[str], message: str, capsys: Capture) -> None:
+    assert run(*words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_info_lists_the_models(capsys: Capture) -> None:
+    assert run("info") == 0
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if line.startswith("nfnet_f0 "))
+    assert line.split() == ["nfnet_f0", "71,489,284", "192", "256", "0.2", "1", "2", "6", "3"]
+
+
+def test_info_shows_parts_and_groups_that_add_up(capsys: Capture) -> None:
+    assert run("info", "nfnet_f0") == 0
+    words = [line.split() for line in capsys.readouterr().out.splitlines()]
+    parts = [w for w in words if w and w[0] in ("stem", "stage", "head", "classifier")]
+    sums = [int(w[-1].replace(",", "")) for w in parts if w[:2] != ["classifier", "weight"]]
+    assert sum(sums) == 71_489_284
+    assert [w for w in words if w[:2] == ["classifier", "weight"]] == [
+        ["classifier", "weight", "1", "3,072,000", "2e-05", "none"]
+    ]
+    assert ["stage", "4", "3", "1536", "8"] in [w[:5] for w in parts]
+
+
+def test_recipes_keep_measured_and_paper_apart(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run("recipes") == 0
+    lines = capsys.readouterr().out.splitlines()
+    paper = lines[0].index("paper")
+    imagenet = next(line for line in lines if line.startswith("imagenet_nfnet_f0"))
+    assert imagenet[paper:].strip() == "83.6 % top-1"

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from normfree.cli import main
+from normfree.train.config import Recipe, recipe_to_dict
+from normfree.train.run_dir import RunDirectory
+from tests.unit.train.tiny import tiny_recipe
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def asked_to_fit(monkeypatch: pytest.MonkeyPatch, *words: str) -> Recipe:
+    """The recipe that a command line comes to."""
+    from normfree.train import fit as module
+
+    asked: list[Recipe] = []
+
+    def note(recipe: Recipe, console: Any) -> None:
+        asked.append(recipe)
+
+    monkeypatch.setattr(module, "fit", note)
+    with pytest.raises(SystemExit) as end:
+        main(["train", *words])
+    assert end.value.code == 0
+    return asked[0]
+
+
+def saved_run(path: Path) -> Recipe:
+    recipe = tiny_recipe(path, name="folder", epochs=17)
+    path.mkdir(parents=True)
+    RunDirectory(path).write_config({"recipe": recipe_to_dict(recipe), "derived": {}})
+    return recipe
+
+
+def test_no_words_train_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = asked_to_fit(monkeypatch)
+    assert (recipe.name, recipe.model, recipe.data) == ("digits", "nfnet_pico", "digits")
+
+
+def test_options_override_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["fashion_mnist", "--lr", "0.3", "--clipping", "None", "--no-nesterov", "--out", "x"]
+    recipe = asked_to_fit(monkeypatch, *words, "--model-options", "alpha=0.3", "se_ratio=0.25")
+    assert (recipe.model, recipe.lr, recipe.clipping, recipe.nesterov, recipe.out) == (
+        *("nfnet_nano", 0.3, None, False),
+        Path("x"),
+    )
+    assert recipe.model_options == ("alpha=0.3", "se_ratio=0.25")
+
+
+def test_resume_needs_no_setting_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = saved_run(Path("here"))
+    recipe = asked_to_fit(monkeypatch, "--resume", "--out", "here", "--workers", "3")
+    assert recipe.resume
+    assert recipe.workers == 3
+    assert (recipe.epochs, recipe.model, recipe.data) == (17, saved.model, saved.data)
+
+
+def test_resume_by_name_takes_the_newest_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved_run(Path("runs/folder-1"))
+    saved_run(Path("runs/folder-2"))
+    recipe = asked_to_fit(monkeypatch, "folder", "--resume")
+    assert (recipe.out, recipe.epochs) == (Path("runs/folder-2"), 17)
+
+
+def test_a_run_of_another_recipe_is_not_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    saved_run(Path("here"))
+    with pytest.raises(SystemExit) as end:
+        main(["train", "digits", "--resume", "--out", "here"])
+    assert end.value.code == 1
+    assert "here is a run of folder, not of digits" in capsys.readouterr().err
