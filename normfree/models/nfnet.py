@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from normfree.errors import UserError
 from normfree.models.classifier import ClassifierConfig, ImageClassifier
+from normfree.models.dct_stem import DCTStem
 from normfree.models.places import Place, grouped_width, places
 from normfree.nn import NFBlock, SEPlace
 from normfree.nn.normalization import new_activation, new_conv
@@ -35,6 +36,8 @@ class NFNetConfig(ClassifierConfig):
         se_place: where squeeze-and-excite sits (see :class:`normfree.nn.NFBlock`).
         se_ratio: its hidden units per channel.
         head_multiplier: channels of the last convolution over those of the last stage.
+        stem: ``"conv"``, or ``"dct"`` for the transform of 8×8 patches in its place; the second
+            stage then keeps the first one's resolution.
         stem_channels: of the stem's first three convolutions; the fourth has ``widths[0] // 2``.
         stem_stride: 4 as in the paper; 2 or 1 for small images.
 
@@ -54,6 +57,7 @@ class NFNetConfig(ClassifierConfig):
     se_place: SEPlace = "output"
     se_ratio: float = 0.5
     head_multiplier: int = 2
+    stem: Literal["conv", "dct"] = "conv"
     stem_channels: tuple[int, ...] = (16, 32, 64)
     stem_stride: int = 4
 
@@ -64,6 +68,8 @@ class NFNetConfig(ClassifierConfig):
             raise UserError(
                 f"bottleneck_of must be four of 'output' and 'input'; got {self.bottleneck_of}"
             )
+        if self.stem not in ("conv", "dct"):
+            raise UserError(f"stem must be 'conv' or 'dct'; got {self.stem!r}")
         if len(self.stem_channels) != 3:
             raise UserError(f"stem_channels must be three numbers; got {self.stem_channels}")
         if self.stem_stride not in STEM_STRIDES:
@@ -138,9 +144,12 @@ class NFNet(ImageClassifier):
         super().__init__()
         on: dict[str, Any] = {"device": device, "dtype": dtype}
         self.config = config
-        self.stem = Stem(config, **on)
-        self.stages = nn.ModuleList(nn.ModuleList() for _ in config.depths)
         channels = config.widths[0] // 2
+        if config.stem == "conv":
+            self.stem = Stem(config, **on)
+        else:
+            self.stem = DCTStem(config.in_channels, channels, config.normalization, **on)
+        self.stages = nn.ModuleList(nn.ModuleList() for _ in config.depths)
         for place in places(config.depths, config.alpha, config.stochastic_depth_rate):
             self.stages[place.stage].append(_block(config, place, channels, on))  # type: ignore[operator]
             channels = config.widths[place.stage]
@@ -154,12 +163,13 @@ class NFNet(ImageClassifier):
 
 
 def _block(config: NFNetConfig, place: Place, in_channels: int, on: dict[str, Any]) -> NFBlock:
+    first_strided = 1 if config.stem == "conv" else 2
     return NFBlock(
         in_channels,
         config.widths[place.stage],
         width=config.block_width(place.stage, in_channels),
         group_width=config.group_widths[place.stage],
-        stride=2 if place.first and place.stage > 0 else 1,
+        stride=2 if place.first and place.stage >= first_strided else 1,
         alpha=config.alpha,
         beta=place.beta,
         second_conv=config.second_conv,

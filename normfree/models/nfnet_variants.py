@@ -107,6 +107,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "bottleneck_ratios": (0.25, 0.25, 0.5, 0.5),
             "bottleneck_of": ("input", "input", "output", "output"),
         },
+        "dct_stem": {"stem": "dct"},
         "grouped_pointwise": {"pointwise_groups": 2},
         "grouped_pointwise_straddled": {"pointwise_groups": 2, "se_place": "straddled"},
     }
