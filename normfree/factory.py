@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from normfree.models import ImageClassifier, build_model
-from normfree.weights import load_weights
+from normfree.weights import file_fields, load_parameters, locate, read_parameters
 
 
 def create_model(
@@ -23,7 +23,9 @@ def create_model(
 
     Args:
         name: one of :func:`normfree.list_models`.
-        weights: a ``.safetensors`` file; None for a fresh initialisation.
+        weights: a file of ours, timm's or the authors', or ``hf:owner/name``; None for a fresh
+            initialisation. What the file tells of the configuration is the default of ``fields``;
+            another ``num_classes`` keeps all but the classifier, and warns that it does.
         device: where the parameters live; ``"meta"`` builds shapes only.
         dtype: of the parameters.
         fields: any field of the network's configuration: ``num_classes``, ``in_channels``,
@@ -41,7 +43,10 @@ def create_model(
         >>> model(torch.zeros(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
-    model = build_model(name, device=device, dtype=dtype, **fields)
-    if weights is not None:
-        load_weights(model, weights)
+    if weights is None:
+        return build_model(name, device=device, dtype=dtype, **fields)
+    parameters = read_parameters(locate(weights))
+    told = file_fields(parameters, name)
+    model = build_model(name, device=device, dtype=dtype, **{**told, **fields})
+    load_parameters(model, parameters, new_classifier="num_classes" in fields)
     return model

@@ -7,7 +7,7 @@ in one sequence. Convolutions are stored (height, width, in, out), linear layers
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -56,8 +56,20 @@ def parameter_name(haiku: str, depths: tuple[int, ...]) -> str:
     if block is None:
         return name
     places = [(stage, place) for stage, depth in enumerate(depths) for place in range(depth)]
+    if int(number or 0) >= len(places):
+        raise UserError(f"{haiku!r} is of a network with more than {len(places)} blocks")
     stage, place = places[int(number or 0)]
     return f"stages.{stage}.{place}.{name}"
+
+
+def block_count(names: Iterable[str]) -> int:
+    """How many blocks a network of the authors' has.
+
+    >>> block_count(["NFNet/~/nf_block/skip_gain", "NFNet/~/nf_block_1/~/conv0/w"])
+    2
+    """
+    matches = filter(None, map(_PATH.fullmatch, names))
+    return len({match[2] for match in matches if match[1]})
 
 
 def parameter_layout(value: np.ndarray) -> Tensor:

@@ -1,0 +1,62 @@
+"""Weights that others have published, and what they say of them. Nothing here is measured by us."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_AUTHORS = "https://storage.googleapis.com/dm-nfnets/{}_haiku.npz"
+
+
+class Pretrained(NamedTuple):
+    """Published weights of a network, trained on ImageNet-1k with 1000 classes.
+
+    Attributes:
+        model: our name of the network.
+        weights: ``hf:owner/name`` for :func:`normfree.create_model`, or the address of a file to
+            download and pass by its path.
+        licence: as its publisher states it; for the authors' files, that of their repository.
+        top1: accuracy on ImageNet's validation set in percent, as its publisher states it.
+        size: side of the test images, pixels, of that accuracy.
+        origin: who trained it, and how it differs from the paper's network.
+    """
+
+    model: str
+    weights: str
+    licence: str
+    top1: float
+    size: int
+    origin: str
+
+
+#: top-1: the authors' README; sizes: table 1 of the paper.
+_BY_AUTHORS = (
+    Pretrained("nfnet_f0", _AUTHORS.format("F0"), "Apache-2.0", 83.6, 256, "the authors"),
+    Pretrained("nfnet_f1", _AUTHORS.format("F1"), "Apache-2.0", 84.7, 320, "the authors"),
+    Pretrained("nfnet_f2", _AUTHORS.format("F2"), "Apache-2.0", 85.1, 352, "the authors"),
+    Pretrained("nfnet_f3", _AUTHORS.format("F3"), "Apache-2.0", 85.7, 416, "the authors"),
+    Pretrained("nfnet_f4", _AUTHORS.format("F4"), "Apache-2.0", 85.9, 512, "the authors"),
+    Pretrained("nfnet_f5", _AUTHORS.format("F5"), "Apache-2.0", 86.0, 544, "the authors"),
+    Pretrained("nfnet_f6", _AUTHORS.format("F6"), "Apache-2.0", 86.5, 576, "the authors, with SAM"),
+)
+
+_COPY = "the authors; a copy by timm, whose own code computes them a little differently"
+_OWN = "timm; pooled shortcuts, its figure is with its own padding at an even size"
+_OWN_REGNET = "timm; channels in multiples of 8, its figure is with its own padding at an even size"
+
+#: top-1: timm's results-imagenet.csv.
+_BY_TIMM = (
+    Pretrained("nfnet_f0", "hf:timm/dm_nfnet_f0.dm_in1k", "Apache-2.0", 83.468, 256, _COPY),
+    Pretrained("nfnet_f1", "hf:timm/dm_nfnet_f1.dm_in1k", "Apache-2.0", 84.700, 320, _COPY),
+    Pretrained("nfnet_f2", "hf:timm/dm_nfnet_f2.dm_in1k", "Apache-2.0", 85.184, 352, _COPY),
+    Pretrained("nfnet_f3", "hf:timm/dm_nfnet_f3.dm_in1k", "Apache-2.0", 85.676, 416, _COPY),
+    Pretrained("nfnet_f4", "hf:timm/dm_nfnet_f4.dm_in1k", "Apache-2.0", 85.838, 512, _COPY),
+    Pretrained("nfnet_f5", "hf:timm/dm_nfnet_f5.dm_in1k", "Apache-2.0", 86.102, 544, _COPY),
+    Pretrained("nfnet_f6", "hf:timm/dm_nfnet_f6.dm_in1k", "Apache-2.0", 86.364, 576, _COPY),
+    Pretrained("nf_resnet50", "hf:timm/nf_resnet50.ra2_in1k", "Apache-2.0", 80.658, 288, _OWN),
+    Pretrained(
+        "nf_regnet_b1", "hf:timm/nf_regnet_b1.ra2_in1k", "Apache-2.0", 79.368, 288, _OWN_REGNET
+    ),
+)
+
+#: Everything published for the networks here that normfree can read.
+PRETRAINED: tuple[Pretrained, ...] = _BY_AUTHORS + _BY_TIMM

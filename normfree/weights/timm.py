@@ -1,0 +1,258 @@
+r"""timm's parameter names and layouts, as ours, and back.
+
+Two kinds of timm's networks share the names.
+
+``dm_nfnet_*`` are the authors' networks with the authors' parameters: values are copied as they
+are, both ways, and computed here they are the authors' function again. timm itself computes them
+with ``var + 1e-5`` in the standardization and the error-function GELU, hence a little differently.
+
+All others (``nf_resnet50``, ``nf_regnet_b1``, ``nfnet_f0``, …) were trained as timm computes them:
+γ multiplies every convolution instead of every activation, and there is no SkipInit gain. For these
+the same function is kept by moving constants,
+
+.. math::
+    g' = g\,\gamma\,\sqrt{\frac{\max(N\sigma^2, \varepsilon)}{N(\sigma^2 + 10^{-5})}},
+    \qquad W'_\text{classifier} = W_\text{classifier} / \gamma, \qquad \text{skip gain} = 1
+
+with γ in :math:`g'` only where no activation comes before the convolution (the first of the stem
+and the last of the network), since elsewhere ours multiplies by it already.
+
+Differs from: timm, in the zero padding of strided convolutions at even sizes (it pads both sides)
+for these other networks. At sizes :math:`32k + 1` both agree, so such sizes are their default here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from normfree.errors import UserError
+from normfree.models import ClassifierConfig, NFRegNetConfig, model_config
+from normfree.nn import ACTIVATIONS
+
+_BLOCK = {
+    "conv1": "conv0",
+    "conv2": "conv1",
+    "conv2b": "conv1b",
+    "conv3": "conv2",
+    "downsample.conv": "shortcut.conv",
+    "attn.fc1": "squeeze_excite.fc0",
+    "attn.fc2": "squeeze_excite.fc1",
+    "attn_last.fc1": "squeeze_excite.fc0",
+    "attn_last.fc2": "squeeze_excite.fc1",
+}
+_REST = {
+    "stem.conv": "stem.conv",
+    **{f"stem.conv{i + 1}": f"stem.conv{i}" for i in range(4)},
+    "final_conv": "head.conv",
+    "head.fc": "classifier",
+}
+_IN_BLOCK = re.compile(r"(stages\.\d+\.\d+)\.(?:(.+)\.)?(\w+)")
+_FIRST = ("stem.conv", "stem.conv0")
+_ALPHA, _FLOOR, _EPS = 0.2, 1e-4, 1e-5
+
+#: Fields that make our networks equal to timm's of the same names.
+RESNET: Mapping[str, Any] = MappingProxyType({"pool_shortcut": True})
+REGNET: Mapping[str, Any] = MappingProxyType({"channel_divisor": 8})
+#: timm trained its own at 256 and tests them at 288 pixels.
+SIZES: Mapping[str, Any] = MappingProxyType({"train_size": 257, "test_size": 289})
+
+#: timm's name → our name, and the fields that make ours the same.
+MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        **{f"dm_nfnet_f{i}": (f"nfnet_f{i}", {}) for i in range(7)},
+        **{f"nf_resnet{n}": (f"nf_resnet{n}", RESNET) for n in (50, 101)},
+        **{f"nf_regnet_b{i}": (f"nf_regnet_b{i}", REGNET) for i in range(6)},
+    }
+)
+_NOT_STRUCTURE = {
+    *("name", "num_classes", "in_channels", "drop_rate", "stochastic_depth_rate"),
+    *("train_size", "test_size", "randaugment_magnitude", "activation_checkpointing"),
+}
+
+
+def parameter_name(timm: str) -> str:
+    """Our name of a parameter of timm's normalizer-free networks.
+
+    Raises:
+        UserError: they have no such parameter.
+
+    Example:
+        >>> parameter_name("stages.2.0.conv2b.gain"), parameter_name("head.fc.weight")
+        ('stages.2.0.conv1b.gain', 'classifier.weight')
+        >>> parameter_name("stages.0.0.skipinit_gain")
+        'stages.0.0.skip_gain'
+    """
+    if match := _IN_BLOCK.fullmatch(timm):
+        block, module, parameter = match.groups()
+        if module in _BLOCK:
+            return f"{block}.{_BLOCK[module]}.{parameter}"
+        if module is None and parameter == "skipinit_gain":
+            return f"{block}.skip_gain"
+    module, _, parameter = timm.rpartition(".")
+    if module not in _REST:
+        raise UserError(f"none of timm's networks that normfree has owns a parameter {timm!r}")
+    return f"{_REST[module]}.{parameter}"
+
+
+def has_timm_names(names: Iterable[str]) -> bool:
+    """Whether these are timm's names rather than ours.
+
+    >>> has_timm_names(["stages.0.0.conv3.weight"]), has_timm_names(["stages.0.0.conv2.weight"])
+    (True, False)
+    """
+    return any(re.match(r"head\.fc\.|final_conv\.|stages\..+\.conv3\.", name) for name in names)
+
+
+def is_authors(names: Iterable[str]) -> bool:
+    """Whether timm keeps the authors' own parameters here: only ``dm_nfnet_*`` have SkipInit."""
+    return any(name.endswith(".skipinit_gain") for name in names)
+
+
+def structural_fields(parameters: Mapping[str, Tensor]) -> Mapping[str, Any]:
+    """What our configuration must have to be timm's network."""
+    if "stem.conv.weight" not in parameters:
+        return {}
+    return RESNET if parameters["stem.conv.weight"].shape[-1] == 7 else REGNET
+
+
+def rename(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our names and shapes, with timm's values: gains (c,), linear layers (o, i)."""
+    return {(ours := parameter_name(k)): _our_shape(ours, v) for k, v in parameters.items()}
+
+
+def state_dict(parameters: Mapping[str, Tensor], config: ClassifierConfig) -> dict[str, Tensor]:
+    """Parameters of timm as a state dict of ours.
+
+    Args:
+        parameters: timm's name → value.
+        config: of our network that they are for.
+
+    Returns:
+        The values themselves for ``dm_nfnet_*``; for others, those of the same function.
+    """
+    state = rename(parameters)
+    if is_authors(parameters):
+        return state
+    gamma = ACTIVATIONS[config.activation].gain
+    for conv in _convolutions(state):
+        scale = _gain_scale(state[f"{conv}.weight"], gamma if _bare(conv) else 1.0)
+        state[f"{conv}.gain"] = _times(state[f"{conv}.gain"], scale)
+        if match := re.fullmatch(r"(stages\.\d+\.\d+)\.conv2", conv):
+            state[f"{match[1]}.skip_gain"] = torch.ones((), dtype=state[f"{conv}.gain"].dtype)
+    if "classifier.weight" in state:
+        state["classifier.weight"] = _times(state["classifier.weight"], 1 / gamma)
+    return state
+
+
+def timm_model(config: Any) -> str:
+    """What timm calls a network of ours.
+
+    Raises:
+        UserError: timm has no such network.
+
+    Example:
+        >>> timm_model(model_config("nfnet_f0", num_classes=10))
+        'dm_nfnet_f0'
+        >>> timm_model(model_config("nf_resnet50"))
+        Traceback (most recent call last):
+        normfree.errors.UserError: timm has no network like this nf_resnet50; ...
+    """
+    for timm, (ours, fields) in MODELS.items():
+        if _structure(model_config(ours, **fields)) == _structure(config):
+            return timm
+    raise UserError(
+        f"timm has no network like this {config.name}; it has nfnet_f0 to f6, nf_resnet50 and 101 "
+        "with pool_shortcut=True, and nf_regnet_b0 to b5 with channel_divisor=8"
+    )
+
+
+def _structure(config: Any) -> dict[str, Any]:
+    """The fields that decide what is computed of an image."""
+    return {k: v for k, v in dataclasses.asdict(config).items() if k not in _NOT_STRUCTURE}
+
+
+def parameters(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+    """A state dict of ours as timm's parameters.
+
+    Args:
+        state: of a network of ours.
+        config: of that network.
+
+    Returns:
+        timm's name → value, for the network that :func:`timm_model` names. Values are copied for
+        ``dm_nfnet_*``; of others timm computes the same function, their SkipInit gains absorbed.
+
+    Raises:
+        UserError: timm has no such network.
+    """
+    authors = timm_model(config).startswith("dm_")
+    state = dict(state)
+    if not authors:
+        _to_timm_scales(state, ACTIVATIONS[config.activation].gain)
+    attention = "attn" if isinstance(config, NFRegNetConfig) else "attn_last"
+    theirs = {ours: timm for timm, ours in _BLOCK.items() if not timm.startswith("attn")}
+    theirs |= {f"squeeze_excite.fc{i}": f"{attention}.fc{i + 1}" for i in range(2)}
+    rest = {ours: timm for timm, ours in _REST.items()}
+    renamed = {}
+    for name, value in state.items():
+        match = _IN_BLOCK.fullmatch(name)
+        if match is None:
+            module, _, parameter = name.rpartition(".")
+            timm = f"{rest[module]}.{parameter}"
+        elif match[2] is None:
+            timm = f"{match[1]}.skipinit_gain"
+        else:
+            timm = f"{match[1]}.{theirs[match[2]]}.{match[3]}"
+        renamed[timm] = _their_shape(timm, value)
+    return renamed
+
+
+def _to_timm_scales(state: dict[str, Tensor], gamma: float) -> None:
+    for conv in _convolutions(state):
+        scale = 1 / _gain_scale(state[f"{conv}.weight"], gamma if _bare(conv) else 1.0)
+        if match := re.fullmatch(r"(stages\.\d+\.\d+)\.conv2", conv):
+            skip = state.pop(f"{match[1]}.skip_gain").double()
+            scale = scale * skip
+            state[f"{conv}.bias"] = _times(state[f"{conv}.bias"], skip)
+        state[f"{conv}.gain"] = _times(state[f"{conv}.gain"], scale)
+    if "classifier.weight" in state:
+        state["classifier.weight"] = _times(state["classifier.weight"], gamma)
+
+
+def _convolutions(state: Mapping[str, Tensor]) -> list[str]:
+    return [name.removesuffix(".gain") for name in state if name.endswith(".gain")]
+
+
+def _bare(conv: str) -> bool:
+    """Whether a convolution has no activation before it."""
+    return conv in (*_FIRST, "head.conv")
+
+
+def _gain_scale(weight: Tensor, gamma: float) -> Tensor:
+    variance = weight.double().var(dim=(1, 2, 3), correction=0)
+    fan_in = weight[0].numel()
+    floored = (variance * fan_in).clamp(min=_FLOOR)
+    return gamma * torch.sqrt(floored / (fan_in * (variance + _EPS)))
+
+
+def _times(value: Tensor, scale: Tensor | float) -> Tensor:
+    return (value.double() * scale).to(value.dtype)
+
+
+def _our_shape(name: str, value: Tensor) -> Tensor:
+    if name.endswith(".gain"):
+        return value.reshape(-1)
+    return value[:, :, 0, 0] if ".squeeze_excite." in name and value.ndim == 4 else value
+
+
+def _their_shape(name: str, value: Tensor) -> Tensor:
+    if name.endswith(".gain"):
+        return value.reshape(-1, 1, 1, 1)
+    return value[:, :, None, None] if re.search(r"\.attn.*\.weight", name) else value
