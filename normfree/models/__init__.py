@@ -1,6 +1,7 @@
 """The networks of the paper, by name."""
 
 from normfree.models.classifier import ClassifierConfig, ImageClassifier
+from normfree.models.fold import fold
 from normfree.models.nf_regnet import NFRegNet, NFRegNetConfig
 from normfree.models.nf_resnet import NFResNet, NFResNetConfig
 from normfree.models.nfnet import NFNet, NFNetConfig
@@ -18,6 +19,7 @@ __all__ = [
     "NFResNet",
     "NFResNetConfig",
     "build_model",
+    "fold",
     "list_models",
     "model_config",
 ]
