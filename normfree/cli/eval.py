@@ -46,7 +46,12 @@ def run(words: Sequence[str]) -> None:
 
     classifier = load_classifier(options.checkpoint, options.device)
     card = classifier.card
-    data = options.data or card["data"]
+    data = options.data or card.get("data")
+    if data is None:
+        raise UserError(
+            f"{options.checkpoint} does not say what it was trained on; name the images to "
+            "evaluate it on with --data"
+        )
     source = open_source(data, "val")
     warning = compare_with_data(card, data, source.classes, source.channels)
     bad = BadImages()

@@ -24,6 +24,7 @@ from normfree.weights import load_state_dict
 
 #: The key of the metadata that holds the card, as JSON.
 KEY = "normfree"
+CARD_NEEDS = {"model", "classes", "mean", "std", "test_size", "test_margin"}
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,13 @@ def _weights_file(path: Path) -> Path:
 def _read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
-            card = (file.metadata() or {}).get(KEY)
+            card = json.loads((file.metadata() or {}).get(KEY, "{}"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or no .safetensors file: {error}") from error
-    if card is None:
+    if CARD_NEEDS - card.keys():
         raise UserError(
             f"{path} has weights, but not what normfree train writes beside them "
             "(classes, sizes, normalization)"
         )
-    return weights, json.loads(card)
+    return weights, card
