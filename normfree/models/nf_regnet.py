@@ -22,7 +22,7 @@ class NFRegNetConfig(ClassifierConfig):
         width_multiplier: what ``widths`` are multiplied by.
         expansion: width of the 3×3 convolution over the *input* channels of a block; the first
             block of the network does not expand.
-        group_width: channels of a group in the 3×3 convolutions.
+        group_widths: channels of a group in the 3×3 convolutions of each stage.
         alpha: scale of every residual branch.
         se_ratio: hidden units of squeeze-and-excite per channel of the 3×3 convolution.
         head_channels: channels of the last convolution for every 440 of the last stage.
@@ -37,20 +37,24 @@ class NFRegNetConfig(ClassifierConfig):
     stochastic_depth_rate: float = 0.1
     width_multiplier: float = 0.75
     expansion: float = 2.25
-    group_width: int = 8
+    group_widths: tuple[int, ...] = (8, 8, 8, 8)
     alpha: float = 0.2
     se_ratio: float = 0.5
     head_channels: int = 1280
     channel_divisor: int = 1
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_stages("group_widths")
+
     def stage_channels(self, stage: int) -> int:
         """Output channels of a stage."""
         return round_channels(self.widths[stage] * self.width_multiplier, self.channel_divisor)
 
-    def block_width(self, in_channels: int, *, expand: bool) -> int:
+    def block_width(self, stage: int, in_channels: int, *, expand: bool) -> int:
         """Channels of a block's 3×3 convolution: a whole number of groups."""
         width = in_channels * (self.expansion if expand else 1)
-        return grouped_width(round_channels(width, self.channel_divisor), self.group_width)
+        return grouped_width(round_channels(width, self.channel_divisor), self.group_widths[stage])
 
     def head_width(self) -> int:
         """Channels of the last convolution."""
@@ -101,8 +105,8 @@ class NFRegNet(ImageClassifier):
             block = NFBlock(
                 channels,
                 config.stage_channels(place.stage),
-                width=config.block_width(channels, expand=place.index > 0),
-                group_width=config.group_width,
+                width=config.block_width(place.stage, channels, expand=place.index > 0),
+                group_width=config.group_widths[place.stage],
                 stride=2 if place.first else 1,
                 alpha=config.alpha,
                 beta=place.beta,
