@@ -1,0 +1,5 @@
+"""What goes on inside a network."""
+
+from normfree.analysis.signal import BlockSignal, signal_propagation, tiled_noise
+
+__all__ = ["BlockSignal", "signal_propagation", "tiled_noise"]

@@ -1,0 +1,166 @@
+"""What every network of the registry keeps to, whatever its family."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+
+import pytest
+import torch
+from torch.func import functional_call, grad, vmap
+
+from normfree.models import build_model, list_models, model_config
+from normfree.optim import param_groups
+from tests.unit.models.shrunk import FAMILIES, NORMFREE, images, shrunk
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_name_builds_and_every_parameter_has_one_role(name):
+    model = build_model(name, device="meta")
+    groups = param_groups(model, weight_decay=2e-5, clipping=0.01)
+    grouped = [n for g in groups for n in g["param_names"]]
+    own = dict(model.named_parameters())
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == set(own)
+    unclipped = {n for g in groups if g["clipping"] is None for n in g["param_names"]}
+    assert unclipped == {"classifier.weight"}
+    for group in groups:
+        for n in group["param_names"]:
+            assert (group["weight_decay"] > 0) == (own[n].ndim > 1), n
+
+    config = model.config
+    assert config.name == name
+    assert config.train_size <= config.test_size
+    assert (config.num_classes, config.in_channels) == (1000, 3)
+    assert type(config)(**dataclasses.asdict(config)) == config
+    twin = build_model(name, device="meta")
+    assert list(twin.state_dict()) == list(model.state_dict())
+    twin.load_state_dict(model.state_dict(), strict=True, assign=True)
+    side = config.train_size
+    assert model(torch.empty(2, 3, side, side, device="meta")).shape == (2, 1000)
+
+
+def test_a_family_of_each_kind_is_checked():
+    """A new family belongs into ``tests/unit/models/shrunk.py`` too."""
+    kinds = [
+        {(type(c), c.normalization) for c in map(model_config, n)}
+        for n in (FAMILIES, list_models())
+    ]
+    assert kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_gradients_are_finite_and_reach_every_parameter(name):
+    model, x = shrunk(name), images().requires_grad_()
+    before = x.detach().clone()
+    model(x).square().sum().backward()
+    for n, p in model.named_parameters():
+        assert p.grad is not None, n
+        assert p.grad.isfinite().all(), n
+        assert p.grad.abs().max() > 0, n
+    assert x.grad.abs().max() > 0
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_channels_last_is_the_same_function(name):
+    model, x = shrunk(name, dtype=torch.float64), images().double()
+    want = model.eval()(x)
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(last(x.to(memory_format=torch.channels_last)), want)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bfloat16_autocast_is_near_float32(name):
+    model, x = shrunk(name).eval(), images()
+    want = model(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = model(x)
+    assert (ours.float() - want).norm() < 0.05 * want.norm()
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(x).float().square().sum()
+    loss.backward()
+    assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_copies_and_saved_states_compute_the_same(name):
+    model, x = shrunk(name).eval(), images()
+    assert torch.equal(copy.deepcopy(model)(x), model(x))
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other = shrunk(name, activation=model.config.activation).eval()
+    torch.nn.init.zeros_(other.classifier.weight)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other(x), model(x))
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=False)(x), model(x))
+
+
+@pytest.mark.parametrize("name", NORMFREE)
+def test_per_sample_gradients_equal_a_loop(name):
+    """What differential privacy needs, and batch normalization cannot give."""
+    model, x = shrunk(name, drop_rate=0.3, stochastic_depth_rate=0.5).double(), images().double()
+    keys = torch.tensor([11, 12, 13])
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters, image, key):
+        return functional_call(model, parameters, (image[None], key[None])).square().sum()
+
+    together = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, x, keys)
+    for i in range(3):
+        model.zero_grad()
+        model(x[i : i + 1], keys[i : i + 1]).square().sum().backward()
+        for n, p in model.named_parameters():
+            torch.testing.assert_close(together[n][i], p.grad, rtol=1e-8, atol=1e-10)
+
+
+#: The tracer is what networks break; inductor, which is slow to compile, sees one of them.
+COMPILED = [
+    ("nfnet_f0", "aot_eager", "train"),
+    ("nfnet_f0", "inductor", "eval"),
+    pytest.param("nfnet_f0", "inductor", "train", marks=pytest.mark.slow),
+    ("nf_resnet50", "aot_eager", "train"),
+    ("nf_resnet50", "aot_eager", "eval"),
+    ("nf_regnet_b0", "aot_eager", "train"),
+    ("bn_resnet50", "aot_eager", "eval"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # inductor's own
+@pytest.mark.parametrize(("name", "backend", "mode"), COMPILED)
+def test_compiles_as_one_graph(name, backend, mode):
+    model = shrunk(name, drop_rate=0.2, stochastic_depth_rate=0.5, depths=(1, 1, 1, 1))
+    model.train(mode == "train")
+    x, keys = images(2, 33), torch.tensor([5, 6])
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    with torch.set_grad_enabled(mode == "train"):
+        ours, want = compiled(x, keys), model(x, keys)
+    torch.testing.assert_close(ours, want, rtol=1e-4, atol=1e-5)
+    if mode == "train":
+        parameters = list(model.parameters())
+        gradients = [torch.autograd.grad(y.square().sum(), parameters) for y in (ours, want)]
+        for a, b in zip(*gradients, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * b.abs().max().item())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_exports_with_any_batch_size(name):
+    model = shrunk(name, depths=(1, 1, 1, 1)).eval()
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(model, (images(2, 33),), dynamic_shapes=({0: batch},))
+    for count in (1, 5):
+        torch.testing.assert_close(program.module()(images(count, 33)), model(images(count, 33)))
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "gelu", "log_softmax", "soft_sign"])
+def test_other_activations(activation):
+    model = shrunk("nfnet_f0", activation=activation)
+    model(images()).square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())

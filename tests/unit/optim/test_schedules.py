@@ -1,0 +1,60 @@
+"""Warm-up and cosine at their edges."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from normfree.optim import warmup_cosine
+
+
+def test_the_edges():
+    rule = {"peak": 2.0, "warmup_steps": 4, "total_steps": 12, "start": 1.0, "floor": 0.5}
+    values = {0: 1.0, 2: 1.5, 4: 2.0, 8: 1.25, 12: 0.5, 13: 0.5, 10**6: 0.5}
+    for step, value in values.items():
+        assert warmup_cosine(step, **rule) == pytest.approx(value, rel=1e-12)
+
+
+def test_without_warm_up_it_starts_at_the_peak():
+    assert warmup_cosine(0, peak=2.0, warmup_steps=0, total_steps=10) == 2.0
+    assert warmup_cosine(5, peak=2.0, warmup_steps=0, total_steps=10) == pytest.approx(1.0)
+    assert warmup_cosine(10, peak=2.0, warmup_steps=0, total_steps=10) == 0.0
+
+
+def test_only_warm_up():
+    rule = {"peak": 2.0, "warmup_steps": 10, "total_steps": 10}
+    assert [warmup_cosine(t, **rule) for t in (0, 5, 10, 11)] == [0.0, 1.0, 2.0, 0.0]
+
+
+@given(
+    warmup=st.floats(0, 50),
+    decay=st.floats(1, 100),
+    peak=st.floats(0.1, 10),
+    start=st.floats(0, 0.1),
+    floor=st.floats(0, 0.1),
+)
+def test_rises_then_falls_without_a_jump(warmup, decay, peak, start, floor):
+    rule = {"peak": peak, "warmup_steps": warmup, "total_steps": warmup + decay}
+    rule |= {"start": start, "floor": floor}
+    steps = [i * (warmup + decay) / 400 for i in range(440)]
+    values = [warmup_cosine(t, **rule) for t in steps]
+    rising = [v for t, v in zip(steps, values, strict=True) if t <= warmup]
+    falling = [v for t, v in zip(steps, values, strict=True) if t > warmup]
+    assert rising == sorted(rising)
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(falling))
+    assert min(start, floor) - 1e-12 <= min(values)
+    assert max(values) <= peak + 1e-12
+    edge = 1e-6 * decay  # just past the warm-up it is still at the peak
+    assert warmup_cosine(warmup + edge, **rule) == pytest.approx(peak, rel=1e-6)
+    assert falling[-1] == pytest.approx(floor, abs=1e-12)
+
+
+def test_a_fraction_of_a_step_counts():
+    rule = {"peak": 1.6, "warmup_steps": 1563.92, "total_steps": 112602}
+    assert warmup_cosine(1563, **rule) == pytest.approx(1.6 * 1563 / 1563.92, rel=1e-12)
+    progress = (1564 - 1563.92) / (112602 - 1563.92)
+    assert warmup_cosine(1564, **rule) == pytest.approx(0.8 * (1 + math.cos(math.pi * progress)))

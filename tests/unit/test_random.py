@@ -1,0 +1,98 @@
+"""Counted randomness: the same numbers everywhere, and as good as independent ones."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from normfree.random import example_keys, fold_in, mix, numpy_generator, uniform
+
+N = 1 << 16
+
+
+def test_the_numbers_stay_what_they_are():
+    """A change of these makes every run and every golden curve another one."""
+    assert [mix(x) for x in (0, 1, 0xFFFFFFFF)] == [0, 2261973619, 2578835075]
+    assert [fold_in(0, 0), fold_in(0, 1), fold_in(7, 3)] == [340428713, 380648332, 2075135294]
+    keys = example_keys(seed=3, epoch=np.array([0, 0, 1]), index=np.array([0, 59999, 0]))
+    assert keys.tolist() == [764158822, 3636992603, 2440909762]
+    bits = uniform(torch.from_numpy(keys), stream=2, count=2) * 2**24
+    assert bits.long().tolist() == [[9296239, 12363485], [3670112, 5380124], [6926299, 5374226]]
+    assert numpy_generator(0, 1, 2, 3).integers(1 << 32) == 2150143315
+
+
+def test_python_numpy_and_torch_agree():
+    values = np.array([0, 1, 2, 12345, 2**31, 2**32 - 1])
+    plain = [fold_in(fold_in(9, 4), int(v)) for v in values]
+    assert fold_in(fold_in(9, 4), values).tolist() == plain
+    assert fold_in(fold_in(torch.tensor(9), 4), torch.from_numpy(values)).tolist() == plain
+    assert all(0 <= key < 2**32 for key in plain)
+
+
+def test_mix_is_a_bijection_of_a_sample():
+    sample = np.arange(0, 2**32, 40_961)
+    assert len(np.unique(mix(sample))) == len(sample)
+
+
+def test_no_two_examples_of_an_epoch_share_a_key():
+    assert len(np.unique(example_keys(1, 5, np.arange(1_281_167)))) == 1_281_167
+
+
+def test_every_output_bit_depends_on_every_input_bit():
+    x = np.random.default_rng(0).integers(1 << 32, size=N)
+    for bit in range(32):
+        changed = mix(x) ^ mix(x ^ (1 << bit))
+        share = ((changed[:, None] >> np.arange(32)) & 1).mean(axis=0)
+        assert np.abs(share - 0.5).max() < 6 * 0.5 / N**0.5  # six standard deviations
+
+
+@pytest.mark.parametrize("stream", [0, 1, 12, 0x53484946])
+def test_uniform_is_uniform(stream):
+    keys = torch.from_numpy(example_keys(0, 3, np.arange(N)))
+    u = uniform(keys, stream, 4)
+    assert u.min() >= 0
+    assert u.max() < 1
+    assert u.dtype == torch.float32
+    for column in u.T:
+        observed = torch.histc(column, 256, 0, 1)
+        chi_squared = ((observed - N / 256) ** 2 / (N / 256)).sum().item()
+        assert abs(chi_squared - 255) < 5 * (2 * 255) ** 0.5
+    bits = (u.double() * 2**24).long()
+    share = ((bits[..., None] >> torch.arange(24)) & 1).double().mean(dim=(0, 1))
+    assert (share - 0.5).abs().max() < 6 * 0.5 / (4 * N) ** 0.5
+
+
+def test_streams_places_epochs_seeds_and_neighbours_are_uncorrelated():
+    def draw(seed, epoch, stream):
+        keys = torch.from_numpy(example_keys(seed, epoch, np.arange(N)))
+        return uniform(keys, stream, 3).T.double() - 0.5
+
+    base = draw(0, 0, 0)
+    others = [draw(1, 0, 0), draw(0, 1, 0), draw(0, 0, 1), draw(0, 0, 2), draw(1, 1, 1)]
+    rows = torch.cat([base, base.roll(1, dims=1), *others])
+    correlation = torch.corrcoef(rows) - torch.eye(len(rows))
+    assert correlation.abs().max() < 6 / N**0.5
+
+
+def test_order_of_seed_epoch_and_index_matters():
+    triples = list(itertools.permutations((1, 2, 3)))
+    keys = [int(example_keys(s, e, np.array([i]))[0]) for s, e, i in triples]
+    assert len(set(keys)) == len(triples)
+
+
+def test_numbers_follow_the_example_alone():
+    keys = torch.from_numpy(example_keys(0, 0, np.arange(64)))
+    whole, order = uniform(keys, 5, 7), torch.randperm(64)
+    torch.testing.assert_close(uniform(keys[order], 5, 7), whole[order], rtol=0, atol=0)
+    torch.testing.assert_close(uniform(keys, 5, 3), whole[:, :3], rtol=0, atol=0)
+    assert uniform(keys[:0], 5, 7).shape == (0, 7)
+
+
+def test_numpy_generators_of_different_places_differ():
+    places = [*itertools.product((0, 1), repeat=3), (0, 1, 2), (2, 1, 0)]
+    first = [numpy_generator(*place).random() for place in places]
+    assert len(set(first)) == len(places)
+    assert numpy_generator(2, 1, 0).random() == first[-1]
