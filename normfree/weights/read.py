@@ -26,6 +26,13 @@ KEY = "normfree"
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+#: The first convolution and the classifier, and their axes of input and output channels.
+_ENDS = {
+    "normfree": (r"stem\.conv0?\.weight", 1, r"classifier\.weight", 0),
+    "timm": (r"stem\.conv1?\.weight", 1, r"head\.fc\.weight", 0),
+    "deepmind": (r"\w+/~/(stem_conv0|initial_conv)/w", 2, r"\w+/~/linear/w", 1),
+}
+_PLACE = r"^stages\.(\d+)\.(\d+)\."
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 
@@ -125,17 +132,15 @@ def file_fields(parameters: Parameters, name: str) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if parameters.layout == "timm" and (structure := timm.structural_fields(parameters.values)):
         fields = {**structure, **timm.SIZES}
-    shapes = {k: tuple(v.shape) for k, v in parameters.values.items()}
-    io = -1 if parameters.layout == "deepmind" else 0
-    classifier = [s[io] for k, s in shapes.items() if re.search(_CLASSIFIER, k) and len(s) == 2]
-    stem = [s[-2 if io else 1] for k, s in shapes.items() if re.search(_STEM, k) and len(s) == 4]
-    fields |= {"num_classes": sum(classifier)} | ({"in_channels": stem[0]} if stem else {})
+    stem, i, classifier, o = _ENDS[parameters.layout]
+    fields["num_classes"] = 0
+    for key, value in parameters.values.items():
+        if re.fullmatch(stem, key) and value.ndim == 4:
+            fields["in_channels"] = value.shape[i]
+        elif re.fullmatch(classifier, key) and value.ndim == 2:
+            fields["num_classes"] = value.shape[o]
     known = {field.name for field in dataclasses.fields(model_config(name))}
     return {field: value for field, value in fields.items() if field in known}
-
-
-_CLASSIFIER = r"^(classifier|head\.fc)\.weight$|/~/linear/w$"
-_STEM = r"^stem\.(conv|conv0)\.weight$|/~/(stem_conv0|initial_conv)/w$"
 
 
 def _candidates(parameters: Parameters) -> Iterable[str]:
@@ -146,9 +151,6 @@ def _candidates(parameters: Parameters) -> Iterable[str]:
     places = {tuple(map(int, m)) for m in re.findall(_PLACE, "\n".join(parameters.values), re.M)}
     depths = tuple(sum(stage == s for s, _ in places) for stage in range(4))
     return [name for name in list_models() if model_config(name).depths == depths]
-
-
-_PLACE = r"^stages\.(\d+)\.(\d+)\."
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -64,7 +64,7 @@ def save_model(
         UserError: timm has no such network.
     """
     config = model.config
-    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    state: Mapping[str, Tensor] = model.state_dict()
     if layout == "timm":
         state = timm.parameters(state, config)
     content = {**(card or {}), "model": dataclasses.asdict(config)}
@@ -102,7 +102,7 @@ def convert(
     load_parameters(network, parameters)
     digest = sha256(path)
     origin = {"file": path.name, "layout": parameters.layout, "sha256": digest}
-    card = {**_default_card(network), **parameters.card, "source": origin}
+    card = {**default_card(network), **parameters.card, "source": origin}
     save_model(network, out, layout=to, card=card)
     return Conversion(
         model=network.config.name,
@@ -120,7 +120,7 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _default_card(model: ImageClassifier) -> dict[str, Any]:
+def default_card(model: ImageClassifier) -> dict[str, Any]:
     """How to feed a published network of ImageNet; its classes have numbers for names."""
     from normfree.data.augment import IMAGENET_MEAN, IMAGENET_STD
 
@@ -144,7 +144,7 @@ def _default_card(model: ImageClassifier) -> dict[str, Any]:
 def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in state.items()}, partial, metadata)
+    save_file({name: value.cpu().contiguous() for name, value in state.items()}, partial, metadata)
     partial.replace(path)
 
 
