@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a recipe, or go on with an interrupted run",
     "eval": "accuracy of a trained network on a data source",
     "predict": "classify image files",
+    "export": "a trained network as ONNX, .pt2 or .safetensors, to deploy",
     "convert": "weights of the authors or of timm to ours, or ours to timm's",
     "info": "the networks, or one of them in detail",
     "recipes": "what can be trained, and what to expect of it",

@@ -21,7 +21,7 @@ class Options:
     """Accuracy of a trained network on the test images of a data source."""
 
     checkpoint: Positional[Path]
-    """A model.safetensors, a checkpoint or a run directory."""
+    """A model.safetensors, a checkpoint, a run directory or what normfree export wrote."""
     data: str | None = None
     """Where the images come from. None: what the network was trained on."""
     batch_size: int = 128

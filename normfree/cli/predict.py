@@ -23,7 +23,7 @@ class Options:
     """Classify image files with a trained network."""
 
     checkpoint: Positional[Path]
-    """A model.safetensors, a checkpoint or a run directory."""
+    """A model.safetensors, a checkpoint, a run directory or what normfree export wrote."""
     images: Positional[tuple[Path, ...]] = ()
     """Image files."""
     top: int = 5

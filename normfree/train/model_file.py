@@ -16,7 +16,6 @@ from torch import Tensor
 
 from normfree.errors import UserError
 from normfree.factory import create_model
-from normfree.models import ImageClassifier
 from normfree.train.atomic import write_atomic
 from normfree.train.checkpoint import list_checkpoints, read_checkpoint
 from normfree.train.resolve import Resolved, from_dict
@@ -32,13 +31,13 @@ class Classifier:
     """A trained network and how to feed it.
 
     Attributes:
-        model: in evaluation mode.
+        model: in evaluation mode; an exported file's is a graph that only computes logits.
         card: what the file says of it: ``model`` (its configuration), ``classes``, ``mean`` and
             ``std`` (per channel, 0..255), ``test_size`` and ``test_margin`` (pixels), ``data``,
             ``recipe``, ``metrics`` and ``normfree`` (the version that wrote it).
     """
 
-    model: ImageClassifier
+    model: torch.nn.Module
     card: dict[str, Any]
 
 
@@ -76,7 +75,7 @@ def save_model_file(
 
 
 def load_classifier(path: Path, device: str = "cpu") -> Classifier:
-    """A trained network from a ``model.safetensors``, a checkpoint or a run directory.
+    """A trained network from a ``model.safetensors``, a checkpoint, a run directory or an export.
 
     A checkpoint gives its averaged weights; a directory its ``model.safetensors`` or, before there
     is one, its newest checkpoint.
@@ -85,6 +84,10 @@ def load_classifier(path: Path, device: str = "cpu") -> Classifier:
         UserError: there is no such file, or it is damaged or holds something else.
     """
     path = _weights_file(path)
+    if path.suffix in (".onnx", ".pt2"):
+        from normfree.export import open_exported
+
+        return Classifier(*open_exported(path, device))
     if path.suffix == ".pt":
         content = read_checkpoint(path)
         weights = content["state"]["ema"]

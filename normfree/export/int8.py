@@ -1,0 +1,52 @@
+"""Eight-bit integers instead of floats: a quarter of the file, faster where the processor helps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from normfree.export.onnx_file import OnnxNetwork, quiet, require
+
+
+def quantize_onnx(
+    source: str | Path, out: str | Path, batches: Iterable[Float[Tensor, "n c h w"]]
+) -> None:
+    """Quantize an exported network statically.
+
+    Weights become signed integers with one scale a filter, activations unsigned ones with one scale
+    and offset a tensor, from the smallest and largest value that the images show.
+
+    Args:
+        source: an ``.onnx`` file of :func:`normfree.export.export_model`.
+        out: the ``.onnx`` file to write, with the same card.
+        batches: normalised images of the kind that the network will see; a few hundred are enough.
+
+    Raises:
+        UserError: ONNX Runtime is not installed.
+    """
+    quantization = require("onnxruntime.quantization")
+    kinds = quantization.QuantType
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    with quiet():
+        quantization.quantize_static(
+            str(source),
+            str(out),
+            _Images(OnnxNetwork(Path(source)).input, batches),
+            per_channel=True,
+            activation_type=kinds.QUInt8,
+            weight_type=kinds.QInt8,
+        )
+
+
+class _Images:
+    """Batches as ONNX Runtime's calibration asks for them: one a call, then None."""
+
+    def __init__(self, name: str, batches: Iterable[Float[Tensor, "n c h w"]]) -> None:
+        self.feeds = ({name: batch.numpy()} for batch in batches)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.feeds, None)
