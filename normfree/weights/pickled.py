@@ -123,6 +123,10 @@ def _mapping(content: Any = None) -> dict[str, Any]:
     return {} if content is None else content
 
 
+def _default_mapping(*_: Any) -> dict[str, Any]:
+    return {}
+
+
 def _device_array(make: Any, arguments: Any, state: Any, *_: Any) -> Any:
     array = _call(make, arguments)
     _check(isinstance(array, _Array), "it holds a device array made of something else")
@@ -165,7 +169,10 @@ _KNOWN: dict[str, Callable[..., Any] | None] = {
     "dill._dill._import_module": _module,
     "dill._dill._get_attr": _attribute,
     "_codecs.encode": _encode,
+    "builtins.dict": None,
+    "__builtin__.dict": None,
     "collections.OrderedDict": _mapping,
+    "collections.defaultdict": _default_mapping,
     "haiku._src.data_structures.FlatMapping": _mapping,
     "jax._src.array._reconstruct_array": _device_array,
     "jax._src.device_array.reconstruct_device_array": _device_array,

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,10 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("kind", [dict, collections.OrderedDict])
-def test_arrays_come_back(kind: type, protocol: int, write: Write) -> None:
+@pytest.mark.parametrize(
+    "kind", [dict, collections.OrderedDict, partial(collections.defaultdict, dict)]
+)
+def test_arrays_come_back(kind: Callable[[Any], Any], protocol: int, write: Write) -> None:
     read = read_pickled_arrays(write(pickle.dumps(kind({"NFNet/~/a": ARRAYS}), protocol)))
     assert list(read) == [f"NFNet/~/a/{name}" for name in ARRAYS]
     for name, array in ARRAYS.items():
