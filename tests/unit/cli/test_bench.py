@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from normfree.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["bench", *words])
+    return end.value.code or 0  # type: ignore[return-value]
+
+
+def test_infer(tmp_path: Path, capsys: Capture) -> None:
+    file, threads = tmp_path / "new" / "found.json", torch.get_num_threads()
+    words = ("--models", "nfnet_pico", "nf_regnet_b0", "--size", "33", "--rounds", "2")
+    forms = ("--forms", "folded", "channels_last", "bfloat16", "--threads", "1")
+    assert run("infer", *words, *forms, "--json", str(file)) == 0
+    assert torch.get_num_threads() == threads
+    assert len(capsys.readouterr().out.splitlines()) == 9
+    found = json.loads(file.read_text())
+    assert (found["benchmark"], found["threads"]) == ("infer", 1)
+    assert [row["form"] for row in found["results"]][:4] == ["trained", *forms[1:4]]
+    for row in found["results"]:
+        seconds = row["seconds"]
+        assert 0 < seconds["low"] <= seconds["median"] <= seconds["high"]
+        assert seconds["calls"] == 2
+        assert (row["size"], row["batch_size"]) == (33, 1)
+        match row["form"]:
+            case "trained":
+                assert (row["error"], row["speedup"]) == (0, 1)
+            case "bfloat16":
+                assert 1e-4 < row["error"] < 0.1
+            case _:
+                assert 0 < row["error"] < 1e-5
+
+
+def test_infer_with_onnx_runtime(tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    words = ("--models", "nfnet_pico", "--forms", "onnx", "--rounds", "2", "--json", str(file))
+    assert run("infer", *words) == 0
+    _, row = json.loads(file.read_text())["results"]
+    assert (row["form"], row["size"]) == ("onnx", 8)
+    assert 0 < row["error"] < 1e-4
+
+
+def test_what_cannot_be_measured_is_said(capsys: Capture) -> None:
+    assert run("infr") == 2
+    assert "did you mean infer?" in capsys.readouterr().err
+    assert run("infer", "--rounds", "1") == 2
+    assert "--rounds must be at least 2, not 1" in capsys.readouterr().err
+    assert run("infer", "--models", "nfnet_f00") == 1
+    assert "did you mean nfnet_f0" in capsys.readouterr().err
+    assert run() == 0
+    assert "infer" in capsys.readouterr().out
