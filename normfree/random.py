@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Key = TypeVar("Key", int, np.ndarray, Tensor)
+Key = TypeVar("Key", int, np.int64, np.ndarray, Tensor)
 
 _MASK = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9

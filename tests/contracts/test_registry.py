@@ -120,7 +120,7 @@ def test_per_sample_gradients_equal_a_loop(name):
             torch.testing.assert_close(together[n][i], p.grad, rtol=1e-8, atol=1e-10)
 
 
-#: The tracer is what networks break; inductor, which compiles for a minute, runs with the slow tests.
+#: The tracer is what networks break; inductor compiles for a minute: with the slow tests.
 COMPILED = [
     ("nfnet_f0", "aot_eager", "train"),
     ("nfnet_f0", "aot_eager", "eval"),
