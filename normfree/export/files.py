@@ -47,7 +47,7 @@ def export_model(
         UserError: no such kind of file; an exporter that is not installed; a network that computes
             something else once exported.
 
-    The graphs take float images (n, c, ``test_size``, ``test_size``), any n, normalised with the
+    The graphs take float32 images (n, c, ``test_size``, ``test_size``), any n, normalised with the
     card's mean and standard deviation, and give logits (n, classes). The card is JSON under the
     key ``normfree``: in ONNX's ``metadata_props``, in the ``.pt2`` as an extra file, in the
     ``.safetensors`` as metadata.
@@ -73,7 +73,7 @@ def export_model(
     if path.suffix in _GRAPHS:
         size = content["test_size"]
         shape = (model.config.in_channels, size, size)
-        _GRAPHS[path.suffix].write(fold(model), path, shape, content)
+        _GRAPHS[path.suffix].write(fold(model).float().cpu(), path, shape, content)
         return
     save_model(model, path, card=content)
     text = json.dumps(content, ensure_ascii=False, indent=2)

@@ -57,7 +57,7 @@ def write(
     """Write a folded network; the number of images stays free.
 
     Args:
-        folded: plain layers only.
+        folded: plain layers only, in float32 on the CPU.
         path: of the file.
         shape: channels, height and width of the images.
         card: put into the file as JSON.
@@ -67,8 +67,7 @@ def write(
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         require(package)
-    weight = next(folded.parameters())
-    images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).to(weight)
+    images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
     with quiet():
         program = torch.onnx.export(
             folded,
@@ -97,9 +96,9 @@ def read(path: Path, device: str) -> tuple[OnnxNetwork, dict[str, Any]]:
 def check(path: Path, folded: nn.Module, images: Float[Tensor, "n c h w"]) -> None:
     """Hold a file to the network it was written from."""
     with torch.no_grad():
-        want = folded(images).float().cpu()
+        want = folded(images)
     largest = want.abs().max().item() or 1.0  # an untrained classifier may give zeros only
-    error = (OnnxNetwork(path)(images.cpu()).float() - want).abs().max().item() / largest
+    error = (OnnxNetwork(path)(images) - want).abs().max().item() / largest
     if not error <= TOLERANCE:
         raise UserError(
             f"ONNX Runtime's logits of {path} differ from PyTorch's by {error:.1e} of the largest; "

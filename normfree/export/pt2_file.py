@@ -41,14 +41,12 @@ def write(
     """Write a folded network; the number of images stays free.
 
     Args:
-        folded: plain layers only.
+        folded: plain layers only, in float32 on the CPU.
         path: of the file.
         shape: channels, height and width of the images.
         card: put into the file as JSON.
     """
-    weight = next(folded.parameters())
-    images = torch.zeros(2, *shape, device=weight.device, dtype=weight.dtype)
-    program = export(folded, (images,), dynamic_shapes=({0: Dim("batch")},))
+    program = export(folded, (torch.zeros(2, *shape),), dynamic_shapes=({0: Dim("batch")},))
     save(program, path, extra_files={KEY: json.dumps(card, ensure_ascii=False)})
 
 

@@ -62,6 +62,14 @@ def test_a_graph_says_how_to_feed_it(graph: Path) -> None:
     assert (model["name"], model["in_channels"]) == ("nfnet_pico", 1)
 
 
+def test_a_half_precision_network_becomes_a_float_graph(tmp_path: Path) -> None:
+    model = network().bfloat16()
+    export_model(model, tmp_path / "model.pt2", CARD)
+    exported, _ = open_exported(tmp_path / "model.pt2")
+    assert exported(images(2)).dtype == torch.float32
+    assert next(model.parameters()).dtype == torch.bfloat16
+
+
 def test_onnx_from_outside(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     export_model(network(), path, CARD)
