@@ -1,8 +1,29 @@
 """Image recognition without normalization layers, in PyTorch."""
 
-from normfree.errors import BadImageError, UserError
-from normfree.factory import create_model
-from normfree.models import fold, list_models
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from normfree.errors import BadImageError, UserError
+    from normfree.factory import create_model
+    from normfree.models import fold, list_models
 
 __all__ = ["BadImageError", "UserError", "create_model", "fold", "list_models"]
 __version__ = "0.1.0"
+
+_HOME = {
+    "BadImageError": "errors",
+    "UserError": "errors",
+    "create_model": "factory",
+    "fold": "models",
+    "list_models": "models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch when a name that needs it is used, so that ``normfree --help`` is quick."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'normfree' has no attribute {name!r}")
+    return getattr(import_module(f"normfree.{_HOME[name]}"), name)

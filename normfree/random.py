@@ -85,6 +85,11 @@ def uniform(keys: Int[Tensor, " n"], stream: int, count: int) -> Float[Tensor, "
 def numpy_generator(seed: int, *place: int) -> np.random.Generator:
     """A NumPy generator for one place of the run: (stream, epoch, index), for instance.
 
+    Args:
+        seed: of the run.
+        place: what the numbers are for. All places of one stream have the same length: NumPy does
+            not tell a place from the same one with a zero behind it.
+
     >>> numpy_generator(0, 1, 2).random() == numpy_generator(0, 1, 2).random()
     True
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -46,20 +47,32 @@ def count_macs(model: ImageClassifier, size: int) -> int:
     Differs from: the authors' ``count_flops``, which takes a layer's size for a real number and is
     up to 5 % off where sizes do not halve evenly (NF-RegNets), and up to four times for NF-ResNets.
     """
-    shapes = type(model)(model.config, device="meta").eval()
+    config = model.config
+    # After its first block a stage repeats one block: its second stands for all the others.
+    shallow = tuple(min(depth, 2) for depth in config.depths)
+    network = type(model)(dataclasses.replace(config, depths=shallow), device="meta").eval()
+    times = {
+        layer: config.depths[stage] - 1
+        for stage, blocks in enumerate(network.stages)
+        for block in list(blocks)[1:]  # type: ignore[call-overload]
+        for layer in block.modules()
+    }
     total = 0
 
     def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
         nonlocal total
         if isinstance(layer, nn.Conv2d):
-            total += layer.weight.numel() * output.shape[2] * output.shape[3]
+            macs = layer.weight.numel() * output.shape[2] * output.shape[3]
         elif isinstance(layer, SqueezeExcite):
-            total += layer.fc0.weight.numel() + layer.fc1.weight.numel()
+            macs = layer.fc0.weight.numel() + layer.fc1.weight.numel()
         elif isinstance(layer, nn.Linear):
-            total += layer.weight.numel()
+            macs = layer.weight.numel()
+        else:
+            return
+        total += macs * times.get(layer, 1)
 
-    for module in shapes.modules():
+    for module in network.modules():
         module.register_forward_hook(count)
     with torch.no_grad():
-        shapes(torch.empty(1, model.config.in_channels, size, size, device="meta"))
+        network(torch.empty(1, config.in_channels, size, size, device="meta"))
     return total

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from normfree.models import ImageClassifier
 
 
+_LEGEND = """
+MACs: multiply-adds at the test size, which the paper calls FLOPs. train, test: pixels.
+drop: dropout before the classifier. RA: magnitude of RandAugment in the paper's recipe.
+paper top-1: per cent on ImageNet, as the paper prints it; not measured here."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The networks, or one of them in detail."""
@@ -31,11 +37,11 @@ def run(words: Sequence[str]) -> None:
     """Show networks: ``normfree info [MODEL]``."""
     options = parse(Options, words, prog="normfree info")
     from normfree.factory import create_model
-    from normfree.models import list_models
 
     console = Console()
     if options.model is None:
-        console.print(_all_models([create_model(name, device="meta") for name in list_models()]))
+        console.print(_all_models())
+        console.print(_LEGEND, highlight=False)
         return
     model = create_model(options.model, device="meta")
     for name, value in asdict(model.config).items():
@@ -45,24 +51,44 @@ def run(words: Sequence[str]) -> None:
         console.print(table)
 
 
-def _all_models(models: Sequence[ImageClassifier]) -> Table:
-    table = _table("model", "parameters", "train px", "test px", "dropout", "blocks")
-    for model in models:
+def _all_models() -> Table:
+    """A row for each network."""
+    from normfree.analysis.complexity import count_macs, count_parameters
+    from normfree.factory import create_model
+    from normfree.models import PAPER_TOP1, list_models
+
+    table = _table("model", "params", "MACs", "train", "test", "drop", "RA", "paper top-1")
+    for name in list_models():
+        model = create_model(name, device="meta")
         config = model.config
         table.add_row(
-            config.name,
-            f"{_parameters(model):,}",
+            name,
+            _short(count_parameters(model), 1),
+            _short(count_macs(model, config.test_size), 2),
             str(config.train_size),
             str(config.test_size),
             f"{config.drop_rate:g}",
-            " ".join(str(len(stage)) for stage in model.stages),  # type: ignore[arg-type]
+            str(config.randaugment_magnitude or ""),
+            PAPER_TOP1.get(name, ""),
         )
     return table
+
+
+def _short(number: int, digits: int) -> str:
+    """As the paper prints sizes: billions or millions.
+
+    >>> _short(12_384_198_656, 2), _short(71_489_284, 1)
+    ('12.38B', '71.5M')
+    """
+    unit, letter = (1e9, "B") if number >= 1e9 else (1e6, "M")
+    return f"{number / unit:.{digits}f}{letter}"
 
 
 def _stages(model: ImageClassifier) -> Table:
     """What each part of a network makes of a test image."""
     import torch
+
+    from normfree.analysis.complexity import count_parameters
 
     config = model.config
     image = torch.empty(1, config.in_channels, config.test_size, config.test_size, device="meta")
@@ -72,7 +98,7 @@ def _stages(model: ImageClassifier) -> Table:
 
     def add(name: str, blocks: str, output: torch.Tensor, part: nn.Module) -> None:
         channels, side = output.shape[1], output.shape[2] if output.ndim > 2 else 1
-        table.add_row(name, blocks, str(channels), str(side), f"{_parameters(part):,}")
+        table.add_row(name, blocks, str(channels), str(side), f"{count_parameters(part):,}")
 
     add("stem", "", model.stem(image), model.stem)
     for number, (stage, output) in enumerate(zip(model.stages, maps, strict=True), start=1):
@@ -99,7 +125,3 @@ def _table(first: str, *others: str) -> Table:
     for heading in others:
         table.add_column(heading, justify="right")
     return table
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

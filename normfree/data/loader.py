@@ -7,6 +7,7 @@ a worker needs to be told nothing but the number of the step it is to read.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -264,10 +265,16 @@ def _start_reading(reader: _Reader, steps: range, workers: int) -> Iterator[_Rea
         batch_size=None,
         num_workers=workers,
         collate_fn=_as_it_is,
+        worker_init_fn=_leave_interrupts_to_the_main_process,
         multiprocessing_context=_process_context(),
         generator=torch.Generator(),  # otherwise a number is drawn from torch's global generator
     )
     return iter(loader)
+
+
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the main one decides when reading ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _process_context() -> BaseContext:

@@ -5,11 +5,12 @@ from normfree.models.fold import fold
 from normfree.models.nf_regnet import NFRegNet, NFRegNetConfig
 from normfree.models.nf_resnet import NFResNet, NFResNetConfig
 from normfree.models.nfnet import NFNet, NFNetConfig
-from normfree.models.nfnet_variants import ABLATIONS
+from normfree.models.nfnet_variants import ABLATIONS, PAPER_TOP1
 from normfree.models.registry import build_model, list_models, model_config
 
 __all__ = [
     "ABLATIONS",
+    "PAPER_TOP1",
     "ClassifierConfig",
     "ImageClassifier",
     "NFNet",

@@ -80,12 +80,14 @@ class ClassifierConfig:
         """Each of these fields has one positive number for each of the four stages."""
         for field in fields:
             value = getattr(self, field)
-            if len(value) != 4 or min(value) <= 0:
+            if not isinstance(value, tuple) or len(value) != 4 or min(value) <= 0:
                 raise UserError(f"{field} must be four positive numbers, one a stage; got {value}")
 
 
-def new_classifier(in_features: int, num_classes: int, **on: Any) -> nn.Linear | nn.Identity:
-    """The last linear layer, N(0, 0.01²) with zero biases; with no classes, the identity.
+def new_classifier(
+    in_features: int, num_classes: int, std: float = 0.01, **on: Any
+) -> nn.Linear | nn.Identity:
+    """The last linear layer, N(0, std²) with zero biases; with no classes, the identity.
 
     >>> new_classifier(8, 0)
     Identity()
@@ -93,7 +95,7 @@ def new_classifier(in_features: int, num_classes: int, **on: Any) -> nn.Linear |
     if num_classes == 0:
         return nn.Identity()
     linear = nn.Linear(in_features, num_classes, **on)
-    nn.init.normal_(linear.weight, std=0.01)
+    nn.init.normal_(linear.weight, std=std)
     nn.init.zeros_(linear.bias)
     return linear
 
@@ -113,12 +115,15 @@ class ImageClassifier(nn.Module):
     head: nn.Module
     dropout: Dropout
     classifier: nn.Linear | nn.Identity
+    classifier_std = 0.01
 
     def finish(self, num_features: int, **on: Any) -> None:
         """Add dropout and the classifier."""
         self.num_features = num_features
         self.dropout = Dropout(self.config.drop_rate, stream=sum(self.config.depths))
-        self.classifier = new_classifier(num_features, self.config.num_classes, **on)
+        self.classifier = new_classifier(
+            num_features, self.config.num_classes, self.classifier_std, **on
+        )
 
     def feature_maps(
         self, x: Float[Tensor, "n c h w"], keys: Int[Tensor, " n"] | None = None
@@ -177,7 +182,11 @@ class ImageClassifier(nn.Module):
         weight = next(self.parameters())
         self.config = dataclasses.replace(self.config, num_classes=num_classes)
         self.classifier = new_classifier(
-            self.num_features, num_classes, device=weight.device, dtype=weight.dtype
+            self.num_features,
+            num_classes,
+            self.classifier_std,
+            device=weight.device,
+            dtype=weight.dtype,
         )
 
     def freeze(self, stages: int) -> None:

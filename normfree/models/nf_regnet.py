@@ -84,6 +84,7 @@ class NFRegNet(ImageClassifier):
     """
 
     config: NFRegNetConfig
+    classifier_std = 0.0
 
     def __init__(
         self,
@@ -129,8 +130,6 @@ class NFRegNet(ImageClassifier):
             "act", new_activation(config.normalization, config.activation, features, **on)
         )
         self.finish(features, **on)
-        if isinstance(self.classifier, nn.Linear):
-            nn.init.zeros_(self.classifier.weight)
 
 
 #        widths                depths         train test drop

@@ -1,14 +1,14 @@
 """Fashion-MNIST: 60,000 grey images of clothes, 28×28 pixels.
 
 The images are Debian's package ``dataset-fashion-mnist``; elsewhere, give the directory of the four
-IDX files by ``--data idx:DIR``.
+IDX files by ``--data idx:DIR``. Small batches want a larger λ than the paper's 0.01 (figure 2).
 
 Command:   normfree train fashion_mnist
 Hardware:  2 CPU cores
-Time:      15 min
-Expected:  92 % top-1, EMA
+Time:      13 min
+Expected:  92.3 % top-1, EMA
 Source:    not in the paper; its whole optimizer on a network and images that are small
-Status:    paper
+Status:    measured
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ RECIPE = Recipe(
     name="fashion_mnist",
     data="idx:/usr/share/datasets/fashion-mnist",
     model="nfnet_nano",
-    epochs=8,
+    epochs=13,
     batch_size=256,
-    base_lr=0.2,
+    base_lr=0.4,
     warmup_epochs=1,
+    clipping=0.1,
+    stochastic_depth_rate=0.05,
     augment="shift_flip",
     shift_padding=2,
+    channels_last=True,
     log_every=50,
 )

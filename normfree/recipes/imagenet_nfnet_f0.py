@@ -1,8 +1,8 @@
 """NFNet-F0 on ImageNet: the paper's optimizer, schedule and sizes, value for value.
 
 Without the paper's MixUp, CutMix and RandAugment, which are not built yet: the accuracy below is
-the paper's *with* them, and this recipe will not reach it. The paper used 32 TPU cores or more; one
-device takes weeks, and ``--accumulate`` makes the batch of 4096 fit.
+the paper's *with* them, and this recipe will not reach it. ``--accumulate`` makes the batch of 4096
+fit into the memory of one device.
 
 Command:   normfree train imagenet_nfnet_f0 --data folder:DIR
 Hardware:  many accelerators

@@ -100,7 +100,7 @@ class Recipe:
     precision: Precision = "float32"
     """Arithmetic of the forward and backward pass; weights and their updates stay in float32."""
     channels_last: bool = False
-    """Keep the channels of a pixel together in memory; faster on GPUs and on CPUs with bfloat16."""
+    """Keep the channels of a pixel together in memory: faster on GPUs, and on most CPUs."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, faster afterwards."""
     device: str = "auto"

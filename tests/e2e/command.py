@@ -26,9 +26,16 @@ def normfree(*words: str | Path, cwd: Path | None = None) -> subprocess.Complete
 
 
 def normfree_until(
-    line: str, signum: int, *words: str | Path, cwd: Path | None = None
+    line: str, signum: int, *words: str | Path, cwd: Path | None = None, group: bool = False
 ) -> tuple[int, str]:
     """Run the command, send it a signal once it has printed a line that starts so.
+
+    Args:
+        line: the start of the line.
+        signum: the signal.
+        words: the command's arguments.
+        cwd: where it runs.
+        group: whether its worker processes get the signal too, as from a terminal.
 
     Returns:
         The exit code and what it wrote to standard error.
@@ -47,7 +54,7 @@ def normfree_until(
         for text in process.stdout:
             printed.append(text)
             if text.startswith(line):
-                process.send_signal(signum)
+                os.killpg(process.pid, signum) if group else process.send_signal(signum)
                 break
         else:
             raise AssertionError(f"never printed {line!r}, but {printed}")

@@ -78,7 +78,12 @@ def test_stopped_twice(undisturbed: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="needs a second core for its readers")
-def test_photographs_read_by_worker_processes_resume_too(photographs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("signum", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["kill", "Ctrl-C"]
+)
+def test_photographs_read_by_worker_processes_resume_too(
+    signum: int, group: bool, photographs: Path, tmp_path: Path
+) -> None:
     words = [
         *("train", "folder", "--data", f"folder:{photographs}", "--model", "nfnet_pico"),
         *("--train-size", "16", "--test-size", "16", "--epochs", "2", "--batch-size", "4"),
@@ -86,8 +91,8 @@ def test_photographs_read_by_worker_processes_resume_too(photographs: Path, tmp_
     ]
     assert normfree(*words, "--out", tmp_path / "whole").returncode == 0
     out = tmp_path / "parts"
-    code, _ = normfree_until("step 3/", signal.SIGTERM, *words, "--workers", "2", "--out", out)
-    assert code == 128 + signal.SIGTERM
+    stopped = normfree_until("step 3/", signum, *words, "--workers", "2", "--out", out, group=group)
+    assert stopped[0] == 128 + signum, stopped
     resumed = normfree("train", "--resume", "--workers", "1", "--out", out)
     assert (resumed.returncode, resumed.stderr) == (0, "")
     assert_same_run(tmp_path / "whole", out)

@@ -114,7 +114,7 @@ def test_info_lists_the_models(capsys: Capture) -> None:
     assert run("info") == 0
     out = capsys.readouterr().out
     line = next(line for line in out.splitlines() if line.startswith("nfnet_f0 "))
-    assert line.split() == ["nfnet_f0", "71,489,284", "192", "256", "0.2", "1", "2", "6", "3"]
+    assert line.split() == ["nfnet_f0", "71.5M", "12.38B", "192", "256", "0.2", "5", "83.6"]
 
 
 def test_info_shows_parts_and_groups_that_add_up(capsys: Capture) -> None:
