@@ -18,7 +18,8 @@ def quantize_onnx(
     """Quantize an exported network statically.
 
     Weights become signed integers with one scale a filter, activations unsigned ones with one scale
-    and offset a tensor, from the smallest and largest value that the images show.
+    and offset a tensor, from the smallest and largest value that the images show. What linear
+    layers give, logits among it, stays a float.
 
     Args:
         source: an ``.onnx`` file of :func:`normfree.export.export_model`.
@@ -39,6 +40,8 @@ def quantize_onnx(
             per_channel=True,
             activation_type=kinds.QUInt8,
             weight_type=kinds.QInt8,
+            # Logits of 256 possible values would tie, and a tie has no likeliest class.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
         )
 
 

@@ -24,7 +24,9 @@ def test_weights_become_integers_and_logits_stay_near(tmp_path: Path) -> None:
     assert small.stat().st_size < 0.4 * exact.stat().st_size
     network_8, card = open_exported(small)
     assert card["classes"] == CARD["classes"]
-    x = images(40)
+    x = images(200)
     want = model(x)
     spread = (want - want.mean(dim=0)).std()
-    assert 0 < (network_8(x) - want).std() < 0.2 * spread
+    found = network_8(x)
+    assert 0 < (found - want).std() < 0.2 * spread
+    assert len(found.unique()) > 512  # more than bytes can tell apart: classes do not tie
