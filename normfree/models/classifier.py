@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal, Self
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -116,6 +118,7 @@ class ImageClassifier(nn.Module):
     dropout: Dropout
     classifier: nn.Linear | nn.Identity
     classifier_std = 0.01
+    frozen_stages = 0
 
     def finish(self, num_features: int, **on: Any) -> None:
         """Add dropout and the classifier."""
@@ -142,7 +145,7 @@ class ImageClassifier(nn.Module):
         maps = []
         for stage in self.stages:
             for block in stage:  # type: ignore[attr-defined]
-                x = checkpoint(block, x, keys, use_reentrant=False) if recompute else block(x, keys)
+                x = _recomputed(block, x, keys) if recompute else block(x, keys)
             maps.append(x)
         return maps
 
@@ -192,6 +195,8 @@ class ImageClassifier(nn.Module):
     def freeze(self, stages: int) -> None:
         """Keep the stem and the first stages as they are in training; free the rest.
 
+        Frozen parts compute as in evaluation: no mask is drawn in them, no statistics move.
+
         Args:
             stages: how many, from 0 (nothing is frozen, not even the stem) to 4.
 
@@ -200,8 +205,39 @@ class ImageClassifier(nn.Module):
         """
         if not 0 <= stages <= len(self.stages):
             raise UserError(f"stages to freeze must be 0 to {len(self.stages)}; got {stages}")
+        self.frozen_stages = stages
         self.requires_grad_(True)
-        if stages:
-            self.stem.requires_grad_(False)
-            for stage in self.stages[:stages]:
-                stage.requires_grad_(False)
+        for part in self._frozen():
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, but for what is frozen."""
+        super().train(mode)
+        for part in self._frozen():
+            part.eval()
+        return self
+
+    def _frozen(self) -> list[nn.Module]:
+        return [self.stem, *self.stages[: self.frozen_stages]] if self.frozen_stages else []
+
+
+def _recomputed(block: nn.Module, x: Tensor, keys: Tensor | None) -> Tensor:
+    """A block whose inner activations are computed again in the backward pass."""
+    contexts = lambda: (nullcontext(), _statistics_kept(block))  # noqa: E731
+    return checkpoint(block, x, keys, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Batch statistics are used but not gathered: the first pass has done so."""
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, _, count in before:
+        assert count is not None
+        norm.momentum, norm.num_batches_tracked = 0.0, count.clone()
+    try:
+        yield
+    finally:
+        for norm, momentum, count in before:
+            norm.momentum, norm.num_batches_tracked = momentum, count

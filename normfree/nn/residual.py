@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from normfree.errors import unknown_name
 from normfree.nn.dropout import StochasticDepth
 from normfree.nn.functional import avg_pool2d_same
 from normfree.nn.normalization import Normalization, new_activation, new_conv
@@ -94,6 +95,9 @@ class NFBlock(nn.Module):
         device: where the parameters live.
         dtype: of the parameters.
 
+    Raises:
+        UserError: there is no such activation or place of squeeze-and-excite.
+
     Example:
         >>> block = NFBlock(16, 32, width=16, group_width=8, stride=2)
         >>> block(torch.randn(2, 16, 7, 7)).shape
@@ -129,6 +133,8 @@ class NFBlock(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if se_place not in get_args(SEPlace):
+            raise unknown_name("place of squeeze-and-excite", se_place, get_args(SEPlace))
         on: dict[str, Any] = {"device": device, "dtype": dtype}
         groups = width // (group_width or width)
         free = normalization == "none"

@@ -25,7 +25,8 @@ def clip_grad_agc_(
 
     Args:
         parameters: a parameter, several, or groups such as :func:`param_groups` makes; a group's
-            own ``clipping`` (None: leave it alone) and ``eps`` come before the arguments.
+            own ``clipping`` (None: leave it alone) comes before the argument. Its ``eps`` does not:
+            that is another optimizer's, and Adam's 1e-8 would hold every zero parameter at zero.
         clipping: λ of what brings none.
         eps: floor of a parameter's norm.
 
@@ -48,12 +49,12 @@ def clip_grad_agc_(
     clipped: list[Tensor] = []
     for entry in parameters:
         group: Mapping[str, Any] = {"params": [entry]} if isinstance(entry, Tensor) else entry
-        threshold, floor = group.get("clipping", clipping), group.get("eps", eps)
+        threshold = group.get("clipping", clipping)
         if threshold is None:
             continue
         for parameter in group["params"]:
             if parameter.grad is not None:
-                scale = clip_scale(parameter.grad, parameter, threshold, floor)
+                scale = clip_scale(parameter.grad, parameter, threshold, eps)
                 parameter.grad.mul_(scale)
                 clipped.append((scale < 1).sum())
     return torch.stack(clipped).sum() if clipped else torch.tensor(0)

@@ -22,8 +22,8 @@ class EMA:
         decay: the cap :math:`d`.
 
     Attributes:
-        model: the averaged copy, in evaluation mode and without gradients. Buffers are copied as
-            they are.
+        model: the averaged copy, in evaluation mode and without gradients. Buffers of
+            numbers, such as batch statistics, are averaged too; counters are copied.
 
     Example:
         >>> model = nn.Linear(1, 1)
@@ -56,7 +56,10 @@ class EMA:
         parameters: list[Tensor] = list(self.source.parameters())
         torch._foreach_lerp_(averages, parameters, weight)
         for average, buffer in zip(self.model.buffers(), self.source.buffers(), strict=True):
-            average.copy_(buffer)
+            if average.is_floating_point():
+                average.lerp_(buffer, weight)
+            else:
+                average.copy_(buffer)
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged values by name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,34 +19,45 @@ class Inputs:
     """How batches become inputs; one for training and evaluation alike.
 
     Attributes:
-        mean: per channel, 0..255.
-        std: per channel, 0..255.
+        mean: per channel, 0..255; kept on the device.
+        std: per channel, 0..255; kept on the device.
         device: where the network is.
         channels_last: whether the channels of a pixel lie together.
         shift_padding: largest translation of a training image, pixels; 0 for none.
         flip: whether ``shift`` also mirrors.
     """
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Sequence[float] | Float[Tensor, " c"]
+    std: Sequence[float] | Float[Tensor, " c"]
     device: str
     channels_last: bool = False
     shift_padding: int = 0
     flip: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = torch.as_tensor(getattr(self, name), dtype=torch.float32, device=self.device)
+            object.__setattr__(self, name, values)
+
     def train(
         self, batch: Batch
     ) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"], Int[Tensor, " n"]]:
         """Images (augmented and normalized), labels and keys, on the device."""
-        images, labels, keys = (part.to(self.device, non_blocking=True) for part in batch)
+        images, labels, keys = map(self._upload, batch)
         if self.shift_padding or self.flip:
             images = shift(images, keys, self.shift_padding, flip=self.flip)
         return self._normalize(images), labels, keys
 
     def evaluation(self, batch: Batch) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]:
         """Images (normalized) and labels, on the device."""
-        images, labels = (part.to(self.device, non_blocking=True) for part in batch[:2])
+        images, labels = map(self._upload, batch[:2])
         return self._normalize(images), labels
+
+    def _upload(self, part: Tensor) -> Tensor:
+        """To the device; from pinned memory, so that the host need not wait for a GPU."""
+        if self.device.startswith("cuda"):
+            part = part.pin_memory()
+        return part.to(self.device, non_blocking=True)
 
     def _normalize(self, images: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         x = normalize(images, self.mean, self.std)

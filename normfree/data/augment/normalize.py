@@ -16,13 +16,16 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 def normalize(
-    images: Shaped[Tensor, "n c h w"], mean: Sequence[float], std: Sequence[float]
+    images: Shaped[Tensor, "n c h w"],
+    mean: Sequence[float] | Float[Tensor, " c"],
+    std: Sequence[float] | Float[Tensor, " c"],
 ) -> Float[Tensor, "n c h w"]:
     """``(x − mean) / std``, channel by channel.
 
     Args:
         images: grey levels, 0 to 255; bytes or floats.
-        mean: one value a channel, in grey levels.
+        mean: one value a channel, in grey levels; as a tensor on the images' device, no step waits
+            for its upload.
         std: one value a channel, in grey levels.
 
     Returns:
@@ -32,6 +35,6 @@ def normalize(
     tensor([[[[2., 2.]]]])
     """
     dtype = images.dtype if images.is_floating_point() else torch.float32
-    center = torch.tensor(mean, dtype=dtype, device=images.device).view(-1, 1, 1)
-    spread = torch.tensor(std, dtype=dtype, device=images.device).view(-1, 1, 1)
+    center = torch.as_tensor(mean, dtype=dtype, device=images.device).view(-1, 1, 1)
+    spread = torch.as_tensor(std, dtype=dtype, device=images.device).view(-1, 1, 1)
     return (images.to(dtype) - center) / spread

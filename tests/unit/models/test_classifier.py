@@ -116,7 +116,21 @@ def test_freeze_counts_stages():
         model.freeze(5)
 
 
-@pytest.mark.parametrize("name", NORMFREE)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_frozen_stages_stay_as_they_are_in_training(name):
+    model = shrunk(name, stochastic_depth_rate=0.9)
+    model.freeze(4)
+    model.train()
+    before = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("head")}
+    maps = [model.feature_maps(images(4))[-1] for _ in range(2)]
+    assert torch.equal(*maps), "no mask is drawn in a frozen stage"
+    for key, value in before.items():
+        assert torch.equal(model.state_dict()[key], value), key
+    model.freeze(0)
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_activation_checkpointing_changes_no_number(name):
     results = []
     for setting in ("none", "block"):
@@ -124,7 +138,7 @@ def test_activation_checkpointing_changes_no_number(name):
         model = shrunk(name, activation_checkpointing=setting, **rates)
         out = model(images(6), KEYS)
         out.square().sum().backward()
-        results.append([out, *(p.grad for p in model.parameters())])
+        results.append([out, *(p.grad for p in model.parameters()), *model.buffers()])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from normfree.models import build_model
 from normfree.optim import AGCSGD, clip_grad_agc_, param_groups
 from normfree.optim.functional import adaptive_clip
 
@@ -61,18 +62,18 @@ def test_forms_of_the_argument(form):
     assert count == units > 0
 
 
-def test_a_group_s_settings_come_before_the_arguments():
+def test_a_group_s_clipping_comes_before_the_argument():
     w = [nn.Parameter(torch.ones(3)) for _ in range(3)]
     for p in w:
         p.grad = torch.ones(3)
     groups = [
         {"params": [w[0]], "clipping": None},
-        {"params": [w[1]], "clipping": 0.5, "eps": 1e-3},
-        {"params": [w[2]], "eps": 10.0},
+        {"params": [w[1]], "clipping": 0.5},
+        {"params": [w[2]]},
     ]
     assert clip_grad_agc_(groups, clipping=0.01) == 2
     norms = [p.grad.norm().item() for p in w]
-    assert norms == pytest.approx([3**0.5, 0.5 * 3**0.5, 0.1], rel=1e-6)
+    assert norms == pytest.approx([3**0.5, 0.5 * 3**0.5, 0.01 * 3**0.5], rel=1e-6)
 
 
 def test_parameters_without_gradient_and_nothing_at_all():
@@ -80,6 +81,17 @@ def test_parameters_without_gradient_and_nothing_at_all():
     assert clip_grad_agc_([frozen, free]) == 0
     assert clip_grad_agc_([]) == 0
     assert free.grad is None
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.RMSprop, torch.optim.SGD])
+def test_another_optimizer_s_eps_is_not_ours(kind):
+    model = build_model("nfnet_pico", num_classes=10)
+    groups = param_groups(model, clipping=0.01)
+    optimizer = kind(groups, lr=1e-3)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    clip_grad_agc_(optimizer.param_groups)
+    assert model.stages[0][0].skip_gain.grad.item() == pytest.approx(1e-5)
 
 
 def test_a_zero_skip_gain_moves():

@@ -34,14 +34,19 @@ def test_against_the_equation(decay):
             torch.testing.assert_close(average, nn.Parameter(expected), rtol=1e-12, atol=1e-12)
 
 
-def test_buffers_are_copied_as_they_are():
+def test_statistics_are_averaged_and_counters_copied():
     model = network()
     ema = EMA(model)
     model(torch.randn(16, 4))
     assert ema.model[1].num_batches_tracked == 0
     ema.update(0)
     assert ema.model[1].num_batches_tracked == 1
-    assert torch.equal(ema.model[1].running_mean, model[1].running_mean)
+    first = model[1].running_mean.clone()
+    torch.testing.assert_close(ema.model[1].running_mean, 0.9 * first)  # decay 1/10, from zeros
+    model(torch.randn(16, 4))
+    ema.update(1)
+    want = 2 / 11 * 0.9 * first + 9 / 11 * model[1].running_mean
+    torch.testing.assert_close(ema.model[1].running_mean, want)
 
 
 def test_nothing_is_shared_and_the_model_is_left_alone():
