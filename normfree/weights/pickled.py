@@ -84,7 +84,8 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
         declared == len(data),
         f"it declares an array of {declared:,} bytes and holds {len(data):,} of them",
     )
-    return np.ndarray(shape, dtype.numpy(), bytes(data), order="F" if order == "F" else "C")
+    view = memoryview(data).toreadonly()
+    return np.ndarray(shape, dtype.numpy(), view, order="F" if order == "F" else "C")
 
 
 def _new_array(kind: Any, *_: Any) -> _Array:
@@ -192,9 +193,14 @@ def _call(function: Any, arguments: Any) -> Any:
 
 
 class _Reader:
-    """The stack and the memo of a pickle, and what each opcode does to them."""
+    """The stack and the memo of a pickle, and what each opcode does to them.
 
-    def __init__(self) -> None:
+    Args:
+        size: of the file, bytes; calls make no more bytes than that in all.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.bytes_left = size
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -282,7 +288,11 @@ class _Reader:
 
     def on_reduce(self, _: None) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        self.stack.append(_call(function, arguments))
+        made = _call(function, arguments)
+        if isinstance(made, bytes):
+            self.bytes_left -= len(made)
+            _check(self.bytes_left >= 0, "it makes more bytes than it holds")
+        self.stack.append(made)
 
     def on_build(self, _: None) -> None:
         state, target = self.stack.pop(), self.stack[-1]
@@ -320,10 +330,7 @@ def read_pickled_arrays(path: str | Path) -> dict[str, np.ndarray]:
             Path(path).open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m,
         ):
-            arrays = _flatten(_read(m))
-            total = sum(array.nbytes for array in arrays.values())
-            _check(total <= len(m), "its arrays share their bytes, so that they grow when copied")
-            return arrays
+            return _flatten(_read(m), len(m))
     except _Refused as reason:
         raise UserError(
             f"{path} is refused: {reason}; nothing in it was run. Expected a pickle of arrays in "
@@ -334,20 +341,26 @@ def read_pickled_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _read(file: mmap.mmap) -> Any:
-    reader = _Reader()
+    reader = _Reader(len(file))
     for opcode, argument, _ in pickletools.genops(cast(IO[bytes], file)):
         reader.step(opcode.name, argument)
     return reader.stack[-1]
 
 
-def _flatten(tree: Any) -> dict[str, np.ndarray]:
+def _flatten(tree: Any, size: int) -> dict[str, np.ndarray]:
+    """The arrays by their joined names, of which neither grow beyond ``size``."""
     _check(isinstance(tree, dict), "it holds no dict")
     flat: dict[str, np.ndarray] = {}
+    letters = numbers = 0
     for module, parameters in tree.items():
         _check(isinstance(parameters, dict), f"{module[:80]!r} holds no dict")
         for name, array in parameters.items():
             whole = isinstance(array, _Array) and array.value is not None
             _check(whole, f"{module[:80]!r} holds something that is no array: {name[:80]!r}")
+            letters += len(module) + 1 + len(name)
+            numbers += array.value.nbytes
+            _check(letters <= size, "its names repeat, so that they grow when joined")
+            _check(numbers <= size, "its arrays share their bytes, so that they grow when copied")
             flat[f"{module}/{name}"] = array.value
     return flat
 

@@ -84,6 +84,7 @@ def module_of(array: bytes) -> bytes:
 DTYPE = b"cnumpy\ndtype\n" + text("f4") + b"\x89\x88\x87R"
 EMPTY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
 ONE = EMPTY + b"(K\x01K\x01\x85" + DTYPE + b"\x89C\x04\x00\x00\x80?tb"
+EMPTY_OF_NONE = EMPTY + b"(K\x01K\x00\x85" + DTYPE + b"\x89C\x00tb"
 
 
 def test_as_jax_and_haiku_write_them(write: Write) -> None:
@@ -211,6 +212,35 @@ def shared_bytes() -> bytes:
     return b"\x80\x03}" + text("m") + b"}(" + text("w") + array + others + b"us."
 
 
+def text_encoded_again_and_again() -> bytes:
+    """200 kB of text made bytes a thousand times: 200 MB."""
+    call = b"c_codecs\nencode\nq\x00" + text("a" * 200_000) + text("latin1") + b"\x86q\x01R"
+    return b"\x80\x03" + call + b"h\x00h\x01R" * 1000 + b"."
+
+
+def one_buffer_for_many_arrays() -> bytes:
+    """200 kB that change hands as a bytearray, under a thousand arrays."""
+    buffer = b"\x96" + struct.pack("<Q", 200_000) + bytes(200_000) + b"q\x00"
+    make = b"cnumpy._core.numeric\n_frombuffer\nq\x01"
+    array = b"(h\x00" + DTYPE + b"J" + struct.pack("<I", 50_000) + b"\x85" + text("C") + b"tq\x02R"
+    return b"\x80\x05" + buffer + make + array + b"h\x01h\x02R" * 1000 + b"}."
+
+
+def one_module_under_many_names() -> bytes:
+    """A thousand names of one dict of a thousand names of one array."""
+    names = [text(str(number)) for number in range(1000)]
+    inner = b"}q\x01(" + b"".join(name + b"h\x00" for name in names) + b"u"
+    outer = b"}(" + b"".join(name + b"h\x01" for name in names) + b"u"
+    return b"\x80\x03" + EMPTY_OF_NONE + b"q\x00" + inner + outer + b"."
+
+
+def long_name_of_many_arrays() -> bytes:
+    """A module's name of 100 kB before the names of a thousand arrays: 100 MB once joined."""
+    others = b"".join(text(str(number)) + b"h\x00" for number in range(1000))
+    inner = b"}(" + text("w") + EMPTY_OF_NONE + b"q\x00" + others + b"u"
+    return b"\x80\x03}" + text("m" * 100_000) + inner + b"s."
+
+
 TEN_GIGABYTES = struct.pack("<I", 50_000)
 
 BOMBS = {
@@ -235,6 +265,10 @@ BOMBS = {
     "a key of tuples": (deep_tuples(), "keys that are not text"),
     "fifty thousand tuples deep": (b"\x80\x03)" + b"\x85" * 50_000 + b".", "no dict"),
     "shared bytes": (shared_bytes(), "share their bytes"),
+    "text encoded again and again": (text_encoded_again_and_again(), "more bytes than it holds"),
+    "one buffer for many arrays": (one_buffer_for_many_arrays(), None),
+    "one module under many names": (one_module_under_many_names(), "names repeat"),
+    "a long name of many arrays": (long_name_of_many_arrays(), "names repeat"),
 }
 
 
