@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from normfree.atomic import atomic_file
 from normfree.errors import UserError
-from normfree.train.atomic import atomic_file
 
 #: Raised by one if a checkpoint's content changes so that older versions cannot read it.
 FORMAT = 1

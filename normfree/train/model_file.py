@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from normfree.atomic import write_atomic
 from normfree.errors import UserError
 from normfree.factory import create_model
-from normfree.train.atomic import write_atomic
 from normfree.train.checkpoint import list_checkpoints, read_checkpoint
 from normfree.train.resolve import Resolved, from_dict
 from normfree.weights import load_state_dict

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from normfree.atomic import write_atomic
 from normfree.errors import UserError
-from normfree.train.atomic import write_atomic
 from normfree.train.config import Recipe
 
 #: Where runs go that were given no ``--out``.

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from normfree.atomic import write_atomic
 from normfree.errors import UserError
 from normfree.models import ImageClassifier, build_model
 from normfree.weights import timm
@@ -142,10 +143,9 @@ def default_card(model: ImageClassifier) -> dict[str, Any]:
 
 
 def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.cpu().contiguous() for name, value in state.items()}, partial, metadata)
-    partial.replace(path)
+    weights = {name: value.cpu().contiguous() for name, value in state.items()}
+    write_atomic(path, save(weights, metadata))
 
 
 def _count(module: nn.Module) -> int:

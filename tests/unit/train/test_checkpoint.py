@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from normfree import atomic
 from normfree.errors import UserError
-from normfree.train import atomic
 from normfree.train.checkpoint import (
     list_checkpoints,
     newest_checkpoint,

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from normfree import atomic
 from normfree.errors import UserError
 from normfree.models import build_model
 from normfree.train.model_file import load_classifier
@@ -48,6 +49,24 @@ def test_what_was_converted_can_classify(tmp_path: Path) -> None:
     assert classifier.card["classes"] == ["0", "1", "2", "3", "4"]
     assert classifier.card["test_size"] == 8
     assert classifier.card["mean"] == [123.675, 116.28, 103.53]
+
+
+def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    save_model(pico(), path)
+    before = path.read_bytes()
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.os, "fsync", full_disk)
+        with pytest.raises(OSError, match="no space left"):
+            save_model(pico(), path, card={"classes": list("abcde")})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_card_survives(tmp_path: Path) -> None:
