@@ -1,0 +1,38 @@
+"""The names that users write are there, and no others by accident."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+PUBLIC = {
+    "normfree": ["BadImageError", "UserError", "create_model", "fold", "list_models"],
+    "normfree.nn": [
+        *("ACTIVATIONS", "Activation", "BatchNormActivation", "Dropout", "NFBlock"),
+        *("Normalization", "SEPlace", "SameConv2d", "ScaledActivation", "Shortcut"),
+        *("SqueezeExcite", "StochasticDepth", "WSConv2d", "estimate_gain"),
+    ],
+    "normfree.optim": [
+        *("AGCSGD", "EMA", "clip_grad_agc_", "group_table", "param_groups", "warmup_cosine"),
+    ],
+    "normfree.models": [
+        *("ABLATIONS", "PAPER_TOP1", "ClassifierConfig", "ImageClassifier", "NFNet"),
+        *("NFNetConfig", "NFRegNet", "NFRegNetConfig", "NFResNet", "NFResNetConfig"),
+        *("build_model", "fold", "list_models", "model_config"),
+    ],
+    "normfree.export": ["SUFFIXES", "export_model", "open_exported", "quantize_onnx"],
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names(module):
+    home = import_module(module)
+    assert sorted(home.__all__) == sorted(PUBLIC[module])
+    for name in home.__all__:
+        assert getattr(home, name) is not None
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="no attribute 'create_modle'"):
+        import_module("normfree").create_modle  # noqa: B018
