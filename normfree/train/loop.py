@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 from typing import Any
 
+from normfree.errors import BadImageError, UserError
 from normfree.train.checkpoint import save_checkpoint
 from normfree.train.evaluate import evaluate
 from normfree.train.finite import LossWatch, check_weights
@@ -25,10 +26,26 @@ def train_loop(run: Run) -> None:
     Raises:
         NonFiniteError: the loss or a weight is not finite; nothing of it was saved.
         Interrupted: a signal asked to stop; the checkpoint of the step that was running is saved.
+        UserError: an image cannot be read; the steps before it are saved.
     """
+    try:
+        _steps(run)
+    except BadImageError as error:
+        save(run)
+        raise UserError(
+            f"cannot read image {error.name}: {error.reason}; step {run.state.step} is saved: mend "
+            f"the image and go on with: normfree train --resume --out {run.directory.path}, "
+            "or without it by adding --on-bad-image skip"
+        ) from error
+
+
+def _steps(run: Run) -> None:
     state, resolved, recipe = run.state, run.resolved, run.resolved.recipe
     last = {resolved.epoch_end(epoch): epoch for epoch in range(1, recipe.epochs + 1)}
     watch, stopwatch, epoch_began = LossWatch(resolved.device), Stopwatch(), time.perf_counter()
+    if state.step in last and state.epoch.steps:  # an unreadable test image ended the evaluation
+        _end_epoch(run, last[state.step], 0.0)
+        save(run)
     with StopRequest() as stop, closing(run.train_batches()) as batches:
         for batch in batches:
             output = train_step(state, batch, resolved, run.inputs)
@@ -78,7 +95,6 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
     """An ``epoch`` line, with an evaluation if one is due; the best averaged weights are kept."""
     state, recipe = run.state, run.resolved.recipe
     means = state.epoch.read()
-    state.epoch.reset()
     line: dict[str, Any] = {
         "kind": "epoch",
         "step": state.step,
@@ -98,6 +114,7 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
         if evaluations["_ema"].top1 >= state.best:
             state.best = evaluations["_ema"].top1
             save_model_file(run.directory.model, state.ema.model, run.resolved, line)
+    state.epoch.reset()
     line["seconds"] = seconds
     run.metrics.write(**line)
     run.progress.report_epoch(line)

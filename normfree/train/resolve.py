@@ -15,10 +15,11 @@ from normfree.errors import UserError
 from normfree.models import model_config
 from normfree.train.config import Recipe, recipe_from_dict, recipe_to_dict
 
-#: Settings that may differ when a run goes on: they change neither the weights nor their order.
+#: Settings that may differ when a run goes on: they change neither the weights nor their order
+#: (``on_bad_image`` does only from where the run could not have gone on at all).
 FREE_ON_RESUME = frozenset(
     {
-        *("name", "out", "resume", "workers", "device", "compile"),
+        *("name", "out", "resume", "workers", "device", "compile", "on_bad_image"),
         *("eval_every", "checkpoint_every", "keep_checkpoints", "log_every"),
     }
 )

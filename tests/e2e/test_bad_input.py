@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -77,6 +78,24 @@ def test_an_unreadable_image_stops_the_run_and_is_named(
     result = normfree(*words, "--workers", str(workers))
     name = str(damaged / "train" / "flower" / "3.jpg")
     assert_one_line(result, 1, f"cannot read image {name}", "--on-bad-image skip")
+
+
+@pytest.mark.parametrize("name", ["train/flower/3.jpg", "val/china/1.jpg"])
+def test_after_an_unreadable_image_the_run_can_go_on_without_it(
+    name: str, photographs: Path, tmp_path: Path
+) -> None:
+    directory, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(photographs, directory)
+    (directory / name).write_bytes(b"")
+    stopped = normfree(*TINY, "--data", f"folder:{directory}", "--out", run)
+    advice = f"normfree train --resume --out {run}"
+    assert_one_line(stopped, 1, str(directory / name), advice, "--on-bad-image skip")
+    assert list((run / "checkpoints").glob("step-*.pt"))
+    resumed = normfree(*advice.split()[1:], "--on-bad-image", "skip")
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    assert "1 images could not be read and were skipped:" in resumed.stdout
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [1, 2]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
