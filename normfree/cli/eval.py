@@ -29,7 +29,7 @@ class Options:
     workers: int = 0
     """Processes that read and decode images."""
     device: str = "cpu"
-    """Where to compute: cpu, cuda, …"""
+    """cpu, cuda, cuda:1, mps; auto: a GPU if there is one."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Stop at an unreadable image, or leave it out and count it."""
     json: bool = False
@@ -40,11 +40,13 @@ def run(words: Sequence[str]) -> None:
     """Evaluate: ``normfree eval CHECKPOINT [--data SOURCE]``."""
     options = parse(Options, words, prog="normfree eval")
     from normfree.data import BadImages, eval_batches, open_source
+    from normfree.train.device import find_device
     from normfree.train.evaluate import evaluate
     from normfree.train.inputs import Inputs, eval_view
     from normfree.train.model_file import load_classifier
 
-    classifier = load_classifier(options.checkpoint, options.device)
+    device = find_device(options.device)
+    classifier = load_classifier(options.checkpoint, device)
     card = classifier.card
     data = options.data or card.get("data")
     if data is None:
@@ -63,7 +65,7 @@ def run(words: Sequence[str]) -> None:
         on_bad_image=options.on_bad_image,
         bad_images=bad,
     )
-    inputs = Inputs(mean=tuple(card["mean"]), std=tuple(card["std"]), device=options.device)
+    inputs = Inputs(mean=tuple(card["mean"]), std=tuple(card["std"]), device=device)
     result = evaluate({"": classifier.model}, batches, inputs)[""]
     console = Console(soft_wrap=True, highlight=False)
     if warning:

@@ -31,7 +31,7 @@ class Options:
     json: bool = False
     """Print one JSON list."""
     device: str = "cpu"
-    """Where to compute: cpu, cuda, …"""
+    """cpu, cuda, cuda:1, mps; auto: a GPU if there is one."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Stop at an unreadable image, or leave it out and name it at the end."""
 
@@ -43,13 +43,17 @@ def run(words: Sequence[str]) -> None:
         raise UsageError("name at least one image file (see normfree predict --help)")
     if options.top < 1:
         raise UsageError(f"--top must be positive, not {options.top}")
+    from normfree.train.device import find_device
     from normfree.train.model_file import load_classifier
 
-    classifier = load_classifier(options.checkpoint, options.device)
+    device = find_device(options.device)
+    classifier = load_classifier(options.checkpoint, device)
     found, bad = [], []
     for path in options.images:
         try:
-            found.append({"image": str(path), "classes": _classify(classifier, path, options)})
+            found.append(
+                {"image": str(path), "classes": _classify(classifier, path, device, options.top)}
+            )
         except BadImageError as error:
             if options.on_bad_image == "error":
                 raise
@@ -66,8 +70,8 @@ def run(words: Sequence[str]) -> None:
         raise UserError("none of the images could be read")
 
 
-def _classify(classifier: Classifier, path: Path, options: Options) -> list[dict[str, Any]]:
-    """The likeliest classes of an image, with their probabilities."""
+def _classify(classifier: Classifier, path: Path, device: str, top: int) -> list[dict[str, Any]]:
+    """The ``top`` likeliest classes of an image, with their probabilities."""
     import torch
 
     from normfree.data import EvalView, decode, normalize
@@ -75,12 +79,12 @@ def _classify(classifier: Classifier, path: Path, options: Options) -> list[dict
     card = classifier.card
     image = decode(path, channels=card["model"]["in_channels"])
     view = EvalView(card["test_size"], card["test_margin"])
-    x = torch.from_numpy(view(image)).permute(2, 0, 1)[None].to(options.device)
+    x = torch.from_numpy(view(image)).permute(2, 0, 1)[None].to(device)
     with torch.no_grad():
         logits = classifier.model(normalize(x, card["mean"], card["std"]))
     # A network may have more outputs than the data had classes: those have no name.
     probabilities = logits[0].float().softmax(dim=0)[: len(card["classes"])]
-    values, indices = probabilities.topk(min(options.top, len(probabilities)))
+    values, indices = probabilities.topk(min(top, len(probabilities)))
     return [
         {"class": card["classes"][index], "probability": value}
         for value, index in zip(values.tolist(), indices.tolist(), strict=True)

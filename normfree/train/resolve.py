@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 import yaml
 
 from normfree.data import ArraySource, Source, dataset_statistics
@@ -14,6 +13,7 @@ from normfree.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from normfree.errors import UserError
 from normfree.models import model_config
 from normfree.train.config import Recipe, recipe_from_dict, recipe_to_dict
+from normfree.train.device import find_device
 
 #: Settings that may differ when a run goes on: they change neither the weights nor their order
 #: (``on_bad_image`` does only from where the run could not have gone on at all).
@@ -114,7 +114,7 @@ def resolve(recipe: Recipe, train: Source, test: Source) -> Resolved:
         test_margin=_first(recipe.test_margin, 32 if recipe.augment == "crop_flip" else 0),
         mean=mean,
         std=std,
-        device=_device(recipe.device),
+        device=find_device(recipe.device),
     )
 
 
@@ -145,18 +145,6 @@ def _statistics(recipe: Recipe, train: Source) -> tuple[tuple[float, ...], tuple
                 f"channels; give one for each"
             )
     return tuple(map(float, mean)), tuple(map(float, std))
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return "cpu" if accelerator is None else accelerator.type
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"cannot compute on --device {name}: {reason}; try cpu or auto") from error
-    return name
 
 
 def _first(value: Any, otherwise: Any) -> Any:

@@ -60,3 +60,9 @@ def test_other_channels_are_refused(trained: Path, capsys: Capture) -> None:
 def test_other_names_are_a_warning(trained: Path, capsys: Capture) -> None:
     assert run("eval", str(trained), "--data", "synthetic:64x8x1x10") == 0
     assert "compared by their position" in capsys.readouterr().err
+
+
+def test_a_device_is_resolved(trained: Path, capsys: Capture) -> None:
+    assert run("eval", str(trained), "--device", "auto") == 0
+    assert run("eval", str(trained), "--device", "cuda:99") == 1
+    assert "cannot compute on --device cuda:99" in capsys.readouterr().err

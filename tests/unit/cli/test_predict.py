@@ -91,3 +91,9 @@ def test_no_network_there(
     monkeypatch.chdir(tmp_path)
     assert run(place, "a.png") == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_device_is_resolved(trained: Path, images: list[str], capsys: Capture) -> None:
+    assert run(str(trained), *images, "--device", "auto") == 0
+    assert run(str(trained), *images, "--device", "cuda:99") == 1
+    assert "cannot compute on --device cuda:99" in capsys.readouterr().err
