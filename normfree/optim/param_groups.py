@@ -15,8 +15,10 @@ Role = Literal["weights", "classifier weight", "gains and biases"]
 CLASSIFIERS = ("classifier", "head.fc", "fc", "head")
 
 
-def find_classifier(model: nn.Module) -> str:
+def find_classifier(model: nn.Module) -> str | None:
     """The name of a model's classifier, a linear layer (or 1×1 convolution).
+
+    None if an ``nn.Identity`` is in its place, as in networks that end in features.
 
     >>> find_classifier(nn.ModuleDict({"body": nn.Conv2d(3, 8, 3), "fc": nn.Linear(8, 2)}))
     'fc'
@@ -28,6 +30,8 @@ def find_classifier(model: nn.Module) -> str:
     for name in CLASSIFIERS:
         if isinstance(modules.get(name), nn.Linear | nn.Conv2d):
             return name
+    if any(isinstance(modules.get(name), nn.Identity) for name in CLASSIFIERS):
+        return None
     raise UserError(
         f"cannot tell which layer of {type(model).__name__} is the classifier (looked for "
         f"{', '.join(CLASSIFIERS)}); pass classifier='its name', or classifier=None to clip every "

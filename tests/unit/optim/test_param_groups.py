@@ -52,6 +52,13 @@ def test_someone_else_s_network():
     }
 
 
+def test_a_network_without_classifier_has_no_group_for_it():
+    groups = roles(param_groups(normfree.create_model("nfnet_pico", num_classes=0)))
+    assert list(groups) == ["weights", "gains and biases"]
+    both = nn.ModuleDict({"classifier": nn.Identity(), "fc": nn.Linear(8, 2)})
+    assert roles(param_groups(both))["classifier weight"] == ["fc.weight"]
+
+
 def test_names_belong_to_their_parameters():
     model = normfree.create_model("nfnet_pico")
     own = dict(model.named_parameters())
