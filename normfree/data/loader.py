@@ -20,7 +20,7 @@ from jaxtyping import Int, Shaped, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from normfree.data.order import InOrder, Order
+from normfree.data.order import InOrder, Order, permutation
 from normfree.data.sources.source import ArraySource, Source
 from normfree.data.views import View
 from normfree.errors import BadImageError, UserError
@@ -29,7 +29,6 @@ from normfree.random import example_keys, numpy_generator
 OnBadImage: TypeAlias = Literal["error", "skip"]
 
 _STREAM = 1  # of numpy_generator: what a view draws for one example
-_PATIENCE = 100  # unreadable pictures in a row before we say that the whole source is unreadable
 
 
 class Batch(NamedTuple):
@@ -104,8 +103,8 @@ def train_batches(
         stop: step after the last.
         workers: processes that read ahead; 0 reads in this one. Pictures that lie in memory and
             need no view are always read in this one: that is faster than sending them.
-        on_bad_image: ``error`` raises at a picture that cannot be read; ``skip`` puts the next
-            readable example in its place (with the randomness of the place) and logs it.
+        on_bad_image: ``error`` raises at a picture that cannot be read; ``skip`` puts the epoch's
+            next readable example in its place (with the randomness of the place) and logs it.
         bad_images: the log to add to; needed for ``skip``.
 
     Raises:
@@ -173,6 +172,7 @@ class _Reader(Dataset[_Read | UserError]):
     order: Order | InOrder
     training: bool
     skip: bool
+    known_bad: dict[int, str] = field(default_factory=dict)  # and why: not to be decoded again
 
     @property
     def memory(self) -> ArraySource | None:
@@ -196,7 +196,7 @@ class _Reader(Dataset[_Read | UserError]):
         labels: list[int] = []
         kept: list[int] = []  # the places of the batch that a picture was found for
         for place, index in enumerate(indices.tolist()):
-            found, image = self._readable(index, bad)
+            found, image = self._readable(int(epochs[place]), index, bad)
             if image is not None:
                 views.append(self._viewed(image, int(epochs[place]), index))
                 labels.append(int(self.source.labels[found]))
@@ -204,23 +204,42 @@ class _Reader(Dataset[_Read | UserError]):
         return _Read(_stack(views), np.array(labels, dtype=np.int64), keys[kept], bad)
 
     def _readable(
-        self, index: int, bad: list[BadImageError]
+        self, epoch: int, index: int, bad: list[BadImageError]
     ) -> tuple[int, UInt8[np.ndarray, "h w c"] | None]:
-        """This example, or when training the first readable one after it, and where it was."""
-        for offset in range(_PATIENCE):
-            found = (index + offset) % len(self.source)
+        """This example, or when training the first readable one after it in the epoch's order.
+
+        Not after it in the source's order: there the whole class may be damaged.
+        """
+        for found in self._candidates(epoch, index):
             try:
-                return found, self.source.image(found)
+                return found, self._image(found)
             except BadImageError as error:
                 if not self.skip:
                     raise
                 bad.append(error)
-                if not self.training:
-                    return found, None
+        if not self.training:
+            return index, None
         raise UserError(
-            f"{_PATIENCE} pictures in a row cannot be read, the last one {bad[-1].name}: "
+            f"none of the {len(self.source)} pictures can be read, the last one {bad[-1].name}: "
             f"{bad[-1].reason}; is the data where it should be?"
         )
+
+    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
+        yield index
+        if self.training:
+            order = permutation(self.order.seed, epoch, self.order.examples)
+            place = int(np.flatnonzero(order == index)[0])
+            for step in range(1, len(order)):  # a lap
+                yield int(order[(place + step) % len(order)])
+
+    def _image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        if index in self.known_bad:
+            raise BadImageError(self.source.name(index), self.known_bad[index])
+        try:
+            return self.source.image(index)
+        except BadImageError as error:
+            self.known_bad[index] = error.reason
+            raise
 
     def _viewed(self, image: UInt8[np.ndarray, "h w c"], epoch: int, index: int) -> np.ndarray:
         if self.view is None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from normfree.data import (
+    ArraySource,
     BadImages,
     EvalView,
     Order,
@@ -143,13 +144,48 @@ def test_training_skips_named_and_counted(damaged, workers):
     )  # fmt: skip
     assert sorted(log.names) == [str(damaged / name) for name in DAMAGED]
     assert log.count == 2
-    assert log.times == 9  # example 6 meets both, example 7 itself, in each of three epochs
     assert log.reasons[str(damaged / DAMAGED[0])] == "the file is empty"
+    times = 0
     for batch, places in zip(batches, map(order.batch, range(3)), strict=True):
-        assert len(batch.labels) == len(source)  # the next readable one stands in, label and all
-        stands_in = np.where(np.isin(places.indices, [6, 7]), 8, places.indices)
+        assert len(batch.labels) == len(source)  # one epoch
+        stands_in = places.indices.copy()
+        for _ in range(2):  # the epoch's next readable one stands in, label and all
+            bad = np.isin(stands_in, [6, 7])
+            times += bad.sum()
+            stands_in = np.where(bad, np.roll(stands_in, -1), stands_in)
         np.testing.assert_array_equal(batch.labels.numpy(), source.labels[stands_in])
         np.testing.assert_array_equal(batch.keys.numpy(), example_keys(11, *places))
+    assert log.times == times
+
+
+class Damaged(ArraySource):
+    """Its first 150 pictures cannot be read; counts what is decoded."""
+
+    decoded = 0
+
+    def image(self, index):
+        Damaged.decoded += 1
+        if index < 150:
+            raise BadImageError(self.name(index), "damaged")
+        return super().image(index)
+
+
+def test_many_damaged_pictures_are_replaced_by_all_the_others_and_met_once_each():
+    labels = np.repeat(np.arange(4), 50)  # sorted, as in folders: three whole classes are damaged
+    source = Damaged("half", np.zeros((200, 4, 4, 1), np.uint8), labels, tuple("abcd"))
+    source.pixels[:, 0, 0, 0] = np.arange(200)
+    order, log = Order(seed=0, examples=200, batch_size=200), BadImages()
+    batches = list(
+        train_batches(
+            source, lambda image, rng: image, order, start=0, stop=5,
+            on_bad_image="skip", bad_images=log,
+        )
+    )  # fmt: skip
+    shown = torch.cat([batch.images[:, 0, 0, 0] for batch in batches]).numpy()
+    assert log.count == 150
+    assert source.decoded == 150 + len(shown)
+    assert set(shown.tolist()) == set(range(150, 200))
+    assert np.bincount(shown)[150:].max() < len(shown) / 8  # no neighbour stands in for a class
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -175,7 +211,7 @@ def test_a_source_without_a_readable_picture_is_an_error(damaged):
         file.write_bytes(b"")
     train, val = (open_source(f"folder:{damaged}", split) for split in ("train", "val"))
     skip = {"on_bad_image": "skip", "bad_images": BadImages()}
-    with pytest.raises(UserError, match=r"in a row cannot be read.*the file is empty"):
+    with pytest.raises(UserError, match=r"none of the 14 pictures .*the file is empty"):
         list(train_batches(train, TrainView(8), _order(train), start=0, stop=1, **skip))
     with pytest.raises(UserError, match=r"none of the .* pictures can be read"):
         list(eval_batches(val, EvalView(8), 3, **skip))
