@@ -17,13 +17,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from normfree.errors import BadImageError
 
 
+_SIXTEEN_BITS = ("PNG", "PPM")  # formats whose mode ``I`` runs from 0 to 65,535
+
+
 def decode(
     data: bytes | Path, *, channels: int = 3, name: str | None = None
 ) -> UInt8[np.ndarray, "h w c"]:
     """Decode a picture, upright.
 
-    The orientation a camera noted (EXIF) is applied. Sixteen-bit grey is divided by 256;
-    transparency is dropped, the colour underneath kept; of an animation, the first picture is read.
+    The orientation a camera noted (EXIF) is applied. Sixteen-bit grey is divided by 256,
+    grey of 32 bits or floats refused, for nobody knows where its white is; transparency is dropped, the colour underneath kept; of an animation, the first picture is read.
 
     Args:
         data: a file or its bytes, in any format that Pillow reads.
@@ -47,6 +50,7 @@ def decode(
         if not content:
             raise BadImageError(name, "the file is empty")
         with Image.open(io.BytesIO(content)) as file:
+            _check_white(file, name)
             return _pixels(ImageOps.exif_transpose(file), channels)
     except (BadImageError, MemoryError):
         raise
@@ -58,9 +62,16 @@ def decode(
         raise BadImageError(name, f"{type(error).__name__}: {error}") from error
 
 
+def _check_white(image: Image.Image, name: str) -> None:
+    """Refuse numbers of which nobody knows what is white: 32-bit integers and floats."""
+    if image.mode == "F" or (image.mode == "I" and image.format not in _SIXTEEN_BITS):
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise BadImageError(name, f"{kind} grey has no known white: store it with 8 or 16 bits")
+
+
 def _pixels(image: Image.Image, channels: int) -> UInt8[np.ndarray, "h w c"]:
     mode = "RGB" if channels == 3 else "L"
-    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+    if image.mode.startswith("I"):  # sixteen bits; Pillow's own conversion clips at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "P":  # a palette's transparency must not be guessed at
         image = image.convert("RGBA")

@@ -53,9 +53,22 @@ def test_grey_is_repeated_and_colour_reduced(pixels):
     assert decode(_encoded(Image.fromarray(pixels)), channels=1).shape == (5, 7, 1)
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped():
-    deep = np.array([[0, 256, 32768, 65535]], dtype=np.uint16)
-    assert decode(_encoded(Image.fromarray(deep)), channels=1).ravel().tolist() == [0, 1, 128, 255]
+@pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(kind):
+    deep = _encoded(Image.fromarray(np.array([[0, 256, 32768, 65535]], dtype=np.uint16)), kind)
+    assert decode(deep, channels=1).ravel().tolist() == [0, 1, 128, 255]
+
+
+def test_grey_of_ten_bits_is_scaled():
+    deep = b"P5 3 1 1023\n" + np.array([0, 512, 1023], dtype=">u2").tobytes()
+    assert decode(deep, channels=1).ravel().tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("floating-point", np.float32), ("32-bit", np.int32)])
+def test_grey_without_a_known_white_is_bad(kind, dtype):
+    image = Image.fromarray(np.array([[0, 1, 200]], dtype=dtype))
+    with pytest.raises(BadImageError, match=f"{kind} grey has no known white: store it with 8"):
+        decode(_encoded(image, "tiff"))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "CMYK"])
