@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> None:
             f"{options.checkpoint} does not say what it was trained on; name the images to "
             "evaluate it on with --data"
         )
-    source = open_source(data, "val")
+    source = open_source(data, "val", card["classes"])
     warning = compare_with_data(card, data, source.classes, source.channels)
     bad = BadImages()
     batches = eval_batches(

@@ -16,7 +16,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from normfree.errors import BadImageError
 
-
 _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose mode ``I`` runs from 0 to 65,535
 
 
@@ -25,8 +24,9 @@ def decode(
 ) -> UInt8[np.ndarray, "h w c"]:
     """Decode a picture, upright.
 
-    The orientation a camera noted (EXIF) is applied. Sixteen-bit grey is divided by 256,
-    grey of 32 bits or floats refused, for nobody knows where its white is; transparency is dropped, the colour underneath kept; of an animation, the first picture is read.
+    The orientation a camera noted (EXIF) is applied. Sixteen-bit grey is divided by 256; grey of
+    32 bits or floats is refused, for nobody knows where its white is. Transparency is dropped, the
+    colour underneath kept; of an animation, the first picture is read.
 
     Args:
         data: a file or its bytes, in any format that Pillow reads.

@@ -66,7 +66,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
     """
     train, test = open_source(recipe.data, "train"), open_source(recipe.data, "val")
     resolved = resolve(recipe, train, test)
-    state, notes = build_state(resolved), _passed_over(train, test)
+    state, notes = build_state(resolved), _about_data(train, test)
     if recipe.resume:
         directory = find_run_directory(recipe)
         notes += _load_newest(directory, resolved, state)
@@ -96,10 +96,20 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
     return _finish(run)
 
 
-def _passed_over(*sources: Source) -> list[str]:
-    """What to say of files that are no pictures by their name."""
+def _about_data(train: Source, test: Source) -> list[str]:
+    """What to say of files that are not used, and of classes that are not tested."""
+    notes = []
+    sources = (train, test)
     ignored = sum(source.ignored for source in sources if isinstance(source, FolderSource))
-    return [f"{ignored} files passed over: not pictures by their ending"] if ignored else []
+    if ignored:
+        notes.append(f"{ignored} files passed over: not pictures by their ending, or in no class")
+    untested = sorted(set(range(len(train.classes))) - set(test.labels.tolist()))
+    if untested:
+        notes.append(
+            f"{len(untested)} of {len(train.classes)} classes have no test images, the accuracy "
+            f"does not speak of them: {', '.join(train.classes[label] for label in untested)}"
+        )
+    return notes
 
 
 def _load_newest(directory: RunDirectory, resolved: Resolved, state: TrainState) -> list[str]:

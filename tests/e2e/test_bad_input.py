@@ -128,6 +128,10 @@ def test_the_network_and_its_files(photographs: Path, tmp_path: Path) -> None:
     evaluated = normfree("eval", run, "--data", data)
     assert (evaluated.returncode, evaluated.stderr) == (0, "")
     assert "8 images classified, 0 unreadable" in evaluated.stdout
+    shutil.copytree(photographs / "val" / "flower", tmp_path / "held-out" / "val" / "flower")
+    held_out = normfree("eval", run, "--data", f"folder:{tmp_path / 'held-out'}")
+    assert (held_out.returncode, held_out.stderr) == (0, "")
+    assert "4 images classified, 0 unreadable" in held_out.stdout
     picture = photographs / "val" / "flower" / "0.jpg"
     (tmp_path / "alone").mkdir()
     shutil.copy(run / "model.safetensors", tmp_path / "alone" / "net.safetensors")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from normfree.data.sources.digits import open_digits
@@ -15,11 +15,11 @@ from normfree.errors import UserError, unknown_name
 __all__ = ["ArraySource", "FolderSource", "Source", "Split", "open_source", "source_names"]
 
 # name → what follows its colon, and what opens it
-_SOURCES: dict[str, tuple[str, Callable[[str, Split], Source]]] = {
-    "digits": ("", lambda _, split: open_digits(split)),
+_SOURCES: dict[str, tuple[str, Callable[[str, Split, Sequence[str] | None], Source]]] = {
+    "digits": ("", lambda _, split, __: open_digits(split)),
     "folder": ("DIR", open_folder),
     "idx": ("DIR", open_idx),
-    "synthetic": ("N", open_synthetic),
+    "synthetic": ("N", lambda spec, split, _: open_synthetic(spec, split)),
 }
 
 
@@ -32,12 +32,13 @@ def source_names() -> list[str]:
     return [f"{name}:{form}" if form else name for name, (form, _) in _SOURCES.items()]
 
 
-def open_source(spec: str, split: Split) -> Source:
+def open_source(spec: str, split: Split, classes: Sequence[str] | None = None) -> Source:
     """Open a source by its description.
 
     Args:
         spec: ``digits``, ``idx:DIR``, ``folder:DIR`` or ``synthetic:N``.
         split: ``train`` or ``val``.
+        classes: the classes of ``val`` where there are no training pictures that say them.
 
     Raises:
         UserError: if there is no such source, or it cannot be opened.
@@ -58,4 +59,4 @@ def open_source(spec: str, split: Split) -> Source:
     if bool(argument) != bool(form):
         expected = f"{name}:{form}" if form else name
         raise UserError(f"the source {spec!r} is not complete or has too much: write {expected}")
-    return opener(argument, split)
+    return opener(argument, split, classes)

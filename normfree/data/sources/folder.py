@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +28,8 @@ class FolderSource:
         files: the photographs.
         labels: the label of every photograph.
         classes: names of the classes.
-        ignored: how many files were passed over because their ending is not that of a picture.
+        ignored: how many files were passed over because their ending is not that of a picture or
+            they lie beside the classes.
     """
 
     files: tuple[str, ...] = field(repr=False)
@@ -52,7 +54,9 @@ class FolderSource:
         return self.files[index]
 
 
-def open_folder(directory: str | Path, split: Split) -> FolderSource:
+def open_folder(
+    directory: str | Path, split: Split, classes: Sequence[str] | None = None
+) -> FolderSource:
     """The photographs of ``DIR/train/CLASS/`` or ``DIR/val/CLASS/``.
 
     The classes are the directories of ``train``, sorted by name; a class may have directories of
@@ -62,6 +66,7 @@ def open_folder(directory: str | Path, split: Split) -> FolderSource:
     Args:
         directory: ``DIR``.
         split: ``train`` or ``val``.
+        classes: what to take for ``val`` where there is no ``train``.
 
     Raises:
         UserError: if a directory is missing or empty, or ``val`` has a class that ``train`` lacks.
@@ -69,28 +74,35 @@ def open_folder(directory: str | Path, split: Split) -> FolderSource:
     directory = Path(directory).expanduser()
     if not directory.is_dir():
         raise UserError(f"there is no directory {directory}")
+    known = tuple(classes or ())
+    if split == "train" or not known or (directory / "train").is_dir():
+        known = _training_classes(directory)
+    place = _split_directory(directory, split)
+    files: list[str] = []
+    labels: list[int] = []
+    ignored = sum(not entry.name.startswith(".") for entry in place.iterdir() if entry.is_file())
+    for name in _sub_directories(place):
+        if name not in known:
+            raise UserError(f"{place / name}: {unknown_name('class', name, known)}")
+        found, others = _pictures(place / name)
+        if not found:
+            raise UserError(f"{place / name} holds no pictures: add some or remove the directory")
+        files += found
+        labels += [known.index(name)] * len(found)
+        ignored += others
+    if not files:
+        raise UserError(f"{place} is empty: put the pictures of each class into {place}/CLASS/")
+    return FolderSource(tuple(files), np.array(labels, dtype=np.int64), known, ignored)
+
+
+def _training_classes(directory: Path) -> tuple[str, ...]:
     classes = _sub_directories(_split_directory(directory, "train"))
     if len(classes) < 2:
         raise UserError(
             f"{directory / 'train'} has {len(classes)} class directories, and a classifier needs "
             "two or more: put the pictures of each class into train/CLASS/"
         )
-    place = _split_directory(directory, split)
-    files: list[str] = []
-    labels: list[int] = []
-    ignored = 0
-    for name in _sub_directories(place):
-        if name not in classes:
-            raise UserError(f"{place / name}: {unknown_name('class', name, classes)}")
-        found, others = _pictures(place / name)
-        if not found:
-            raise UserError(f"{place / name} holds no pictures: add some or remove the directory")
-        files += found
-        labels += [classes.index(name)] * len(found)
-        ignored += others
-    if not files:
-        raise UserError(f"{place} is empty: put the pictures of each class into {place}/CLASS/")
-    return FolderSource(tuple(files), np.array(labels, dtype=np.int64), classes, ignored)
+    return classes
 
 
 def _split_directory(directory: Path, split: Split) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,9 @@ _PREFIX: dict[Split, str] = {"train": "train", "val": "t10k"}
 _UNSIGNED_BYTE = 0x08
 
 
-def open_idx(directory: str | Path, split: Split) -> ArraySource:
+def open_idx(
+    directory: str | Path, split: Split, classes: Sequence[str] | None = None
+) -> ArraySource:
     """The pictures and labels of a directory of IDX files, in memory.
 
     Args:
@@ -38,6 +41,7 @@ def open_idx(directory: str | Path, split: Split) -> ArraySource:
             ``t10k``, each with or without ``.gz``. If its name contains ``fashion``, the classes
             get Fashion-MNIST's names; otherwise their numbers.
         split: ``train``, or ``val`` for the ``t10k`` files.
+        classes: what to take for ``val`` where there are no training labels.
 
     Raises:
         UserError: if a file is missing, is not what its name says, ends early or does not match
@@ -54,14 +58,16 @@ def open_idx(directory: str | Path, split: Split) -> ArraySource:
         )
     if not images.size:
         raise UserError(f"{images_file} holds no pictures")
-    known = labels if split == "train" else read_idx(_find(directory, "train-labels", 1), 1)
-    classes = _class_names(directory, int(known.max(initial=0)) + 1)
-    if labels.max() >= len(classes):
+    known = tuple(classes or ())
+    if split == "train" or not known or any(directory.glob("train-labels*")):
+        training = labels if split == "train" else read_idx(_find(directory, "train-labels", 1), 1)
+        known = _class_names(directory, int(training.max(initial=0)) + 1)
+    if labels.max() >= len(known):
         raise UserError(
             f"{labels_file} has label {labels.max()}, but the training labels end at "
-            f"{len(classes) - 1}: the files do not belong together"
+            f"{len(known) - 1}: the files do not belong together"
         )
-    return ArraySource(directory.name, images[..., None], labels.astype(np.int64), classes)
+    return ArraySource(directory.name, images[..., None], labels.astype(np.int64), known)
 
 
 def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:

@@ -7,15 +7,17 @@ import json
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
+from normfree.data.sources.folder import FolderSource
 from normfree.errors import UserError
 from normfree.train import loop
 from normfree.train.checkpoint import list_checkpoints
 from normfree.train.finite import NonFiniteError
-from normfree.train.fit import fit
+from normfree.train.fit import _about_data, fit
 from normfree.train.model_file import load_classifier
 from normfree.train.progress import Progress
 from normfree.train.signals import Interrupted
@@ -233,3 +235,14 @@ def test_evaluations_can_be_rarer_than_epochs(tmp_path: Path) -> None:
     fit(tiny_recipe(tmp_path / "run", eval_every=2))
     epochs = [line for line in timeless_metrics(tmp_path / "run") if line["kind"] == "epoch"]
     assert ["test_top1" in line for line in epochs] == [False, True, True]
+
+
+def test_files_that_are_not_used_and_classes_that_are_not_tested_are_said() -> None:
+    labels = np.array([0, 1, 2, 0])
+    train = FolderSource(("a.jpg",) * 4, labels, ("ant", "bee", "cat"), ignored=2)
+    test = FolderSource(("b.jpg",) * 4, labels % 2, train.classes, ignored=1)
+    first, second = _about_data(train, test)
+    assert first.startswith("3 files passed over")
+    assert second.startswith("1 of 3 classes have no test images")
+    assert second.endswith(": cat")
+    assert _about_data(test, train) == [first]

@@ -29,6 +29,18 @@ def test_labels_follow_train_when_val_has_fewer_classes(folder):
     assert val.labels.tolist() == [1] * 4
 
 
+def test_a_held_out_folder_needs_no_training_pictures(folder):
+    shutil.rmtree(folder / "train")
+    classes = ("bridge", "china", "flower")
+    val = open_source(f"folder:{folder}", "val", classes)
+    assert val.classes == classes
+    assert val.labels.tolist() == [1] * 4 + [2] * 4
+    with pytest.raises(UserError, match="unknown class 'flower'"):
+        open_source(f"folder:{folder}", "val", classes[:2])
+    with pytest.raises(UserError, match="no directory 'train'"):
+        open_source(f"folder:{folder}", "train", classes)
+
+
 @pytest.mark.parametrize("name", ["validation", "valid", "test"])
 def test_other_names_of_val(folder, name):
     (folder / "val").rename(folder / name)
@@ -60,7 +72,7 @@ def test_nested_hidden_and_foreign_files(folder):
         "more/deep.JPG",
     ]
     assert source.classes == ("china", "flower")
-    assert source.ignored == 1
+    assert source.ignored == 2
 
 
 def test_a_linked_class(folder, tmp_path):

@@ -66,6 +66,14 @@ def test_more_than_ten_classes(directory):
     assert len(open_source(f"idx:{directory}", "val").classes) == 32
 
 
+def test_held_out_files_need_no_training_labels(directory):
+    for file in directory.glob("train-*"):
+        file.unlink()
+    assert open_source(f"idx:{directory}", "val", ("a", "b", "c")).classes == ("a", "b", "c")
+    with pytest.raises(UserError, match="label 2, but the training labels end at 1"):
+        open_source(f"idx:{directory}", "val", ("a", "b"))
+
+
 def test_missing(directory):
     with pytest.raises(UserError, match="there is no directory"):
         open_source(f"idx:{directory / 'none'}", "train")
