@@ -12,10 +12,12 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from normfree.cli.options import UsageError, parse
-from normfree.errors import UserError
+from normfree.errors import BadImageError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from normfree.data import BadImages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ def run(words: Sequence[str]) -> None:
         raise UsageError("--data is for --int8 only")
     if options.calibration_images < 1:
         raise UsageError("--calibration-images must be positive")
+    from normfree.data import BadImages
     from normfree.export import export_model, quantize_onnx
     from normfree.models import ImageClassifier
     from normfree.train.model_file import load_classifier
@@ -51,8 +54,9 @@ def run(words: Sequence[str]) -> None:
     model, card = classifier.model, classifier.card
     if not isinstance(model, ImageClassifier):
         raise UserError(f"{options.checkpoint} is exported already; give what it was exported from")
+    bad = BadImages()
     if options.int8:
-        images = _calibration_images(card, options)
+        images = _calibration_images(card, options, bad)
         with TemporaryDirectory() as directory:
             exact = Path(directory) / "exact.onnx"
             export_model(model, exact, card)
@@ -62,10 +66,18 @@ def run(words: Sequence[str]) -> None:
     size = options.out.stat().st_size / 1e6
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"wrote {options.out}, {size:.1f} MB", markup=False)
+    if bad.count:
+        console.print(
+            f"{bad.count} images could not be read, others were measured: {', '.join(bad.names)}",
+            markup=False,
+        )
 
 
-def _calibration_images(card: Mapping[str, Any], options: Options) -> Tensor:
-    """Training images, chosen at random but always the same, as the network takes them."""
+def _calibration_images(card: Mapping[str, Any], options: Options, bad: BadImages) -> Tensor:
+    """Training images, chosen at random but always the same, as the network takes them.
+
+    Others take the place of those that cannot be read, which are added to ``bad``.
+    """
     import numpy as np
     import torch
 
@@ -77,8 +89,16 @@ def _calibration_images(card: Mapping[str, Any], options: Options) -> Tensor:
         raise UserError("name the images to measure activations on with --data")
     source = open_source(data, "train")
     view = eval_view(source, card["test_size"], card["test_margin"])
-    chosen = np.random.default_rng(0).permutation(len(source))[: options.calibration_images]
-    images = [source.image(int(index)) for index in chosen]
+    images: list[np.ndarray] = []
+    for index in np.random.default_rng(0).permutation(len(source)).tolist():
+        try:
+            images.append(source.image(index))
+        except BadImageError as error:
+            bad.add(error)
+        if len(images) == options.calibration_images:
+            break
+    if not images:
+        raise UserError(f"none of the {bad.count} images of {data} can be read")
     if view is not None:
         images = [view(image, None) for image in images]
     x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
