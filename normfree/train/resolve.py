@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os.path
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -34,6 +36,8 @@ class Resolved:
         model: the network's whole configuration; ``create_model(**model)`` builds it.
         classes: names of the classes, in the order of the labels.
         train_images: N.
+        train_data: tells whether a resumed run finds the same training images: a hash of their
+            names and labels. Empty in runs that were saved without it.
         test_images: images in the evaluation.
         steps_per_epoch: N / B, not rounded.
         total_steps: ⌊epochs · N / B⌋.
@@ -62,6 +66,7 @@ class Resolved:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: str
+    train_data: str = ""
 
     def epoch_end(self, epoch: int) -> int:
         """Steps done when ``epoch`` (from 1) is over: ⌊epoch · N / B⌋."""
@@ -104,6 +109,7 @@ def resolve(recipe: Recipe, train: Source, test: Source) -> Resolved:
         model=asdict(model),
         classes=classes,
         train_images=len(train),
+        train_data=_fingerprint(train),
         test_images=len(test),
         steps_per_epoch=len(train) / recipe.batch_size,
         total_steps=total_steps,
@@ -145,6 +151,19 @@ def _statistics(recipe: Recipe, train: Source) -> tuple[tuple[float, ...], tuple
                 f"channels; give one for each"
             )
     return tuple(map(float, mean)), tuple(map(float, std))
+
+
+def _fingerprint(source: Source) -> str:
+    """A short hash of names and labels; a directory may move, so what its files share is left out.
+
+    Files are not opened: a picture that is mended leaves a run its own.
+    """
+    names = [source.name(index) for index in range(len(source))]
+    shared = len(os.path.commonpath(names))
+    content = hashlib.blake2b(digest_size=8)
+    content.update("\n".join(name[shared:] for name in names).encode("utf-8", "surrogateescape"))
+    content.update(source.labels.astype("<i8").tobytes())
+    return content.hexdigest()
 
 
 def _first(value: Any, otherwise: Any) -> Any:

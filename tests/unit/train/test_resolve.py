@@ -131,6 +131,22 @@ def test_differences_name_what_changed_and_pass_over_what_does_not_matter() -> N
     assert "train_images: 64 there, 65 now" in changed
 
 
+def test_differences_name_other_training_data_of_the_same_size() -> None:
+    recipe = tiny_recipe(Path("x"), mean=(1.0,) * 3, std=(2.0,) * 3)
+
+    def run(*files: str, labels: tuple[int, ...] = (0, 0, 1)) -> Resolved:
+        train = FolderSource(files * 8, np.array(labels * 8), ("ant", "bee"))
+        return resolve(recipe, train, train)
+
+    before = run("/d/ant/0.jpg", "/d/ant/1.jpg", "/d/bee/0.jpg")
+    assert differences(before, run("/e/ant/0.jpg", "/e/ant/1.jpg", "/e/bee/0.jpg")) == []
+    for other in (
+        run("/d/ant/0.jpg", "/d/ant/2.jpg", "/d/bee/0.jpg"),
+        run("/d/ant/0.jpg", "/d/ant/1.jpg", "/d/bee/0.jpg", labels=(0, 1, 1)),
+    ):
+        assert [line.partition(":")[0] for line in differences(before, other)] == ["train_data"]
+
+
 def test_every_derived_value_is_shown() -> None:
     shown = {name: value for name, value, _ in derivation(resolved())}
     assert shown["total steps"] == "8"
