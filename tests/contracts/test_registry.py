@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
+import math
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from torch.func import functional_call, grad, vmap
 from normfree.models import build_model, list_models, model_config
 from normfree.optim import param_groups
 from tests.unit.models.shrunk import FAMILIES, NORMFREE, images, shrunk
+from tests.unit.models.test_fold import shrunk as fields_of
+from tests.unit.models.test_fold import trained
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -34,11 +37,50 @@ def test_every_name_builds_and_every_parameter_has_one_role(name):
     assert config.train_size <= config.test_size
     assert (config.num_classes, config.in_channels) == (1000, 3)
     assert type(config)(**dataclasses.asdict(config)) == config
-    twin = build_model(name, device="meta")
-    assert list(twin.state_dict()) == list(model.state_dict())
-    twin.load_state_dict(model.state_dict(), strict=True, assign=True)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_name_goes_forward_and_backward(name):
+    """At full width; a stage's third block is its second again."""
+    depths = tuple(min(depth, 2) for depth in model_config(name).depths)
+    model = build_model(name, device="meta", depths=depths)
+    logits = model(torch.empty(2, 3, 64, 64, device="meta"))
+    assert logits.shape == (2, 1000)
+    logits.sum().backward()
+    for n, p in model.named_parameters():
+        assert p.grad is not None, n
+        assert p.grad.shape == p.shape, n
+
+
+@pytest.mark.parametrize("name", list_models())
+@torch.no_grad()
+def test_every_name_gives_four_feature_maps(name):
+    model = build_model(name, device="meta")
+    config = model.config
+    first = getattr(config, "stem_stride", 4)
     side = config.train_size
-    assert model(torch.empty(2, 3, side, side, device="meta")).shape == (2, 1000)
+    maps = model.feature_maps(torch.empty(2, 3, side, side, device="meta"))
+    sides = [math.ceil(side / stride) for stride in (first, 2 * first, 4 * first, 8 * first)]
+    assert [m.shape[2:] for m in maps] == [(s, s) for s in sides]
+    assert [m.shape[0] for m in maps] == [2] * 4
+    assert model.head(maps[-1]).shape == (2, model.num_features, sides[-1], sides[-1])
+
+
+@pytest.mark.parametrize("name", list_models())
+@torch.no_grad()
+def test_a_saved_state_makes_another_build_the_same_function(name):
+    model, x = trained(name), images().double()
+    torch.manual_seed(1)
+    other = build_model(name, dtype=torch.float64, **fields_of(name)).eval()
+    assert not torch.allclose(other(x), model(x))
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    ours, theirs = model.state_dict(), other.state_dict()
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[n], theirs[n]) for n in ours)
+    assert torch.equal(other(x), model(x))
 
 
 def test_a_family_of_each_kind_is_checked():
@@ -86,16 +128,9 @@ def test_bfloat16_autocast_is_near_float32(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_copies_and_saved_states_compute_the_same(name):
+def test_copies_compute_the_same(name):
     model, x = shrunk(name).eval(), images()
     assert torch.equal(copy.deepcopy(model)(x), model(x))
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    other = shrunk(name, activation=model.config.activation).eval()
-    torch.nn.init.zeros_(other.classifier.weight)
-    other.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(other(x), model(x))
     file = io.BytesIO()
     torch.save(model, file)
     file.seek(0)
@@ -129,6 +164,7 @@ COMPILED = [
     ("nf_resnet50", "aot_eager", "train"),
     ("nf_resnet50", "aot_eager", "eval"),
     ("nf_regnet_b0", "aot_eager", "train"),
+    ("bn_nfnet_f0", "aot_eager", "train"),
     ("bn_resnet50", "aot_eager", "eval"),
 ]
 
