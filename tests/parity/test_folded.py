@@ -19,9 +19,7 @@ FORWARDS = {
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize(
-    "file", [pytest.param("nfnet_f0", marks=pytest.mark.slow), *list(FORWARDS)[1:]]
-)
+@pytest.mark.parametrize("file", FORWARDS)
 @torch.inference_mode()
 def test_forward(file, channels_last):
     name, fields, sizes = FORWARDS[file]
