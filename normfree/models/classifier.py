@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from normfree.errors import UserError, unknown_name
+from normfree.models.fields import check_types
 from normfree.nn import ACTIVATIONS, Dropout, Normalization
 
 
@@ -57,6 +58,7 @@ class ClassifierConfig:
         for field in dataclasses.fields(self):  # JSON and YAML bring lists
             if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
+        check_types(self)
         self.check_stages("widths", "depths")
         if self.activation not in ACTIVATIONS:
             raise unknown_name("activation", self.activation, ACTIVATIONS)
@@ -65,24 +67,30 @@ class ClassifierConfig:
         for name in ("drop_rate", "stochastic_depth_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must be in [0, 1); got {getattr(self, name)}")
-        if self.activation_checkpointing not in ("none", "block"):
-            raise UserError(
-                "activation_checkpointing must be 'none' or 'block'; "
-                f"got {self.activation_checkpointing!r}"
-            )
-        if self.normalization not in ("none", "batch"):
-            raise UserError(f"normalization must be 'none' or 'batch'; got {self.normalization!r}")
+        self.check_choice("activation_checkpointing", "none", "block")
+        self.check_choice("normalization", "none", "batch")
         if self.num_classes < 0 or self.in_channels < 1:
             raise UserError(
                 "num_classes must not be negative and in_channels at least 1; "
                 f"got {self.num_classes} and {self.in_channels}"
             )
+        if min(self.train_size, self.test_size) < 1:
+            raise UserError(
+                f"train_size and test_size must be positive; got {self.train_size} "
+                f"and {self.test_size}"
+            )
+
+    def check_choice(self, field: str, *choices: str) -> None:
+        """This field is one of these words."""
+        value = getattr(self, field)
+        if value not in choices:
+            raise UserError(f"{field} must be {' or '.join(map(repr, choices))}; got {value!r}")
 
     def check_stages(self, *fields: str) -> None:
         """Each of these fields has one positive number for each of the four stages."""
         for field in fields:
             value = getattr(self, field)
-            if not isinstance(value, tuple) or len(value) != 4 or min(value) <= 0:
+            if len(value) != 4 or min(value) <= 0:
                 raise UserError(f"{field} must be four positive numbers, one a stage; got {value}")
 
 

@@ -130,7 +130,20 @@ def _model_fields(recipe: Recipe, classes: int, channels: int) -> dict[str, Any]
         field, equals, value = option.partition("=")
         if not equals:
             raise UserError(f"--model-options takes field=value, not {option!r}")
-        values[field] = yaml.safe_load(value)
+        if field == "name":
+            raise UserError("--model-options cannot set name; choose the network with --model")
+        try:
+            values[field] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"--model-options {option!r} is not field=value in YAML, such as stem_stride=1 or "
+                "widths=[16, 32, 64, 64]"
+            ) from error
+    if values["in_channels"] != channels:
+        raise UserError(
+            f"--model-options in_channels={values['in_channels']} does not fit {recipe.data}, "
+            f"whose images have {channels} channels; leave it out"
+        )
     own = ("activation", "drop_rate", "stochastic_depth_rate", "num_classes")
     for field in (*own, "train_size", "test_size"):
         if getattr(recipe, field) is not None:
