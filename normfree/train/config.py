@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from normfree.data.loader import OnBadImage
 from normfree.errors import UserError, unknown_name
 
 Augment = Literal["crop_flip", "shift", "shift_flip", "none"]
 Precision = Literal["float32", "bfloat16"]
-OnBadImage = Literal["error", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,48 +123,46 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that no run could have."""
-        for field in _POSITIVE:
-            if getattr(self, field) <= 0:
-                raise UserError(f"{_flag(field)} must be positive, not {getattr(self, field)}")
-        for field in _NOT_NEGATIVE:
-            value = getattr(self, field)
-            if value is not None and value < 0:
-                raise UserError(f"{_flag(field)} cannot be negative, but it is {value}")
+        for wanted, (allowed, names) in _RANGES.items():
+            for name in names:
+                value = getattr(self, name)
+                numbers = value if isinstance(value, tuple) else (value,)
+                if value is not None and not all(map(allowed, numbers)):
+                    shown = " ".join(map(str, numbers))
+                    raise UserError(f"{_flag(name)} must be {wanted}, not {shown}")
+        if not self.name or self.name in (".", "..") or {*self.name} & {*"/\\\0"}:
+            raise UserError(f"--name is part of a directory's name, which {self.name!r} cannot be")
         if self.accumulate > self.batch_size:
             raise UserError(
                 f"--accumulate {self.accumulate} asks for more parts than the batch has images; "
                 f"choose at most {self.batch_size}"
             )
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(
-                f"--label-smoothing is a share of the label, at least 0 and below 1, "
-                f"not {self.label_smoothing}"
-            )
 
 
-_POSITIVE = (
-    "epochs",
-    "batch_size",
-    "accumulate",
-    "eval_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "log_every",
-)
-_NOT_NEGATIVE = (
-    "base_lr",
-    "lr",
-    "warmup_epochs",
-    "momentum",
-    "weight_decay",
-    "clipping",
-    "agc_eps",
-    "ema_decay",
-    "shift_padding",
-    "test_margin",
-    "workers",
-    "seed",
-)
+#: What a number must be → the test, which NaN and infinities fail, and the settings it holds for.
+_RANGES: Mapping[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
+    "positive": (
+        lambda x: x > 0,
+        (
+            *("epochs", "batch_size", "accumulate", "train_size", "test_size"),
+            *("eval_every", "checkpoint_every", "keep_checkpoints", "log_every"),
+        ),
+    ),
+    "positive and finite": (lambda x: 0 < x < math.inf, ("std",)),
+    "at least 0 and finite": (
+        lambda x: 0 <= x < math.inf,
+        (
+            *("base_lr", "lr", "warmup_epochs", "weight_decay", "clipping", "agc_eps"),
+            *("shift_padding", "test_margin", "workers"),
+        ),
+    ),
+    "at least 0 and below 1": (
+        lambda x: 0 <= x < 1,
+        ("momentum", "label_smoothing", "ema_decay"),
+    ),
+    "at least 0 and below 2^63": (lambda x: 0 <= x < 2**63, ("seed",)),
+    "finite": (math.isfinite, ("mean",)),
+}
 
 
 def _flag(field: str) -> str:
