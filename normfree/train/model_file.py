@@ -120,7 +120,7 @@ def _read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or no .safetensors file: {error}") from error
-    if CARD_NEEDS - card.keys():
+    if not isinstance(card, dict) or CARD_NEEDS - card.keys():
         raise UserError(
             f"{path} has weights, but not what normfree train writes beside them "
             "(classes, sizes, normalization)"

@@ -94,6 +94,8 @@ def convert(
     parameters = read_parameters(path)
     if out.exists() and out.samefile(path):
         raise UserError(f"{out} is the source itself; name another file")
+    if out.is_dir():
+        raise UserError(f"{out} is a directory; name a file in it, such as {out / path.name}")
     if model is None:
         config = identify(parameters)
         fields = {k: v for k, v in dataclasses.asdict(config).items() if k != "name"}

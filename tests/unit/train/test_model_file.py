@@ -59,3 +59,10 @@ def test_what_is_no_network_is_said(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(1)}, tmp_path / "bare.safetensors")
     with pytest.raises(UserError, match="has weights, but not what normfree train writes"):
         load_classifier(tmp_path / "bare.safetensors")
+
+
+@pytest.mark.parametrize("card", ["[1]", "null", '"model"'])
+def test_a_card_that_is_no_card_is_said(card: str, tmp_path: Path) -> None:
+    save_file({"w": torch.zeros(1)}, tmp_path / "odd.safetensors", {"normfree": card})
+    with pytest.raises(UserError, match="has weights, but not what normfree train writes"):
+        load_classifier(tmp_path / "odd.safetensors")

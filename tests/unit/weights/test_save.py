@@ -69,6 +69,12 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_directory_is_no_file_to_write(tmp_path: Path) -> None:
+    save_model(pico(), tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"is a directory; name a file in it, such as .*a\.safet"):
+        convert(tmp_path / "a.safetensors", tmp_path)
+
+
 def test_a_card_survives(tmp_path: Path) -> None:
     save_model(pico(), tmp_path / "a", card={"classes": list("abcde"), "model": "not this"})
     convert(tmp_path / "a", tmp_path / "b")
