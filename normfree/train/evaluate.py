@@ -38,7 +38,8 @@ def evaluate(
     """Evaluate networks in one pass over the images, in float32.
 
     Args:
-        models: by name, for example the raw and the averaged weights; their mode is restored.
+        models: by name, for example the raw and the averaged weights; the mode of every module
+            in them is restored.
         batches: every image once.
         inputs: brings images into the form the networks take.
 
@@ -48,7 +49,7 @@ def evaluate(
     Raises:
         UserError: there was no image that could be read.
     """
-    modes = {name: model.training for name, model in models.items()}
+    modes = [(part, part.training) for model in models.values() for part in model.modules()]
     counts = {name: torch.zeros(3, device=inputs.device) for name in models}
     images, classes = 0, 0
     for model in models.values():
@@ -62,8 +63,8 @@ def evaluate(
             loss = softmax_cross_entropy(logits, soft_labels(labels, classes)).sum()
             top1, top5 = correct(logits, labels), correct(logits, labels, top=min(5, classes))
             counts[name] += torch.stack([top1, top5, loss])
-    for name, model in models.items():
-        model.train(modes[name])
+    for part, training in modes:
+        part.training = training
     if images == 0:
         raise UserError("there is no readable image to evaluate on; check the data directory")
     return {name: _means(count.tolist(), images, classes) for name, count in counts.items()}

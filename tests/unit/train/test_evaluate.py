@@ -62,6 +62,13 @@ def test_several_networks_in_one_pass_and_their_modes_come_back() -> None:
     assert (models["good"].training, models["bad"].training) == (True, False)
 
 
+def test_a_part_in_evaluation_mode_stays_so() -> None:
+    model = nn.Sequential(Table(np.eye(5, dtype=np.float32)), nn.Dropout()).train()
+    model[1].eval()
+    evaluate({"net": model}, batches(np.arange(5), 2), INPUTS)
+    assert [part.training for part in model.modules()] == [True, True, False]
+
+
 def test_nothing_to_evaluate_is_said() -> None:
     with pytest.raises(UserError, match="no readable image"):
         evaluate({"net": Table(np.eye(5, dtype=np.float32))}, [], INPUTS)
