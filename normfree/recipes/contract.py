@@ -41,7 +41,8 @@ def parse_contract(header: str) -> Contract:
         header: the docstring of the module.
 
     Raises:
-        ValueError: a line is missing, or the status is neither ``measured`` nor ``paper``.
+        ValueError: a line is missing, or the status is neither ``measured`` nor ``paper``,
+            or it is ``measured`` and a line is left open.
     """
     lines = {name.lower(): value.strip() for name, value in _LINE.findall(header)}
     missing = [n for n in Contract.__dataclass_fields__ if n != "title" and n not in lines]
@@ -49,5 +50,8 @@ def parse_contract(header: str) -> Contract:
         raise ValueError(f"the header of a recipe lacks {', '.join(missing)}")
     if lines["status"] not in ("measured", "paper"):
         raise ValueError(f"a recipe's status is 'measured' or 'paper', not {lines['status']!r}")
+    vague = [n for n, value in lines.items() if "@@" in value or "varies" in value]
+    if lines["status"] == "measured" and vague:
+        raise ValueError(f"a measured recipe says what was measured, also as {', '.join(vague)}")
     status = cast(Status, lines.pop("status"))
     return Contract(title=header.strip().splitlines()[0], status=status, **lines)

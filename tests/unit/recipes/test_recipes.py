@@ -49,6 +49,15 @@ def test_a_status_is_one_of_two() -> None:
         parse_contract(HEADER.replace("measured", "hoped"))
 
 
+@pytest.mark.parametrize(("value", "line"), [("1 min", "time"), ("97 %", "expected")])
+@pytest.mark.parametrize("placeholder", ["@@", "varies"])
+def test_a_measured_recipe_leaves_nothing_open(value: str, line: str, placeholder: str) -> None:
+    open_header = HEADER.replace(value, placeholder)
+    with pytest.raises(ValueError, match=f"measured, also as {line}$"):
+        parse_contract(open_header)
+    assert parse_contract(open_header.replace("measured", "paper")).status == "paper"
+
+
 def test_an_unknown_recipe_is_named_with_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown recipe 'digit'; did you mean digits"):
         get_recipe("digit")
