@@ -5,8 +5,8 @@ those of the folder that ``examples/photo_folder.py`` makes: 12 classes, 1,200 a
 
 Command:   normfree train folder --data folder:DIR
 Hardware:  2 CPU cores
-Time:      6 min
-Expected:  93 % top-1, EMA
+Time:      10 s an epoch
+Expected:  93 % top-1, EMA, at epoch 28 of 30
 Source:    not in the paper; its whole optimizer and preprocessing at a smaller size
 Status:    measured
 """
