@@ -12,6 +12,15 @@ from normfree.data.loader import OnBadImage
 from normfree.errors import UserError, unknown_name
 
 Augment = Literal["crop_flip", "shift", "shift_flip", "none"]
+Mixing = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
+Pairing = Literal["two_batches", "in_batch"]
+Crop = Literal["tensorflow", "torchvision"]
+TestCrop = Literal["resize_crop", "crop_resize"]
+OptimizerName = Literal["sgd", "lars", "rmsprop", "adamw"]
+Schedule = Literal["cosine", "step"]
+Clip = Literal["unit", "layer", "global"]
+SAMScope = Literal["batch", "part"]
+LossName = Literal["softmax", "sigmoid"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -45,6 +54,13 @@ class Recipe:
     """How often the last blocks are skipped. None: the model's."""
     num_classes: int | None = None
     """Outputs of the classifier. None: the classes of the data."""
+    init: str | None = None
+    """Weights to start from: a file of ours, timm's or the authors', or `hf:OWNER/NAME`. The
+    classifier starts anew unless the file names the same classes. None: start from the seed."""
+    freeze: int = 0
+    """Stages, 1 to 4, that keep the weights they start from, and the stem with them; 0: none."""
+    activation_checkpointing: bool = False
+    """Keep only each block's input and compute the rest again: less memory, a third more time."""
     train_size: int | None = None
     """Side of a training image, in pixels. None: the model's."""
     test_size: int | None = None
@@ -52,40 +68,94 @@ class Recipe:
     test_margin: int | None = None
     """Pixels of resized side that the centre crop of a test image removes.
     None: 32 for photographs, as in the paper, else 0."""
+    test_crop: TestCrop = "resize_crop"
+    """resize_crop: resize both sides, then cut the centre, as the NFNets are tested; crop_resize:
+    cut a square of the centre, then resize it, which keeps the aspect ratio."""
 
     epochs: int
-    """Passes over the training images."""
+    """Passes over as many training images as there are."""
+    steps: int | None = None
+    """Optimizer steps. None: epochs × images / batch_size. Typing --epochs sets it to None."""
     batch_size: int
     """Images of one optimizer step."""
     accumulate: int = 1
     """Parts in which a batch is computed, one after the other, to save memory."""
 
+    optimizer: OptimizerName = "sgd"
+    """sgd: the paper's; lars; rmsprop: as EfficientNets are trained; adamw."""
     base_lr: float = 0.1
     """Peak learning rate for 256 images a step; it grows in proportion to the batch."""
     lr: float | None = None
-    """Peak learning rate itself. None: base_lr × batch_size / 256."""
+    """Peak learning rate itself. None: base_lr × batch_size / 256. Typing --base-lr sets it to
+    None."""
+    schedule: Schedule = "cosine"
+    """What follows the warm-up. cosine: half a cosine, down to lr_floor; step: a factor of
+    step_decay every step_epochs."""
+    lr_floor: float = 0.0
+    """Learning rate at the end of the cosine, and the least of the steps."""
+    step_decay: float = 0.97
+    """Factor of the step schedule."""
+    step_epochs: float = 2.4
+    """Epochs between two factors of the step schedule."""
     warmup_epochs: float = 5.0
     """Epochs in which the learning rate climbs from 0 to its peak."""
+    warmup_steps: float | None = None
+    """Steps of the warm-up. None: warmup_epochs. Typing --warmup-epochs sets it to None."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of sgd, lars and rmsprop; β₁ of adamw."""
     nesterov: bool = True
-    """Nesterov's form of momentum."""
+    """Nesterov's form of sgd's momentum."""
     weight_decay: float = 2e-5
-    """L2 penalty on weights; gains and biases have none."""
-    clipping: float | None = 0.01
-    """AGC's λ: largest ratio of a unit's gradient norm to its weight norm. None: no clipping."""
+    """L2 penalty on weights (adamw: decoupled); gains and biases have none."""
+    clipping: float | Literal["auto"] | None = 0.01
+    """AGC's λ: largest ratio of a unit's gradient norm to its weight norm; with --clip global the
+    largest norm of the whole gradient. auto: λ for the batch size. None: no clipping."""
+    clip: Clip = "unit"
+    """Whose norms are compared. unit: each output unit's, as the paper's AGC; layer: each
+    tensor's; global: the gradient's alone, without AGC."""
     agc_eps: float = 1e-3
     """AGC's ε: a weight norm below it counts as ε."""
+    unclipped: tuple[str, ...] = ("classifier",)
+    """Layers that AGC leaves alone: classifier (its weight), first_conv, stem, stage1 … stage4,
+    head, or names of modules."""
+    sam_rho: float = 0.0
+    """Sharpness-aware minimization: how far the weights ascend before the gradient is taken that
+    they are updated with; 0 switches it off."""
+    sam_fraction: float = 1.0
+    """Share of the batch whose gradient the ascent follows; the paper's cheap form has 0.2."""
+    sam_scope: SAMScope = "batch"
+    """batch: one ascent for the whole batch; part: each part of --accumulate ascends by its own
+    gradient, as unsynchronized replicas would."""
+    loss: LossName = "softmax"
+    """softmax: cross-entropy over the classes; sigmoid: the sum of a binary one for each class."""
     label_smoothing: float = 0.1
     """Share of the label that is spread over all classes."""
     ema_decay: float = 0.99999
-    """Cap of the averaged weights' decay; it warms up as (1 + t) / (10 + t)."""
+    """Cap of the averaged weights' decay; it warms up as (1 + t) / (10 + t). 0: no average."""
 
     augment: Augment = "crop_flip"
     """crop_flip: random crops of photographs; shift: small translations of tiny images;
     shift_flip: those, mirrored half of the time; none."""
     shift_padding: int = 4
     """Largest translation of shift, in pixels."""
+    crop: Crop = "tensorflow"
+    """Distribution of crop_flip's crops: tensorflow's, as in the paper, or torchvision's."""
+    mixing: Mixing = "none"
+    """mixup: blend two images; cutmix: put a box of one into the other; mixup_cutmix: MixUp for the
+    first half of a batch, CutMix for the second."""
+    mixup_alpha: float = 0.2
+    """α of MixUp: an image's share is drawn from Beta(α, α)."""
+    cutmix_alpha: float = 1.0
+    """α of CutMix: the area left outside the box is drawn from Beta(α, α)."""
+    pairing: Pairing = "two_batches"
+    """What an image is mixed with. two_batches: an image of a second batch, read for this alone, as
+    the authors do; in_batch: the next image of the batch, which reads half as many."""
+    randaugment_layers: int = 0
+    """Operations that RandAugment applies to each image after mixing; 0 switches it off."""
+    randaugment_magnitude: float | None = None
+    """Strength of the operations, in tenths. None: the model's."""
+    quirks: bool = True
+    """Operations as the authors' code computes them; no-quirks: as their names say."""
     mean: tuple[float, ...] | None = None
     """What is subtracted, per channel, in 0..255.
     None: the training images' own if they are held in memory, else ImageNet's."""
@@ -127,7 +197,7 @@ class Recipe:
             for name in names:
                 value = getattr(self, name)
                 numbers = value if isinstance(value, tuple) else (value,)
-                if value is not None and not all(map(allowed, numbers)):
+                if value not in (None, "auto") and not all(map(allowed, numbers)):
                     shown = " ".join(map(str, numbers))
                     raise UserError(f"{_flag(name)} must be {wanted}, not {shown}")
         if not self.name or self.name in (".", "..") or {*self.name} & {*"/\\\0"}:
@@ -137,6 +207,11 @@ class Recipe:
                 f"--accumulate {self.accumulate} asks for more parts than the batch has images; "
                 f"choose at most {self.batch_size}"
             )
+        if self.clip == "global" and self.clipping == "auto":
+            raise UserError(
+                "--clipping auto is AGC's λ; with --clip global, give the largest norm of the "
+                "gradient, such as --clipping 1.0"
+            )
 
 
 #: What a number must be → the test, which NaN and infinities fail, and the settings it holds for.
@@ -144,16 +219,22 @@ _RANGES: Mapping[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
     "positive": (
         lambda x: x > 0,
         (
-            *("epochs", "batch_size", "accumulate", "train_size", "test_size"),
+            *("epochs", "steps", "batch_size", "accumulate", "train_size", "test_size"),
             *("eval_every", "checkpoint_every", "keep_checkpoints", "log_every"),
         ),
     ),
-    "positive and finite": (lambda x: 0 < x < math.inf, ("std",)),
+    "positive and finite": (
+        lambda x: 0 < x < math.inf,
+        ("std", "mixup_alpha", "cutmix_alpha", "step_epochs"),
+    ),
+    "above 0 and at most 1": (lambda x: 0 < x <= 1, ("sam_fraction", "step_decay")),
+    "from 0 to 4": (lambda x: 0 <= x <= 4, ("freeze",)),
     "at least 0 and finite": (
         lambda x: 0 <= x < math.inf,
         (
-            *("base_lr", "lr", "warmup_epochs", "weight_decay", "clipping", "agc_eps"),
-            *("shift_padding", "test_margin", "workers"),
+            *("base_lr", "lr", "lr_floor", "warmup_epochs", "warmup_steps", "weight_decay"),
+            *("clipping", "agc_eps", "sam_rho", "shift_padding", "test_margin", "workers"),
+            *("randaugment_layers", "randaugment_magnitude"),
         ),
     ),
     "at least 0 and below 1": (
