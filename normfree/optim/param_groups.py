@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-from normfree.errors import UserError
+from normfree.errors import UserError, unknown_name
 
 Role = Literal["weights", "classifier weight", "gains and biases"]
 
@@ -61,12 +64,55 @@ def role_of(name: str, ndim: int, classifier: str | None) -> Role:
     return "weights"
 
 
+def parameters_named(model: nn.Module, names: str | Iterable[str]) -> set[Tensor]:
+    """The parameters that have these names, or live in modules that have them.
+
+    Args:
+        model: any network.
+        names: of parameters or modules, dotted and whole from dot to dot: ``stages.1`` is all of
+            that stage, and nothing of ``stages.10``. ``*``, ``?`` and ``[…]`` are wild, dots
+            included.
+
+    Raises:
+        UserError: a name that no parameter has, with the nearest that one has.
+
+    Example:
+        >>> model = nn.ModuleDict({"stem": nn.Conv2d(3, 8, 3), "stem2": nn.Conv2d(8, 8, 3)})
+        >>> [len(parameters_named(model, name)) for name in ("stem", "stem2.bias", "*.weight")]
+        [2, 1, 2]
+        >>> parameters_named(model, "stem3")
+        Traceback (most recent call last):
+        normfree.errors.UserError: unknown layer or parameter 'stem3'; did you mean stem, stem2?
+    """
+    places = [
+        (place, parameter)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        for place in _places(name)
+    ]
+    found: set[Tensor] = set()
+    for name in [names] if isinstance(names, str) else names:
+        here = {parameter for place, parameter in places if fnmatchcase(place, name)}
+        if not here:
+            known = {place for place, _ in places}
+            near = difflib.get_close_matches(name, known)
+            roots = {place for place in known if "." not in place}
+            raise unknown_name("layer or parameter", name, near or roots)
+        found |= here
+    return found
+
+
+def _places(name: str) -> Iterator[str]:
+    """a.b.c is in a, in a.b, and is a.b.c."""
+    return itertools.accumulate(name.split("."), lambda place, part: f"{place}.{part}")
+
+
 def param_groups(
     model: nn.Module,
     *,
     weight_decay: float = 2e-5,
     clipping: float | None = 0.01,
     classifier: str | None = "auto",
+    unclipped: str | Iterable[str] = (),
 ) -> list[dict[str, Any]]:
     """The paper's three groups of parameters, each parameter in exactly one.
 
@@ -87,6 +133,9 @@ def param_groups(
         clipping: λ of the clipped groups; None clips nothing.
         classifier: name of the layer whose weight is not clipped; ``"auto"`` looks for it by the
             usual names, None clips it too.
+        unclipped: further layers or parameters that are not clipped, named as in
+            :func:`parameters_named`. All that they have is left alone: weights, gains and biases,
+            in groups of their own such as ``"weights, unclipped"``.
 
     Returns:
         Groups for :class:`AGCSGD`, :func:`clip_grad_agc_` or any optimizer of torch: dicts with
@@ -94,7 +143,8 @@ def param_groups(
         are left out, and so are empty groups.
 
     Raises:
-        UserError: no such classifier, or nothing to train.
+        UserError: no such classifier, a name in ``unclipped`` that nothing has, or nothing to
+            train.
 
     Example:
         >>> model = nn.Sequential()
@@ -105,6 +155,9 @@ def param_groups(
         weights ['conv.weight'] 2e-05 0.01
         classifier weight ['fc.weight'] 2e-05 None
         gains and biases ['conv.bias', 'fc.bias'] 0.0 0.01
+        >>> [group["name"] for group in param_groups(model, unclipped=["conv"])]
+        ['weights, unclipped', 'classifier weight', 'gains and biases',
+         'gains and biases, unclipped']
 
     Source: sections 4.1 and 5.1, appendix C of the paper; the authors' code.
 
@@ -115,18 +168,24 @@ def param_groups(
         classifier = find_classifier(model)
     elif classifier is not None and classifier not in dict(model.named_modules()):
         raise UserError(f"{type(model).__name__} has no layer {classifier!r}")
-    settings: dict[Role, dict[str, Any]] = {
+    free = parameters_named(model, unclipped)
+    settings: dict[str, dict[str, Any]] = {
         "weights": {"weight_decay": weight_decay, "clipping": clipping},
+        "weights, unclipped": {"weight_decay": weight_decay, "clipping": None},
         "classifier weight": {"weight_decay": weight_decay, "clipping": None},
         "gains and biases": {"weight_decay": 0.0, "clipping": clipping},
+        "gains and biases, unclipped": {"weight_decay": 0.0, "clipping": None},
     }
-    groups: dict[Role, dict[str, Any]] = {
-        role: {"name": role, "params": [], "param_names": [], **values}
-        for role, values in settings.items()
+    groups: dict[str, dict[str, Any]] = {
+        name: {"name": name, "params": [], "param_names": [], **values}
+        for name, values in settings.items()
     }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            group = groups[role_of(name, parameter.ndim, classifier)]
+            role = role_of(name, parameter.ndim, classifier)
+            clipped = settings[role]["clipping"] is not None
+            apart = clipped and parameter in free
+            group = groups[f"{role}, unclipped" if apart else role]
             group["params"].append(parameter)
             group["param_names"].append(name)
     filled = [group for group in groups.values() if group["params"]]

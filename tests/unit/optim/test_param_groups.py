@@ -92,6 +92,80 @@ def test_without_clipping_nothing_is_clipped():
     assert {g["clipping"] for g in param_groups(TimmLike(), clipping=None)} == {None}
 
 
+@pytest.mark.parametrize(
+    ("unclipped", "apart"),
+    [
+        ("conv", {"conv.weight", "conv.bias", "conv.gain"}),
+        (["conv.gain", "norm"], {"conv.gain", "norm.weight", "norm.bias"}),
+        (["*.bias"], {"conv.bias", "norm.bias", "head.fc.bias"}),
+        (["head"], {"head.fc.bias"}),  # its weight is not clipped in any case
+        (["co?v.[wg]*"], {"conv.weight", "conv.gain"}),
+        ([], set()),
+    ],
+)
+def test_layers_that_are_not_clipped(unclipped, apart):
+    model = TimmLike()
+    groups = param_groups(model, weight_decay=1e-4, clipping=0.02, unclipped=unclipped)
+    names = [name for group in groups for name in group["param_names"]]
+    assert sorted(names) == sorted(name for name, _ in model.named_parameters())
+    usual = {n: g["name"] for g in param_groups(model) for n in g["param_names"]}
+    for group in groups:
+        for name in group["param_names"]:
+            assert group["name"] == usual[name] + ", unclipped" * (name in apart)
+            untouched = name in apart or name == "head.fc.weight"
+            assert group["clipping"] == (None if untouched else 0.02)
+            decayed = name in {"conv.weight", "head.fc.weight"}
+            assert group["weight_decay"] == (1e-4 if decayed else 0.0)
+
+
+def test_the_paper_s_ablation_of_layers():
+    """Section 4.1: any of the first convolution, the final linear layer and the stages."""
+    model = normfree.create_model("nf_resnet50", num_classes=10)
+    first, stage = "stem.conv", "stages.0"
+    assert {name for name, _ in model.named_parameters() if name.startswith(f"{first}.")}
+
+    def clipped(**settings):
+        groups = param_groups(model, **settings)
+        return {n for g in groups if g["clipping"] is not None for n in g["param_names"]}
+
+    everything = {name for name, _ in model.named_parameters()}
+    assert clipped(classifier=None) == everything
+    assert clipped() == everything - {"classifier.weight"}
+    assert clipped(unclipped=["classifier"]) == {n for n in everything if "classifier" not in n}
+    for place in (first, stage):
+        gone = clipped() - clipped(unclipped=[place])
+        assert gone == {n for n in everything if n.startswith(f"{place}.")}
+    assert not clipped(unclipped=["*"])
+
+
+def test_a_name_is_whole_from_dot_to_dot():
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(12)))
+    groups = roles(param_groups(model, classifier=None, unclipped=["1"]))
+    assert groups["weights, unclipped"] == ["1.weight"]
+    assert len(groups["weights"]) == 11
+
+
+def test_a_tied_parameter_is_left_alone_by_either_name():
+    model = TimmLike()
+    model.twin = nn.Conv2d(3, 8, 3, bias=False)
+    model.twin.weight = model.conv.weight
+    assert roles(param_groups(model, unclipped=["twin"]))["weights, unclipped"] == ["conv.weight"]
+
+
+def test_names_that_nothing_has():
+    with pytest.raises(UserError, match=r"layer or parameter 'cnv'; did you mean conv\b"):
+        param_groups(TimmLike(), unclipped=["conv", "cnv"])
+    with pytest.raises(UserError, match="'zzz'; known: conv, head, norm, skipinit_gain"):
+        param_groups(TimmLike(), unclipped="zzz")
+    with pytest.raises(UserError, match="'zzz'"):
+        param_groups(TimmLike(), clipping=None, unclipped="zzz")
+
+
+def test_where_nothing_is_clipped_no_group_is_split():
+    model = TimmLike()
+    assert roles(param_groups(model, clipping=None, unclipped="conv")) == roles(param_groups(model))
+
+
 def test_a_tied_parameter_is_there_once():
     model = TimmLike()
     model.twin = nn.Conv2d(3, 8, 3)
