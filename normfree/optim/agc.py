@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from normfree.optim.functional import clip_scale
 
 
-@torch.no_grad()
 def clip_grad_agc_(
     parameters: Tensor | Iterable[Tensor] | Iterable[Mapping[str, Any]],
     clipping: float = 0.01,
     eps: float = 1e-3,
+    *,
+    unitwise: bool = True,
 ) -> Int[Tensor, ""]:
     """Clip the gradients of parameters in place, unit by unit.
 
@@ -29,6 +30,7 @@ def clip_grad_agc_(
             that is another optimizer's, and Adam's 1e-8 would hold every zero parameter at zero.
         clipping: λ of what brings none.
         eps: floor of a parameter's norm.
+        unitwise: a norm for each unit; else every parameter is one unit.
 
     Returns:
         How many units were clipped; stays on the device, so nothing waits for it.
@@ -44,9 +46,21 @@ def clip_grad_agc_(
 
     Source: equation 3 of the paper.
     """
+    return count_clipped(clip_grads_(parameters, clipping, eps, unitwise=unitwise))
+
+
+@torch.no_grad()
+def clip_grads_(
+    parameters: Tensor | Iterable[Tensor] | Iterable[Mapping[str, Any]],
+    clipping: float,
+    eps: float,
+    *,
+    unitwise: bool,
+) -> list[Float[Tensor, "..."]]:
+    """What :func:`clip_grad_agc_` does; returns the factors of the units, by parameter."""
     if isinstance(parameters, Tensor):
         parameters = [parameters]
-    clipped: list[Tensor] = []
+    scales: list[Tensor] = []
     for entry in parameters:
         group: Mapping[str, Any] = {"params": [entry]} if isinstance(entry, Tensor) else entry
         threshold = group.get("clipping", clipping)
@@ -54,7 +68,18 @@ def clip_grad_agc_(
             continue
         for parameter in group["params"]:
             if parameter.grad is not None:
-                scale = clip_scale(parameter.grad, parameter, threshold, eps)
+                scale = clip_scale(parameter.grad, parameter, threshold, eps, unitwise=unitwise)
                 parameter.grad.mul_(scale)
-                clipped.append((scale < 1).sum())
-    return torch.stack(clipped).sum() if clipped else torch.tensor(0)
+                scales.append(scale)
+    return scales
+
+
+def count_clipped(scales: Sequence[Float[Tensor, "..."]]) -> Int[Tensor, ""]:
+    """How many units have a factor below one, without waiting for the device.
+
+    >>> count_clipped([torch.tensor(0.5), torch.tensor([[1.0], [0.1]])])
+    tensor(2)
+    """
+    if not scales:
+        return torch.tensor(0)
+    return (torch.cat([scale.flatten() for scale in scales]) < 1).sum()

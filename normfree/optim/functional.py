@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from normfree.errors import UserError
 
 
 def unitwise_norm(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -39,7 +43,12 @@ def unitwise_norm(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def clip_scale(
-    grad: Float[Tensor, "..."], param: Float[Tensor, "..."], clipping: float, eps: float = 1e-3
+    grad: Float[Tensor, "..."],
+    param: Float[Tensor, "..."],
+    clipping: float,
+    eps: float = 1e-3,
+    *,
+    unitwise: bool = True,
 ) -> Float[Tensor, "..."]:
     r"""The factor in (0, 1] that AGC puts on the gradient of each unit.
 
@@ -51,13 +60,15 @@ def clip_scale(
         param: the parameter, same shape.
         clipping: :math:`\lambda`.
         eps: :math:`\varepsilon`, so that a parameter that starts at zero can leave it.
+        unitwise: a norm for each unit; else the whole tensor is one unit.
 
     Returns:
-        The factors, in the shape of :func:`unitwise_norm`.
+        The factors, in the shape of :func:`unitwise_norm`; a scalar for the whole tensor.
     """
-    largest = clipping * unitwise_norm(param).clamp(min=eps)
-    norm = unitwise_norm(grad)
-    return torch.where(norm > largest, largest / norm.clamp(min=1e-6), 1.0)
+    norm = unitwise_norm if unitwise else torch.linalg.vector_norm
+    largest = clipping * norm(param).clamp(min=eps)
+    loudness = norm(grad)
+    return torch.where(loudness > largest, largest / loudness.clamp(min=1e-6), 1.0)
 
 
 def adaptive_clip(
@@ -65,6 +76,8 @@ def adaptive_clip(
     param: Float[Tensor, "..."],
     clipping: float = 0.01,
     eps: float = 1e-3,
+    *,
+    unitwise: bool = True,
 ) -> Float[Tensor, "..."]:
     r"""Adaptive gradient clipping: no unit's gradient exceeds λ times the unit's norm.
 
@@ -78,6 +91,7 @@ def adaptive_clip(
         param: the parameter, same shape.
         clipping: :math:`\lambda`; smaller for larger batches.
         eps: :math:`\varepsilon`, so that a parameter that starts at zero can leave it.
+        unitwise: a norm for each unit, which the paper found better than one for the whole tensor.
 
     Returns:
         The clipped gradient.
@@ -88,7 +102,34 @@ def adaptive_clip(
 
     Source: equation 3 of the paper.
     """
-    return grad * clip_scale(grad, param, clipping, eps)
+    return grad * clip_scale(grad, param, clipping, eps, unitwise=unitwise)
+
+
+def advised_clipping(batch_size: int) -> float:
+    r"""A first choice of AGC's λ for a batch size.
+
+    .. math:: \lambda = \min\left(0.16,\; \max\left(0.01,\; 0.01 \cdot \frac{1024}{B}\right)\right)
+
+    The paper's are 0.01 for batches of 1024 to 4096, the finding that smaller batches bear a larger
+    λ, and the range: 0.01 to 0.16 was studied, at batches of 256 to 4096. The line between, with λB
+    constant, is our interpolation, and at batches below 256 our extrapolation: the paper names no
+    value there. The best λ depends on the learning rate and the optimizer too.
+
+    Args:
+        batch_size: :math:`B`, examples per update, over all devices.
+
+    Raises:
+        UserError: no example at all.
+
+    Example:
+        >>> [advised_clipping(batch) for batch in (4096, 1024, 256, 128, 32)]
+        [0.01, 0.01, 0.04, 0.08, 0.16]
+
+    Source: sections 4.1 and 5.1, figures 2b and 7 of the paper.
+    """
+    if batch_size < 1:
+        raise UserError(f"a batch has at least one example; got {batch_size}")
+    return min(0.16, max(0.01, 0.01 * 1024 / batch_size))
 
 
 def nesterov_momentum(
@@ -112,6 +153,64 @@ def nesterov_momentum(
     """
     velocity = momentum * velocity + grad
     return grad + momentum * velocity, velocity
+
+
+def sam_perturbation(
+    grads: Sequence[Float[Tensor, "..."]], rho: float
+) -> list[Float[Tensor, "..."]]:
+    r"""The step uphill of sharpness-aware minimization: to the highest loss within reach.
+
+    .. math:: \epsilon = \rho\,\frac{g}{\|g\|_2}
+
+    Args:
+        grads: gradients :math:`g` of all parameters; the norm is that of all of them together.
+        rho: :math:`\rho`, the length of the step.
+
+    Returns:
+        The steps, in the shapes of the gradients; zero if the norm is zero or not finite. Whatever
+        factor the gradients have, as under a ``GradScaler``, the steps are the same.
+
+    Example:
+        >>> sam_perturbation([torch.tensor([3.0]), torch.tensor([[0.0, -4.0]])], rho=0.5)
+        [tensor([0.3000]), tensor([[ 0.0000, -0.4000]])]
+
+    Source: equation 2 of Foret et al. (2021), with p = 2.
+    """
+    if not grads:
+        return []
+    scale = rho / torch.nn.utils.get_total_norm(grads)
+    usable = (scale > 0) & scale.isfinite()
+    return [torch.where(usable, step, 0.0) for step in torch._foreach_mul(list(grads), scale)]
+
+
+def lars_rate(
+    grad: Float[Tensor, "..."],
+    param: Float[Tensor, "..."],
+    trust: float,
+    weight_decay: float = 0.0,
+) -> Float[Tensor, ""]:
+    r"""The local rate of LARS: the step is then a fixed share of the parameter's norm.
+
+    .. math:: \tau = c\,\frac{\|w\|}{\|g\| + \omega\|w\|}
+
+    Args:
+        grad: gradient :math:`g`.
+        param: the parameter :math:`w`, same shape; the norms are of the whole tensors.
+        trust: :math:`c`.
+        weight_decay: :math:`\omega`.
+
+    Returns:
+        The rate; one if either norm is zero, so that a parameter that starts at zero can leave it.
+
+    Example:
+        >>> lars_rate(torch.tensor([[0.0, 4.0]]), torch.tensor([[2.0, 0.0]]), trust=0.1)
+        tensor(0.0500)
+
+    Source: algorithm 1 of You et al. (2017).
+    """
+    norm, loudness = torch.linalg.vector_norm(param), torch.linalg.vector_norm(grad)
+    rate = trust * norm / (loudness + weight_decay * norm)
+    return torch.where((norm > 0) & (loudness > 0), rate, 1.0)
 
 
 def ema_decay(step: int, decay: float) -> float:

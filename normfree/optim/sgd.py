@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from normfree.errors import UserError
+from normfree.optim.agc import count_clipped
 from normfree.optim.functional import clip_scale, nesterov_momentum
 
 
@@ -34,6 +35,7 @@ class AGCSGD(Optimizer):
         weight_decay: :math:`\omega`, added to the clipped gradient (L2, not decoupled).
         clipping: :math:`\lambda`; None does not clip.
         eps: :math:`\varepsilon`, the floor of a parameter's norm.
+        unitwise: AGC with a norm for each unit; else one for each whole parameter.
 
     Attributes:
         clipped_units: how many units the last step clipped, on the parameters' device.
@@ -69,6 +71,7 @@ class AGCSGD(Optimizer):
         weight_decay: float = 0.0,
         clipping: float | None = 0.01,
         eps: float = 1e-3,
+        unitwise: bool = True,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -77,6 +80,7 @@ class AGCSGD(Optimizer):
             "weight_decay": weight_decay,
             "clipping": clipping,
             "eps": eps,
+            "unitwise": unitwise,
         }
         super().__init__(params, defaults)
         self.clipped_units, self.total_units = torch.tensor(0), 0
@@ -84,6 +88,8 @@ class AGCSGD(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Come back from a copy, a pickle or a state dict; nothing has been clipped since."""
         super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("unitwise", True)  # saved before there was a choice
         self.clipped_units, self.total_units = torch.tensor(0), 0
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -106,17 +112,16 @@ class AGCSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        clipped: list[Tensor] = []
-        self.total_units = 0
+        scales: list[Tensor] = []
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
                 scale = _update_(parameter, self.state[parameter], group)
                 if scale is not None:
-                    clipped.append((scale < 1).sum())
-                    self.total_units += scale.numel()
-        self.clipped_units = torch.stack(clipped).sum() if clipped else torch.tensor(0)
+                    scales.append(scale)
+        self.clipped_units = count_clipped(scales)
+        self.total_units = sum(scale.numel() for scale in scales)
         return loss
 
 
@@ -125,7 +130,7 @@ def _update_(w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor 
     grad, scale = w.grad, None
     assert grad is not None
     if group["clipping"] is not None:
-        scale = clip_scale(grad, w, group["clipping"], group["eps"])
+        scale = clip_scale(grad, w, group["clipping"], group["eps"], unitwise=group["unitwise"])
         grad = grad * scale
     if group["weight_decay"]:
         grad = grad + group["weight_decay"] * w

@@ -62,6 +62,17 @@ def test_forms_of_the_argument(form):
     assert count == units > 0
 
 
+def test_layer_by_layer_every_parameter_is_one_unit():
+    net = small_net()
+    loss_of(net, images()).backward()
+    before = gradients(net)
+    count = clip_grad_agc_(net.parameters(), clipping=0.01, unitwise=False)
+    assert count == 4
+    for name, p in net.named_parameters():
+        limit = 0.01 * p.norm().clamp(min=1e-3)
+        torch.testing.assert_close(p.grad, before[name] * (limit / before[name].norm()))
+
+
 def test_a_group_s_clipping_comes_before_the_argument():
     w = [nn.Parameter(torch.ones(3)) for _ in range(3)]
     for p in w:

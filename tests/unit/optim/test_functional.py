@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from normfree import UserError
 from normfree.optim.functional import (
     adaptive_clip,
+    advised_clipping,
     clip_scale,
     ema_decay,
     nesterov_momentum,
@@ -71,6 +73,16 @@ def test_no_unit_exceeds_its_threshold_and_quiet_ones_are_left_alone(pair, clipp
     np.testing.assert_array_equal(ours[quiet], grad[quiet])  # to the bit
     scale = clip_scale(torch.from_numpy(grad), torch.from_numpy(param), clipping, eps)
     assert ((scale > 0) & (scale <= 1)).all()
+
+
+@given(pairs(), st.sampled_from([0.01, 2.0]))
+def test_a_whole_tensor_is_clipped_as_a_vector_is(pair, clipping):
+    grad, param = pair
+    arrays = torch.from_numpy(grad), torch.from_numpy(param)
+    ours = adaptive_clip(*arrays, clipping, unitwise=False).numpy()
+    want = clipped(grad.ravel(), param.ravel(), clipping, 1e-3).reshape(grad.shape)
+    np.testing.assert_allclose(ours, want, rtol=1e-10, atol=1e-300)
+    assert clip_scale(*arrays, clipping, unitwise=False).ndim == 0
 
 
 @given(pairs())
@@ -135,6 +147,18 @@ def test_low_precision_keeps_the_invariant_within_its_own(dtype):
     assert ours.dtype == dtype
     share = unitwise_norm(ours.double()) / unitwise_norm(param.double())
     torch.testing.assert_close(share, torch.full_like(share, 0.01), rtol=2e-2, atol=0)
+
+
+def test_advised_clipping_agrees_with_the_paper_and_falls_as_batches_grow():
+    assert [advised_clipping(batch) for batch in (1024, 2048, 4096, 65536)] == [0.01] * 4
+    assert [advised_clipping(batch) for batch in (1, 64)] == [
+        0.16
+    ] * 2  # not beyond what it studied
+    assert advised_clipping(512) == pytest.approx(0.02)
+    falling = [advised_clipping(batch) for batch in range(1, 5000)]
+    assert falling == sorted(falling, reverse=True)
+    with pytest.raises(UserError, match="at least one example; got 0"):
+        advised_clipping(0)
 
 
 def test_nesterov_is_a_look_ahead():

@@ -56,6 +56,35 @@ def test_twenty_steps_in_numpy(settings):
     assert optimizer.total_units == (0 if clipping is None else units)
 
 
+def test_layer_by_layer_in_a_group_of_its_own():
+    unit, layer = parameters(), parameters()
+    groups = [{"params": unit}, {"params": layer, "unitwise": False}]
+    optimizer = AGCSGD(groups, lr=0.05, momentum=0.0, clipping=0.01)
+    rng = np.random.default_rng(1)
+    want = []
+    for a, b in zip(unit, layer, strict=True):
+        g = gradient(rng, 0, a.shape)
+        a.grad, b.grad = torch.as_tensor(g), torch.as_tensor(g)
+        w = a.detach().numpy()
+        flat = clipped(np.ravel(g), np.ravel(w), 0.01, 1e-3)
+        want.append((w - 0.05 * clipped(g, w, 0.01, 1e-3), w - 0.05 * flat.reshape(g.shape)))
+    optimizer.step()
+    for a, b, (by_unit, by_layer) in zip(unit, layer, want, strict=True):
+        np.testing.assert_allclose(a.detach().numpy(), by_unit, rtol=1e-12)
+        np.testing.assert_allclose(b.detach().numpy(), by_layer, rtol=1e-12)
+        assert (a.ndim < 2) == np.array_equal(by_unit, by_layer)
+    assert optimizer.total_units == optimizer.clipped_units == (1 + 1 + 4 + 4) + 4
+
+
+def test_a_state_saved_before_there_were_layers_is_by_unit():
+    optimizer = AGCSGD(parameters(), lr=0.05)
+    saved = optimizer.state_dict()
+    del saved["param_groups"][0]["unitwise"]
+    resumed = AGCSGD(parameters(), lr=0.05, unitwise=False)
+    resumed.load_state_dict(saved)
+    assert resumed.param_groups[0]["unitwise"] is True
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("decay", [0.0, 0.05])
