@@ -50,3 +50,53 @@ def warmup_cosine(
         return start + (peak - start) * step / warmup_steps
     progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1e-12), 1.0)
     return floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * progress))
+
+
+def warmup_exponential(
+    step: float,
+    *,
+    peak: float,
+    warmup_steps: float,
+    decay_rate: float,
+    decay_steps: float,
+    start: float = 0.0,
+    floor: float = 0.0,
+    staircase: bool = True,
+) -> float:
+    r"""Linear warm-up, then exponential decay, in stairs or smoothly.
+
+    .. math:: \eta_t = \begin{cases}
+        \eta_0 + (\eta_{max} - \eta_0)\, t/t_w & t < t_w \\
+        \max\left(\eta_{min},\; \eta_{max}\, r^{\lfloor t/t_d \rfloor}\right) & t \ge t_w
+        \end{cases}
+
+    Decay is counted from step 0, not from the end of the warm-up, as EfficientNets are trained: a
+    warm-up longer than :math:`t_d` ends with a fall to a stair below the peak.
+
+    Args:
+        step: :math:`t`, from zero.
+        peak: :math:`\eta_{max}`.
+        warmup_steps: :math:`t_w`; need not be whole.
+        decay_rate: :math:`r`.
+        decay_steps: :math:`t_d`; need not be whole.
+        start: :math:`\eta_0`.
+        floor: :math:`\eta_{min}`.
+        staircase: whole powers of :math:`r` only; else the exponent is :math:`t/t_d`.
+
+    Example:
+        EfficientNet at batch 4096: 5 epochs of warm-up to 0.256, times 0.97 every 2.4 epochs.
+
+        >>> epoch = 1281167 / 4096
+        >>> b0 = {"peak": 0.256, "warmup_steps": 5 * epoch}
+        >>> b0 |= {"decay_rate": 0.97, "decay_steps": 2.4 * epoch}
+        >>> [round(warmup_exponential(n * epoch, **b0), 4) for n in (0, 1, 5, 100, 350)]
+        [0.0, 0.0512, 0.2409, 0.0734, 0.0031]
+
+    Source: Tan & Le (2019) and their code.
+    """
+    if step < warmup_steps:
+        return start + (peak - start) * step / warmup_steps
+    exponent = step / decay_steps
+    if staircase:
+        exponent = math.floor(exponent)
+    return max(floor, peak * decay_rate**exponent)

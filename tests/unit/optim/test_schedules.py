@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normfree.optim import warmup_cosine
+from normfree.optim import warmup_cosine, warmup_exponential
 
 
 def test_the_edges():
@@ -58,3 +58,36 @@ def test_a_fraction_of_a_step_counts():
     assert warmup_cosine(1563, **rule) == pytest.approx(1.6 * 1563 / 1563.92, rel=1e-12)
     progress = (1564 - 1563.92) / (112602 - 1563.92)
     assert warmup_cosine(1564, **rule) == pytest.approx(0.8 * (1 + math.cos(math.pi * progress)))
+
+
+STAIRS = {"peak": 1.0, "warmup_steps": 4, "decay_rate": 0.5, "decay_steps": 3}
+
+
+def test_stairs_are_counted_from_step_zero_and_begin_after_the_warm_up():
+    values = [warmup_exponential(t, **STAIRS) for t in range(12)]
+    rising, falling = [0, 0.25, 0.5, 0.75], [0.5] * 2 + [0.25] * 3 + [0.125] * 3
+    assert values == rising + falling
+
+
+def test_decay_without_stairs_start_and_floor():
+    smooth = STAIRS | {"staircase": False, "start": 0.5, "floor": 0.2}
+    assert [warmup_exponential(t, **smooth) for t in (0, 2)] == [0.5, 0.75]
+    assert warmup_exponential(4, **smooth) == pytest.approx(0.5 ** (4 / 3))
+    assert warmup_exponential(5.5, **smooth) == pytest.approx(0.5 ** (5.5 / 3))
+    assert warmup_exponential(100, **smooth) == 0.2
+
+
+def test_decay_without_warm_up():
+    rule = STAIRS | {"warmup_steps": 0}
+    assert [warmup_exponential(t, **rule) for t in (0, 2, 3, 6)] == [1.0, 1.0, 0.5, 0.25]
+
+
+def test_efficientnet_s_rate():
+    """As TensorFlow's exponential_decay in stairs gives it, at 2.4 epochs a stair."""
+    steps_per_epoch, peak = 625.5, 0.128
+    rule = {"peak": peak, "warmup_steps": 5 * steps_per_epoch}
+    rule |= {"decay_rate": 0.97, "decay_steps": 2.4 * steps_per_epoch}
+    for step in (0, 700, 3127, 3128, 4503, 4504, 100_000):
+        epochs = step / steps_per_epoch
+        want = peak * epochs / 5 if epochs < 5 else peak * 0.97 ** (epochs // 2.4)
+        assert warmup_exponential(step, **rule) == pytest.approx(want, rel=1e-12)
