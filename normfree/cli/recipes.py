@@ -2,37 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 
 from rich.console import Console
 from rich.table import Table
+from tyro.conf import Positional
 
 from normfree.cli.options import parse
-from normfree.recipes import get_contract, list_recipes
+from normfree.errors import UserError
+from normfree.recipes import Contract, Group, get_contract, list_recipes, recipe_groups
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What can be trained, and what to expect: measured here, or said by the paper only."""
 
+    pattern: Positional[str | None] = None
+    """Recipes to list, with shell wildcards in quotes: 'imagenet_*'. A name shows its contract."""
+    all: bool = False
+    """List every recipe, rather than a line for those of a table or figure."""
+
 
 def run(words: Sequence[str]) -> None:
-    """List the recipes."""
-    parse(Options, words, prog="normfree recipes")
-    table = Table(box=None, pad_edge=False)
-    for heading in ("recipe", "hardware", "time", "measured", "paper"):
-        table.add_column(heading)
-    for name in list_recipes():
-        contract = get_contract(name)
-        measured = contract.status == "measured"
-        table.add_row(
-            name,
-            contract.hardware,
-            contract.time,
-            contract.expected if measured else "",
-            "" if measured else contract.expected,
-        )
+    """List the recipes: ``normfree recipes [PATTERN]``."""
+    options = parse(Options, words, prog="normfree recipes")
     console = Console()
-    console.print(table)
+    pattern = options.pattern
+    if pattern is not None and pattern in list_recipes():
+        _show(console, get_contract(pattern))
+        return
+    if pattern is not None and not list_recipes(pattern):
+        raise UserError(f"no recipe is called {pattern!r}; normfree recipes --all lists them")
+    if pattern is not None or options.all:
+        console.print(_table(recipe_groups(), pattern or "*"))
+    else:
+        console.print(_table([group for group in recipe_groups() if not group.pattern]))
+        console.print()
+        console.print(_overview([group for group in recipe_groups() if group.pattern]))
+        console.print("\nnormfree recipes 'PATTERN' lists those; normfree recipes NAME says more")
     console.print("\nnormfree train RECIPE; normfree train RECIPE --help lists every setting")
+
+
+def _show(console: Console, contract: Contract) -> None:
+    """A contract, as the header of a recipe's file has it."""
+    lines = asdict(contract)
+    console.print(f"{lines.pop('title')}\n", markup=False, highlight=False)
+    for name, value in lines.items():
+        line = f"{name.capitalize() + ':':11}{value}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(groups: Iterable[Group], pattern: str = "*") -> Table:
+    """A row for each recipe; a number is in the column of who says it."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recipe", no_wrap=True)
+    for heading in ("hardware", "time", "measured", "paper"):
+        table.add_column(heading)
+    for group in groups:
+        rows = [row for row in group.rows if fnmatchcase(row.recipe.name, pattern)]
+        if rows:
+            table.add_row(f"[dim]{group.title}[/dim]")
+        for recipe, contract in rows:
+            measured = contract.status == "measured"
+            table.add_row(
+                recipe.name,
+                contract.hardware,
+                contract.time,
+                contract.expected if measured else "",
+                "" if measured else contract.expected,
+            )
+    return table
+
+
+def _overview(groups: Iterable[Group]) -> Table:
+    """A row for each group: how many recipes a pattern lists."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("pattern", no_wrap=True)
+    table.add_column("recipes", justify="right")
+    table.add_column("of")
+    for group in groups:
+        table.add_row(group.pattern, str(len(group.rows)), group.title)
+    return table

@@ -1,32 +1,78 @@
-"""Recipes: one file each, a header that says what it promises and a value ``RECIPE``."""
+"""Recipes: settings of a run, each with what it promises.
+
+The ones made by hand have a file each, whose header is the contract; those of a table or figure of
+the paper are made together, by a few functions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType, ModuleType
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import cache
+from types import MappingProxyType
 
-from normfree.errors import unknown_name
-from normfree.recipes import digits, fashion_mnist, folder, imagenet_nfnet_f0
+from normfree.errors import UserError
+from normfree.recipes import (
+    ablations,
+    clipping_study,
+    digits,
+    fashion_mnist,
+    finetune,
+    folder,
+    imagenet,
+    nf_regnets,
+    transfer,
+)
 from normfree.recipes.contract import Contract, parse_contract
+from normfree.recipes.group import Group, Row
 from normfree.train.config import Recipe
 
-__all__ = ["DEFAULT", "Contract", "get_contract", "get_recipe", "list_recipes"]
+__all__ = [
+    "DEFAULT",
+    "Contract",
+    "Group",
+    "get_contract",
+    "get_recipe",
+    "list_recipes",
+    "recipe_groups",
+]
 
 #: What ``normfree train`` trains when it is not told.
 DEFAULT = "digits"
 
-_MODULES: Mapping[str, ModuleType] = MappingProxyType(
-    {module.RECIPE.name: module for module in (digits, fashion_mnist, folder, imagenet_nfnet_f0)}
-)
+_OURS = (digits, fashion_mnist, folder, finetune)
+_FAMILIES = (imagenet, ablations, clipping_study, transfer, nf_regnets)
 
 
-def list_recipes() -> list[str]:
+@cache
+def recipe_groups() -> tuple[Group, ...]:
+    """All recipes: our own first, then by table and figure of the paper.
+
+    >>> recipe_groups()[0].title
+    'ours'
+    """
+    own = tuple(Row(module.RECIPE, parse_contract(module.__doc__ or "")) for module in _OURS)
+    families = (group for family in _FAMILIES for group in family.groups())
+    return (Group(title="ours", rows=own), *families)
+
+
+@cache
+def _rows() -> Mapping[str, Row]:
+    rows = [row for group in recipe_groups() for row in group.rows]
+    return MappingProxyType({row.recipe.name: row for row in rows})
+
+
+def list_recipes(pattern: str = "*") -> list[str]:
     """Names of the recipes.
 
-    >>> DEFAULT in list_recipes()
-    True
+    Args:
+        pattern: shell wildcards; everything by default.
+
+    >>> list_recipes("imagenet_nfnet_f0_*width")
+    ['imagenet_nfnet_f0_modified_width', 'imagenet_nfnet_f0_default_width']
     """
-    return list(_MODULES)
+    return [name for name in _rows() if fnmatchcase(name, pattern)]
 
 
 def get_recipe(name: str) -> Recipe:
@@ -38,8 +84,7 @@ def get_recipe(name: str) -> Recipe:
     >>> get_recipe("digits").model
     'nfnet_pico'
     """
-    recipe: Recipe = _module(name).RECIPE
-    return recipe
+    return _row(name).recipe
 
 
 def get_contract(name: str) -> Contract:
@@ -48,10 +93,13 @@ def get_contract(name: str) -> Contract:
     >>> get_contract("digits").command
     'normfree train digits'
     """
-    return parse_contract(_module(name).__doc__ or "")
+    return _row(name).contract
 
 
-def _module(name: str) -> ModuleType:
-    if name not in _MODULES:
-        raise unknown_name("recipe", name, _MODULES)
-    return _MODULES[name]
+def _row(name: str) -> Row:
+    rows = _rows()
+    if name not in rows:
+        near = get_close_matches(name, rows, n=3, cutoff=0.6)
+        hint = f"did you mean {', '.join(near)}?" if near else "normfree recipes lists them"
+        raise UserError(f"unknown recipe {name!r}; {hint}")
+    return rows[name]

@@ -1,4 +1,4 @@
-"""What a recipe promises: the header of its file, read as a table."""
+"""What a recipe promises: the header of its file, read as a table, or built with its family."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ _LINE = re.compile(r"^(Command|Hardware|Time|Expected|Source|Status): +(\S.*)$",
 
 @dataclass(frozen=True)
 class Contract:
-    """The header of a recipe's file.
+    """What a recipe promises.
 
     Attributes:
         title: what is trained on what.
         command: how to run it.
         hardware: on what the time holds.
-        time: from start to end.
+        time: from start to end, or of a step where it says so.
         expected: the metric it reaches.
-        source: the row of the paper it is, or why it is none.
+        source: the row of the paper it is, or why it is none; what is assumed where the paper is
+            silent.
         status: ``measured`` here, or said by the ``paper`` (or hoped for) only.
     """
 
@@ -55,3 +56,39 @@ def parse_contract(header: str) -> Contract:
         raise ValueError(f"a measured recipe says what was measured, also as {', '.join(vague)}")
     status = cast(Status, lines.pop("status"))
     return Contract(title=header.strip().splitlines()[0], status=status, **lines)
+
+
+def paper_contract(
+    name: str,
+    title: str,
+    *,
+    expected: str,
+    source: str,
+    arguments: str = "--data folder:DIR",
+    hardware: str = "TPUs",
+    time: str = "not known",
+) -> Contract:
+    """What the paper says of one of its rows; nothing of it was measured here.
+
+    Args:
+        name: of the recipe.
+        title: what is trained on what, a sentence.
+        expected: what the paper prints, or where it draws it.
+        source: table or figure, and row.
+        arguments: what has to be typed after the name.
+        hardware: on what the time holds.
+        time: what the paper prints.
+
+    >>> contract = paper_contract("x", "F0 on ImageNet.", expected="83.6 %", source="table 3")
+    >>> contract.command, contract.status
+    ('normfree train x --data folder:DIR', 'paper')
+    """
+    return Contract(
+        title=title,
+        command=f"normfree train {name} {arguments}",
+        hardware=hardware,
+        time=time,
+        expected=expected,
+        source=source,
+        status="paper",
+    )

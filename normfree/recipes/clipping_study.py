@@ -1,0 +1,118 @@
+"""Section 4.1: figures 2 and 7 (batch size and λ), and which layers need clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from normfree.recipes.contract import paper_contract
+from normfree.recipes.group import Group, Row
+from normfree.recipes.imagenet import ASSUMED_OF_RESNETS, RESNET
+
+BATCH_SIZES = (256, 512, 1024, 2048, 4096)
+CLIPPINGS = (0.01, 0.02, 0.04, 0.08, 0.16)
+DEPTHS = (50, 200)
+
+#: Name of a set of layers in ``--unclipped`` → in the name of a recipe.
+LAYERS = {
+    "first_conv": "conv1",
+    "classifier": "fc",
+    "stage1": "s1",
+    "stage2": "s2",
+    "stage3": "s3",
+    "stage4": "s4",
+}
+
+
+def groups() -> Iterator[Group]:
+    """Figures 2a, 2b and 7, and the ablation of layers."""
+    yield Group(
+        title="figure 2a: batch-normalized ResNets",
+        pattern="imagenet_bn_resnet*_b*",
+        rows=tuple(_batch_normalized(*row) for row in product(DEPTHS, BATCH_SIZES)),
+    )
+    yield Group(
+        title="figure 2a: NF-ResNets without AGC",
+        pattern="imagenet_nf_resnet*_noagc",
+        rows=tuple(_without_agc(*row) for row in product(DEPTHS, BATCH_SIZES)),
+    )
+    for depth, figure in zip(DEPTHS, ("figure 2b", "figure 7"), strict=True):
+        yield Group(
+            title=f"{figure}: λ for NF-ResNet-{depth}; the best are figure 2a's",
+            pattern=f"imagenet_nf_resnet{depth}_b*_agc*",
+            rows=tuple(_with_agc(figure, depth, *row) for row in product(BATCH_SIZES, CLIPPINGS)),
+        )
+    yield Group(
+        title="section 4.1: layers that are not clipped",
+        pattern="imagenet_nf_resnet50_unclipped_*",
+        rows=tuple(_unclipped(layers) for layers in layer_sets()),
+    )
+
+
+def layer_sets() -> list[tuple[str, ...]]:
+    """All 64 sets of the first convolution, the classifier and the four stages.
+
+    >>> layer_sets()[0], layer_sets()[0b010101]
+    ((), ('first_conv', 'stage1', 'stage3'))
+    """
+    return [
+        tuple(layer for place, layer in enumerate(LAYERS) if bits >> place & 1)
+        for bits in range(2 ** len(LAYERS))
+    ]
+
+
+def _batch_normalized(depth: int, batch: int) -> Row:
+    name = f"imagenet_bn_resnet{depth}_b{batch}"
+    title = f"Batch-normalized ResNet-{depth} on ImageNet, batch {batch}."
+    return _row(
+        name, title, "figure 2a", model=f"bn_resnet{depth}", batch_size=batch, clipping=None
+    )
+
+
+def _without_agc(depth: int, batch: int) -> Row:
+    name = f"imagenet_nf_resnet{depth}_b{batch}_noagc"
+    title = f"NF-ResNet-{depth} on ImageNet without AGC, batch {batch}."
+    return _row(
+        name, title, "figure 2a", model=f"nf_resnet{depth}", batch_size=batch, clipping=None
+    )
+
+
+def _with_agc(figure: str, depth: int, batch: int, clipping: float) -> Row:
+    name = f"imagenet_nf_resnet{depth}_b{batch}_agc{clipping:g}"
+    title = f"NF-ResNet-{depth} on ImageNet, batch {batch}, λ = {clipping:g}."
+    return _row(name, title, figure, model=f"nf_resnet{depth}", batch_size=batch, clipping=clipping)
+
+
+def _unclipped(layers: tuple[str, ...]) -> Row:
+    short = "_".join(LAYERS[layer] for layer in layers) or "none"
+    stable = (
+        "not stable"
+        if any(layer.startswith("stage") for layer in layers)
+        else "often stable"
+        if "first_conv" in layers
+        else "stable"
+    )
+    title = f"NF-ResNet-50 on ImageNet, AGC everywhere but in {', '.join(layers) or 'no layer'}."
+    return _row(
+        f"imagenet_nf_resnet50_unclipped_{short}",
+        title,
+        "section 4.1, second ablation",
+        expected=f"{stable}; no number printed",
+        model="nf_resnet50",
+        batch_size=4096,
+        clipping=0.01,
+        unclipped=layers,
+    )
+
+
+def _row(name: str, title: str, source: str, *, expected: str = "", **changes: Any) -> Row:
+    recipe = replace(RESNET, name=name, epochs=90, **changes)
+    contract = paper_contract(
+        name,
+        title,
+        expected=expected or f"read off {source}",
+        source=f"{source}; assumed: {ASSUMED_OF_RESNETS}",
+    )
+    return Row(recipe, contract)

@@ -1,0 +1,47 @@
+"""NF-RegNets on ImageNet, as the authors' code trains them; the paper has no row of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from normfree.recipes.contract import paper_contract
+from normfree.recipes.group import Group, Row
+from normfree.train.config import Recipe
+
+LEVELS = range(6)
+
+
+def groups() -> Iterator[Group]:
+    """B0 to B5: the authors give no weight decay for the larger ones."""
+    yield Group(
+        title="NF-RegNets of the authors' code",
+        pattern="imagenet_nf_regnet_b?",
+        rows=tuple(_row(level) for level in LEVELS),
+    )
+
+
+def _row(level: int) -> Row:
+    name = f"imagenet_nf_regnet_b{level}"
+    recipe = Recipe(
+        name=name,
+        data="folder:imagenet",
+        model=f"nf_regnet_b{level}",
+        epochs=360,
+        batch_size=1024,
+        lr=0.4,
+        lr_floor=1e-3,
+        warmup_epochs=5,
+        weight_decay=round(5e-5 + 1e-5 * level, 6),
+        clipping=None,
+        ema_decay=0.99999,
+        stochastic_depth_rate=0.1,
+        test_crop="crop_resize",
+        mixing="mixup_cutmix",
+        precision="bfloat16",
+        channels_last=True,
+        workers=16,
+        log_every=100,
+    )
+    title = f"NF-RegNet-B{level} on ImageNet."
+    source = "the authors' code; assumed: what it shares with the NFNets'"
+    return Row(recipe, paper_contract(name, title, expected="not in the paper", source=source))

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from normfree.recipes import get_recipe, list_recipes
+from normfree.recipes.smoke import smoke
+from normfree.train.config import Recipe
+from normfree.train.fit import fit
+
+#: All that a smoke form may change; what a recipe studies is not among it.
+SHRUNK = {
+    *("name", "data", "model_options", "num_classes", "init", "freeze", "train_size", "test_size"),
+    *("epochs", "steps", "warmup_steps", "batch_size", "accumulate", "mean", "std", "workers"),
+    *("compile", "log_every", "out", "resume"),
+}
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_trains_two_steps_in_its_smoke_form(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("normfree.train.fit.plot_curves", lambda *_: "curves: not drawn")
+    result = fit(replace(smoke(get_recipe(name)), out=tmp_path / "run"))
+    assert result.steps == 2
+    assert 0 < result.last["train_loss"] < 10
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_smoke_form_keeps_what_the_recipe_studies(name: str) -> None:
+    recipe, small = get_recipe(name), smoke(get_recipe(name))
+    for field in fields(Recipe):
+        if field.name not in SHRUNK:
+            assert getattr(small, field.name) == getattr(recipe, field.name), field.name
+
+
+def test_shrunk_networks_keep_the_proportions_of_their_widths() -> None:
+    def widths(name: str) -> str:
+        return smoke(get_recipe(name)).model_options[0]
+
+    assert widths("imagenet_nfnet_f1") == "widths=[16, 32, 96, 96]"
+    assert widths("imagenet_nfnet_f1_default_width") == "widths=[16, 32, 64, 128]"
+    assert widths("jft_nfnet_f4_plus") == "widths=[24, 48, 128, 128]"
+
+
+def test_options_of_the_network_stay() -> None:
+    small = smoke(get_recipe("imagenet_appendix_e_mixed_bottlenecks"))
+    assert "group_widths=[8, 8, 16, 16]" in small.model_options
+    assert 'bottleneck_of=["input", "input", "output", "output"]' in small.model_options
+    assert "second_conv=false" in smoke(get_recipe("imagenet_nfnet_f0_baseline")).model_options
+
+
+def test_a_run_that_warms_up_from_the_first_step_still_does() -> None:
+    assert smoke(get_recipe("digits")).warmup_steps == 1
+    assert smoke(replace(get_recipe("digits"), warmup_epochs=0.0)).warmup_steps == 0
+    assert smoke(replace(get_recipe("digits"), accumulate=2)).accumulate == 2
