@@ -9,15 +9,16 @@ BATCHES = (256, 512, 1024, 2048, 4096)
 RESNETS = [*list_recipes("imagenet_??_resnet*_b*"), *list_recipes("*_unclipped_*")]
 
 
-@pytest.mark.parametrize("name", RESNETS)
-def test_resnets_are_trained_for_90_epochs_with_the_scaled_learning_rate(name: str) -> None:
-    assert settings(name, "epochs", "steps", "base_lr", "lr", "warmup_epochs", "nesterov") == (
-        *(90, None, 0.1, None, 5, True),
-    )
-    assert settings(name, "mixing", "randaugment_layers", "weight_decay") == ("none", 0, 1e-4)
-    config = network(name)
-    assert (config.train_size, config.test_size, config.drop_rate) == (224, 224, 0.0)
-    assert config.stochastic_depth_rate == 0.1
+def test_resnets_are_trained_for_90_epochs_with_the_scaled_learning_rate() -> None:
+    assert len(RESNETS) == 70 + 64
+    for name in RESNETS:
+        assert settings(name, "epochs", "steps", "base_lr", "lr", "warmup_epochs", "nesterov") == (
+            *(90, None, 0.1, None, 5, True),
+        )
+        assert settings(name, "mixing", "randaugment_layers", "weight_decay") == ("none", 0, 1e-4)
+        config = network(name)
+        assert (config.train_size, config.test_size, config.drop_rate) == (224, 224, 0.0)
+        assert config.stochastic_depth_rate == 0.1
 
 
 @pytest.mark.parametrize("batch", BATCHES)
