@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from normfree.data.augment.crop import random_crop_resize
+from normfree.data.augment.crop import Crop, random_crop_resize
 from normfree.data.preprocess import center_crop_resize, resize_crop
 
 View: TypeAlias = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
@@ -27,6 +27,7 @@ class TrainView:
     Args:
         size: side of the result, pixels.
         flip: whether to mirror left and right with probability ½.
+        crop: distribution of the crops.
 
     >>> view = TrainView(32)
     >>> view(np.zeros((90, 130, 3), dtype=np.uint8), np.random.default_rng(0)).shape
@@ -35,6 +36,7 @@ class TrainView:
 
     size: int
     flip: bool = True
+    crop: Crop = "tensorflow"
 
     def __call__(
         self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator | None
@@ -42,7 +44,7 @@ class TrainView:
         """The picture as the network is to see it this time."""
         if rng is None:
             raise ValueError("TrainView draws at random: use EvalView to evaluate")
-        return random_crop_resize(image, self.size, rng, flip=self.flip)
+        return random_crop_resize(image, self.size, rng, flip=self.flip, crop=self.crop)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from normfree.data.augment.crop import Box, distorted_bounding_box, random_crop_resize
+from normfree.data.augment.crop import (
+    Box,
+    Crop,
+    distorted_bounding_box,
+    random_crop_resize,
+    random_resized_crop_box,
+)
 from normfree.data.augment.mix import Mix, draw_mix, mix
 from normfree.data.augment.normalize import IMAGENET_MEAN, IMAGENET_STD, normalize
 from normfree.data.augment.shift import shift
@@ -11,11 +17,13 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Box",
+    "Crop",
     "Mix",
     "distorted_bounding_box",
     "draw_mix",
     "mix",
     "normalize",
     "random_crop_resize",
+    "random_resized_crop_box",
     "shift",
 ]

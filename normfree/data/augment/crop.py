@@ -1,15 +1,19 @@
-"""The random crop of a training photograph, with TensorFlow's distribution, and the flip."""
+"""The random crop of a training photograph, with TensorFlow's or torchvision's distribution."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from normfree.data.preprocess import center_crop_resize
 from normfree.data.resize import resize_bicubic
+
+Crop: TypeAlias = Literal["tensorflow", "torchvision"]
+"""Whose distribution a random crop has."""
 
 
 class Box(NamedTuple):
@@ -53,8 +57,8 @@ def distorted_bounding_box(
     Box(top=34, left=68, height=248, width=278)
 
     Source: ``tf.image.sample_distorted_bounding_box`` with the whole picture as the object.
-    Differs from: timm's and torchvision's ``RandomResizedCrop``, which draw the area uniformly and
-        the logarithm of the aspect ratio uniformly; here large areas are rarer.
+    Differs from: :func:`random_resized_crop_box`, which draws the area uniformly and the logarithm
+        of the aspect ratio uniformly; here large areas are rarer.
     """
     for _ in range(attempts):
         ratio = aspect[0] + rng.random() * (aspect[1] - aspect[0])
@@ -89,8 +93,62 @@ def _draw_size(
     return (rows, columns) if fits else None
 
 
+def random_resized_crop_box(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    *,
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    area: tuple[float, float] = (0.08, 1.0),
+    attempts: int = 10,
+) -> Box:
+    """Draw a crop: its area, its aspect ratio, then its place.
+
+    ``a ~ U(area)·H·W`` and ``ln r ~ U(ln aspect)``; ``h = round(√(a / r))``, ``w = round(√(a·r))``;
+    the place is uniform. Boxes that are larger than the picture are drawn again.
+
+    Args:
+        height: rows of the photograph.
+        width: columns of the photograph.
+        rng: source of the draws.
+        aspect: range of width over height.
+        area: range of the share of the picture.
+        attempts: draws before giving up.
+
+    Returns:
+        The box; if every attempt failed, the largest central one whose aspect ratio is in range.
+
+    >>> random_resized_crop_box(375, 500, np.random.default_rng(0))
+    Box(top=35, left=302, height=171, width=129)
+
+    Source: torchvision's ``RandomResizedCrop``, which timm and most others train with.
+    """
+    for _ in range(attempts):
+        pixels = rng.uniform(*area) * height * width
+        ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        rows, columns = round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
+        if 0 < rows <= height and 0 < columns <= width:
+            top = int(rng.integers(height - rows + 1))
+            left = int(rng.integers(width - columns + 1))
+            return Box(top, left, rows, columns)
+    rows = min(height, round(width / aspect[0]))
+    columns = min(width, round(height * aspect[1]))
+    return Box((height - rows) // 2, (width - columns) // 2, rows, columns)
+
+
+_DRAW: Mapping[Crop, Callable[[int, int, np.random.Generator], Box]] = {
+    "tensorflow": distorted_bounding_box,
+    "torchvision": random_resized_crop_box,
+}
+
+
 def random_crop_resize(
-    image: UInt8[np.ndarray, "h w c"], size: int, rng: np.random.Generator, *, flip: bool = True
+    image: UInt8[np.ndarray, "h w c"],
+    size: int,
+    rng: np.random.Generator,
+    *,
+    flip: bool = True,
+    crop: Crop = "tensorflow",
 ) -> Float32[np.ndarray, "size size c"]:
     """Random crop, mirrored half of the time, resized to a square.
 
@@ -99,6 +157,7 @@ def random_crop_resize(
         size: side of the result, pixels.
         rng: source of the draws.
         flip: whether to mirror left and right with probability ½.
+        crop: distribution of the crops.
 
     Returns:
         The picture, in grey levels, 0 to 255 but for the overshoot of the cubic.
@@ -109,11 +168,13 @@ def random_crop_resize(
 
     Source: ``_decode_and_random_crop`` and what follows it in the authors' ``dataset.py``; a draw
     of the whole picture counts as failed there, and the padded centre crop takes its place.
+    Differs from: torchvision's ``RandomResizedCrop``, whatever ``crop`` is, by the resizing: a
+        bicubic without antialiasing, not an antialiased bilinear one.
     """
     height, width = image.shape[:2]
-    box = distorted_bounding_box(height, width, rng)
+    box = _DRAW[crop](height, width, rng)
     mirror = flip and rng.random() < 0.5
-    if (box.height, box.width) == (height, width):
+    if crop == "tensorflow" and (box.height, box.width) == (height, width):
         image = image[:, ::-1] if mirror else image
         return center_crop_resize(image, size)
     image = image[box.top : box.top + box.height, box.left : box.left + box.width]

@@ -135,6 +135,15 @@ def test_mix_is_the_equation(dtype, layout):
     np.testing.assert_allclose(ours, _numpy_mix(images, others, drawn), rtol=3e-7, atol=4e-5)
 
 
+def test_a_mixed_picture_does_not_depend_on_its_batch():
+    images, others = _pictures(torch.float32)
+    drawn = draw_mix(KEYS[:20], torch.arange(20) >= 15, 7, 5)
+    whole = mix(images, others, drawn)
+    for chosen in (torch.tensor([18, 3, 3, 11]), torch.tensor([7])):
+        part = Mix(*(values[chosen] for values in drawn))
+        assert torch.equal(mix(images[chosen], others[chosen], part), whole[chosen])
+
+
 def test_what_is_cut_is_copied_to_the_last_bit():
     images, others = _pictures(torch.float32)
     drawn = draw_mix(KEYS[:20], BOXES[:20], 7, 5)
