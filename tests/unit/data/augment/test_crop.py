@@ -82,11 +82,9 @@ def _chances(height, width):
     """For each area (rows) and log aspect ratio (columns): whether such a box fits."""
     area = np.linspace(0.08, 1, 2000)[:, None]
     log_ratio = np.linspace(-LIMIT, LIMIT, 2001)
-    wide, tall = (
-        np.log(area * height / width) + log_ratio,
-        np.log(area * width / height) - log_ratio,
-    )
-    return area[:, 0], log_ratio, (wide <= 0) & (tall <= 0)
+    not_too_wide = np.log(area * height / width) + log_ratio <= 0
+    not_too_high = np.log(area * width / height) - log_ratio <= 0
+    return area[:, 0], log_ratio, not_too_wide & not_too_high
 
 
 def _check(values, places, density):
