@@ -9,7 +9,7 @@ from typing import Any
 
 from normfree.recipes.contract import paper_contract
 from normfree.recipes.group import Group, Row
-from normfree.recipes.imagenet import ASSUMED_OF_RESNETS, RESNET
+from normfree.recipes.imagenet import ASSUMED_OF_BN, ASSUMED_OF_NF, PLAIN, RESNET
 
 BATCH_SIZES = (256, 512, 1024, 2048, 4096)
 CLIPPINGS = (0.01, 0.02, 0.04, 0.08, 0.16)
@@ -66,9 +66,7 @@ def layer_sets() -> list[tuple[str, ...]]:
 def _batch_normalized(depth: int, batch: int) -> Row:
     name = f"imagenet_bn_resnet{depth}_b{batch}"
     title = f"Batch-normalized ResNet-{depth} on ImageNet, batch {batch}."
-    return _row(
-        name, title, "figure 2a", model=f"bn_resnet{depth}", batch_size=batch, clipping=None
-    )
+    return _row(name, title, "figure 2a", model=f"bn_resnet{depth}", batch_size=batch, **PLAIN)
 
 
 def _without_agc(depth: int, batch: int) -> Row:
@@ -109,10 +107,11 @@ def _unclipped(layers: tuple[str, ...]) -> Row:
 
 def _row(name: str, title: str, source: str, *, expected: str = "", **changes: Any) -> Row:
     recipe = replace(RESNET, name=name, epochs=90, **changes)
+    assumed = ASSUMED_OF_BN if recipe.model.startswith("bn_") else ASSUMED_OF_NF
     contract = paper_contract(
         name,
         title,
         expected=expected or f"read off {source}",
-        source=f"{source}; assumed: {ASSUMED_OF_RESNETS}",
+        source=f"{source}; assumed: {assumed}",
     )
     return Row(recipe, contract)

@@ -12,7 +12,7 @@ from typing import Any
 
 from normfree.recipes.contract import Contract, paper_contract
 from normfree.recipes.group import Group, Row
-from normfree.recipes.imagenet import FULL, RESNET, SAM, top1
+from normfree.recipes.imagenet import FULL, PLAIN, RESNET, SAM, top1
 from normfree.train.config import Recipe
 
 DEPTHS = (50, 101, 152, 200)
@@ -114,9 +114,7 @@ def groups() -> Iterator[Group]:
 
 def _pretrain_resnet(model: str) -> Row:
     changes: dict[str, Any] = {"epochs": 10, "batch_size": 1024, "lr": 0.4, "weight_decay": 1e-5}
-    recipe = replace(
-        RESNET, name=f"jft_{model}", model=model, **_PRETRAIN, **changes, **_clipping(model)
-    )
+    recipe = replace(_resnet(model), name=f"jft_{model}", **_PRETRAIN, **changes)
     return Row(recipe, _pretraining(recipe, "table 4", "no dropout, no stochastic depth"))
 
 
@@ -141,14 +139,12 @@ def _pretraining(recipe: Recipe, table: str, assumed: str) -> Contract:
 
 def _finetune_resnet(model: str, size: int) -> Row:
     recipe = replace(
-        RESNET,
+        _resnet(model),
         name=f"imagenet_{model}_finetune_{size}",
-        model=model,
         train_size=size,
         test_size=size,
         **_FINETUNE,
         **_UNREGULARIZED,
-        **_clipping(model),
     )
     expected = top1(TABLE_4[model][SIZES.index(size)])
     source = f"table 4, row {model}, {size}px; assumed: tested at {size} px, crops and flips only"
@@ -174,6 +170,5 @@ def _finetuning(recipe: Recipe, expected: str, source: str) -> Contract:
     )
 
 
-def _clipping(model: str) -> dict[str, Any]:
-    """Batch-normalized networks are trained without AGC."""
-    return {"clipping": None} if model.startswith("bn_") else {}
+def _resnet(model: str) -> Recipe:
+    return replace(RESNET, model=model, **(PLAIN if model.startswith("bn_") else {}))

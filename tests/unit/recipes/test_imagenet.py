@@ -112,3 +112,4 @@ def test_the_batch_normalized_resnet_is_trained_plainly() -> None:
         *("bn_resnet50", None, "none", 0),
     )
     assert (network(name).train_size, network(name).test_size) == (224, 224)
+    assert network(name).stochastic_depth_rate == 0.0

@@ -18,5 +18,6 @@ def test_nf_regnets_are_trained_as_the_authors_do(level: int, decay: float) -> N
     assert settings(name, "mixing", "randaugment_layers", "test_crop", "test_margin") == (
         *("mixup_cutmix", 0, "crop_resize", None),
     )
+    assert settings(name, "precision", "warmup_epochs", "optimizer") == ("float32", 5, "sgd")
     assert network(name).stochastic_depth_rate == 0.1
     assert get_contract(name).expected == "not in the paper"
