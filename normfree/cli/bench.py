@@ -12,6 +12,7 @@ from normfree.errors import unknown_name
 
 #: Benchmark → what it measures. Each is a module ``bench_…`` here with a function ``run(words)``.
 BENCHMARKS = {
+    "train": "time of a training step, with other settings beside it",
     "infer": "time of a prediction: as trained, folded, and otherwise",
 }
 

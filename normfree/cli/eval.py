@@ -59,14 +59,15 @@ def run(words: Sequence[str]) -> None:
     bad = BadImages()
     batches = eval_batches(
         source,
-        eval_view(source, card["test_size"], card["test_margin"]),
+        eval_view(card, source),
         options.batch_size,
         workers=options.workers,
         on_bad_image=options.on_bad_image,
         bad_images=bad,
     )
     inputs = Inputs(mean=tuple(card["mean"]), std=tuple(card["std"]), device=device)
-    result = evaluate({"": classifier.model}, batches, inputs)[""]
+    loss = card.get("loss", "softmax")
+    result = evaluate({"": classifier.model}, batches, inputs, loss)[""]
     console = Console(soft_wrap=True, highlight=False)
     if warning:
         Console(stderr=True).print(warning, markup=False, highlight=False, soft_wrap=True)

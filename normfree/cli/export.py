@@ -88,7 +88,7 @@ def _calibration_images(card: Mapping[str, Any], options: Options, bad: BadImage
     if data is None:
         raise UserError("name the images to measure activations on with --data")
     source = open_source(data, "train")
-    view = eval_view(source, card["test_size"], card["test_margin"])
+    view = eval_view(card, source)
     images: list[np.ndarray] = []
     for index in np.random.default_rng(0).permutation(len(source)).tolist():
         try:

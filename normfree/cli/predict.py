@@ -74,16 +74,18 @@ def _classify(classifier: Classifier, path: Path, device: str, top: int) -> list
     """The ``top`` likeliest classes of an image, with their probabilities."""
     import torch
 
-    from normfree.data import EvalView, decode, normalize
+    from normfree.data import decode, normalize
+    from normfree.train.inputs import card_view
 
     card = classifier.card
     image = decode(path, channels=card["model"]["in_channels"])
-    view = EvalView(card["test_size"], card["test_margin"])
-    x = torch.from_numpy(view(image)).permute(2, 0, 1)[None].to(device)
+    x = torch.from_numpy(card_view(card)(image)).permute(2, 0, 1)[None].to(device)
     with torch.no_grad():
         logits = classifier.model(normalize(x, card["mean"], card["std"]))
     # A network may have more outputs than the data had classes: those have no name.
-    probabilities = logits[0].float().softmax(dim=0)[: len(card["classes"])]
+    logits = logits[0].float()
+    found = logits.sigmoid() if card.get("loss") == "sigmoid" else logits.softmax(dim=0)
+    probabilities = found[: len(card["classes"])]
     values, indices = probabilities.topk(min(top, len(probabilities)))
     return [
         {"class": card["classes"][index], "probability": value}

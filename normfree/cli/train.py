@@ -4,41 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from rich.console import Console
 
 from normfree.cli.options import UsageError, parse
 from normfree.errors import UserError
-from normfree.recipes import DEFAULT, get_contract, get_recipe, list_recipes
+from normfree.recipes import DEFAULT, get_contract, get_recipe
+from normfree.recipes.smoke import smoke
 from normfree.train.config import Recipe, recipe_from_dict
 from normfree.train.run_dir import find_run_directory
+
+#: Typing the first takes back what a recipe says by the second, which would outdo it.
+OUTDONE_BY = {"epochs": "steps", "base_lr": "lr", "warmup_epochs": "warmup_steps"}
 
 
 def run(words: Sequence[str]) -> None:
     """Train a recipe: ``normfree train [RECIPE] [options]``."""
     named = bool(words) and not words[0].startswith("-")
     name, options = (words[0], words[1:]) if named else (DEFAULT, words)
-    recipe = _parse(options, name)
+    tried, options = "--smoke" in options, [word for word in options if word != "--smoke"]
+    recipe = _parse(options, name, tried=tried)
     if recipe.resume:
         saved = _saved_recipe(recipe, name if named else None)
-        recipe = parse(Recipe, options, prog="normfree train", default=saved)
+        recipe = parse(Recipe, options, prog="normfree train", default=_open_to(saved, options))
     from normfree.train.fit import fit
 
     fit(recipe, Console())
 
 
-def _parse(options: Sequence[str], name: str) -> Recipe:
+def _parse(options: Sequence[str], name: str, *, tried: bool) -> Recipe:
     try:
         default = get_recipe(name)
     except UserError as error:
         raise UsageError(str(error)) from error
+    if tried:
+        default = smoke(default)
     return parse(
         Recipe,
         options,
         prog=f"normfree train {name}",
-        default=default,
-        description=f"{get_contract(name).title}\n\nThe recipes: {', '.join(list_recipes())}.",
+        default=_open_to(default, options),
+        description=f"{get_contract(name).title}\n\nWith --smoke, two steps of it on synthetic "
+        "images with a small network, to see that it runs. `normfree recipes` lists the recipes.",
     )
+
+
+def _open_to(recipe: Recipe, options: Sequence[str]) -> Recipe:
+    """The recipe, silent where it would outdo what was typed."""
+    typed = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in options}
+    silent: dict[str, Any] = {by: None for name, by in OUTDONE_BY.items() if name in typed}
+    return replace(recipe, **silent)
 
 
 def _saved_recipe(given: Recipe, name: str | None) -> Recipe:

@@ -11,7 +11,7 @@ from torch import nn
 from normfree.data import Batch
 from normfree.errors import UserError
 from normfree.train.inputs import Inputs
-from normfree.train.loss import correct, soft_labels, softmax_cross_entropy
+from normfree.train.loss import LOSSES, correct, soft_labels
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Evaluation:
         images: how many were classified.
         top1: share whose label has the largest logit.
         top5: share whose label is among the five largest; None with fewer than five classes.
-        loss: mean cross-entropy, without label smoothing.
+        loss: mean loss, without label smoothing.
     """
 
     images: int
@@ -33,7 +33,10 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    models: Mapping[str, nn.Module], batches: Iterable[Batch], inputs: Inputs
+    models: Mapping[str, nn.Module],
+    batches: Iterable[Batch],
+    inputs: Inputs,
+    loss: str = "softmax",
 ) -> dict[str, Evaluation]:
     """Evaluate networks in one pass over the images, in float32.
 
@@ -42,6 +45,7 @@ def evaluate(
             in them is restored.
         batches: every image once.
         inputs: brings images into the form the networks take.
+        loss: a name of :data:`normfree.train.loss.LOSSES`.
 
     Returns:
         An evaluation for each name.
@@ -60,9 +64,9 @@ def evaluate(
         for name, model in models.items():
             logits = model(x)
             classes = logits.shape[1]
-            loss = softmax_cross_entropy(logits, soft_labels(labels, classes)).sum()
+            losses = LOSSES[loss](logits, soft_labels(labels, classes)).sum()
             top1, top5 = correct(logits, labels), correct(logits, labels, top=min(5, classes))
-            counts[name] += torch.stack([top1, top5, loss])
+            counts[name] += torch.stack([top1, top5, losses])
     for part, training in modes:
         part.training = training
     if images == 0:

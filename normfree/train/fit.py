@@ -14,6 +14,7 @@ from normfree.errors import UserError
 from normfree.report.curves import plot_curves
 from normfree.train.checkpoint import newest_checkpoint
 from normfree.train.config import Recipe
+from normfree.train.init import init_fields, new_model, read_init
 from normfree.train.inputs import make_inputs
 from normfree.train.loop import train_loop
 from normfree.train.metrics import MetricsFile, read_metrics
@@ -65,12 +66,20 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         2
     """
     train, test = open_source(recipe.data, "train"), open_source(recipe.data, "val")
-    resolved = resolve(recipe, train, test)
-    state, notes = build_state(resolved), _about_data(train, test)
+    notes = _about_data(train, test)
     if recipe.resume:
         directory = find_run_directory(recipe)
-        notes += _load_newest(directory, resolved, state)
+        saved = from_dict(directory.read_config())
+        same = {name: value for name, value in saved.model.items() if name != "name"}
+        resolved = resolve(recipe, train, test, same)
+        state = build_state(resolved, new_model(resolved, None)[0])
+        notes += _load_newest(directory, saved, resolved, state)
     else:
+        weights = read_init(recipe)
+        resolved = resolve(recipe, train, test, init_fields(recipe, weights))
+        model, said = new_model(resolved, weights)
+        state = build_state(resolved, model)
+        notes += said
         directory = create_run_directory(recipe)
     progress = Progress(console, resolved, state.step)
     progress.show_derivation()
@@ -112,9 +121,11 @@ def _about_data(train: Source, test: Source) -> list[str]:
     return notes
 
 
-def _load_newest(directory: RunDirectory, resolved: Resolved, state: TrainState) -> list[str]:
+def _load_newest(
+    directory: RunDirectory, saved: Resolved, resolved: Resolved, state: TrainState
+) -> list[str]:
     """Load the newest checkpoint of a run, if there is one yet; returns what to say about it."""
-    changed = differences(from_dict(directory.read_config()), resolved)
+    changed = differences(saved, resolved)
     if changed:
         raise UserError(
             f"{directory.path} is a run of other settings ({'; '.join(changed)}); "

@@ -41,7 +41,7 @@ def train_loop(run: Run) -> None:
 
 def _steps(run: Run) -> None:
     state, resolved, recipe = run.state, run.resolved, run.resolved.recipe
-    last = {resolved.epoch_end(epoch): epoch for epoch in range(1, recipe.epochs + 1)}
+    last = {resolved.epoch_end(epoch): epoch for epoch in range(1, resolved.epochs + 1)}
     watch, stopwatch, epoch_began = LossWatch(resolved.device), Stopwatch(), time.perf_counter()
     if state.step in last and state.epoch.steps:  # an unreadable test image ended the evaluation
         _end_epoch(run, last[state.step], 0.0)
@@ -51,12 +51,7 @@ def _steps(run: Run) -> None:
             output = train_step(state, batch, resolved, run.inputs)
             watch.see(output.loss, state.step - 1)
             for tally in (state.window, state.epoch):
-                tally.add(
-                    *output,
-                    images=len(batch.labels),
-                    clipped=state.optimizer.clipped_units,
-                    units=state.optimizer.total_units,
-                )
+                tally.add(**output._asdict())
             run.progress.advance()
             if state.step % recipe.log_every == 0:
                 watch.check()
@@ -105,7 +100,10 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
     if epoch % recipe.eval_every == 0 or state.step == run.resolved.total_steps:
         check_weights(state.model, state.step)
         evaluations = evaluate(
-            {"": state.model, "_ema": state.ema.model}, run.test_batches(), run.inputs
+            {"": state.model, "_ema": state.ema.model},
+            run.test_batches(),
+            run.inputs,
+            recipe.loss,
         )
         for suffix, evaluation in evaluations.items():
             line[f"test_top1{suffix}"] = evaluation.top1

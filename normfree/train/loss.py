@@ -1,6 +1,9 @@
-"""Softmax cross-entropy on soft labels."""
+"""What a network should answer, and how far from it its answer is."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float, Int
@@ -50,6 +53,36 @@ def softmax_cross_entropy(
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     return -(targets * functional.log_softmax(logits, dim=1, dtype=dtype)).sum(dim=1)
+
+
+def sigmoid_cross_entropy(
+    logits: Float[Tensor, "n k"], targets: Float[Tensor, "n k"]
+) -> Float[Tensor, " n"]:
+    """Each example's −Σₖ [tₖ·log σ(zₖ) + (1 − tₖ)·log(1 − σ(zₖ))], in at least float32.
+
+    Every class is a question of its own, so an example may have several, or none.
+
+    Args:
+        logits: z.
+        targets: t, each in [0, 1]; a row need not sum to one.
+
+    >>> several = torch.tensor([[1.0, 0.0, 1.0]])
+    >>> sigmoid_cross_entropy(torch.zeros(1, 3), several) / 3
+    tensor([0.6931])
+
+    Differs from: ``torch.nn.BCEWithLogitsLoss``, whose default is the mean over the classes.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    loss = functional.binary_cross_entropy_with_logits(
+        logits.to(dtype), targets.to(dtype), reduction="none"
+    )
+    return loss.sum(dim=1)
+
+
+#: Name in a recipe → loss of each example.
+LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
+)
 
 
 def correct(

@@ -23,6 +23,12 @@ from normfree.weights import load_state_dict
 
 #: The key of the metadata that holds the card, as JSON.
 KEY = "normfree"
+#: What becomes of an image before it is normalized, for people who read the card.
+RESIZE = {
+    "resize_crop": "bicubic, both sides to test_size + test_margin, then the centre test_size",
+    "crop_resize": "the central square of test_size / (test_size + test_margin) of the shorter "
+    "side, then bicubic to test_size",
+}
 CARD_NEEDS = {"model", "classes", "mean", "std", "test_size", "test_margin"}
 
 
@@ -33,8 +39,9 @@ class Classifier:
     Attributes:
         model: in evaluation mode; an exported file's is a graph that only computes logits.
         card: what the file says of it: ``model`` (its configuration), ``classes``, ``mean`` and
-            ``std`` (per channel, 0..255), ``test_size`` and ``test_margin`` (pixels), ``data``,
-            ``recipe``, ``metrics`` and ``normfree`` (the version that wrote it).
+            ``std`` (per channel, 0..255), ``test_size`` and ``test_margin`` (pixels), ``test_crop``
+            and ``loss`` (as in the recipe; absent from older files), ``data``, ``recipe``,
+            ``metrics`` and ``normfree`` (the version that wrote it).
     """
 
     model: torch.nn.Module
@@ -53,7 +60,9 @@ def make_card(resolved: Resolved, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "std": resolved.std,
         "test_size": resolved.test_size,
         "test_margin": resolved.test_margin,
-        "resize": "bicubic, both sides to test_size + test_margin, then the centre test_size",
+        "test_crop": resolved.recipe.test_crop,
+        "resize": RESIZE[resolved.recipe.test_crop],
+        "loss": resolved.recipe.loss,
         "metrics": dict(metrics),
     }
 

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from normfree.train.resolve import Resolved, derivation
+from normfree.train.derivation import derivation
+from normfree.train.resolve import Resolved
 
 
 class Progress:
@@ -80,7 +81,7 @@ class Progress:
     def report_epoch(self, line: dict[str, Any]) -> None:
         """Print an ``epoch`` line of the metrics."""
         text = (
-            f"epoch {line['epoch']}/{self.resolved.recipe.epochs}  "
+            f"epoch {line['epoch']}/{self.resolved.epochs}  "
             f"train {line['train_accuracy']:.2%} loss {line['train_loss']:.3f}"
         )
         if "test_top1" in line:
@@ -88,7 +89,7 @@ class Progress:
         self.note(f"{text}  {line['seconds']:.1f} s")
 
     def _epoch(self) -> str:
-        last = self.resolved.recipe.epochs
+        last = self.resolved.epochs
         return f"epoch {min(self.resolved.epoch_of(self.step), last)}/{last}"
 
     def _left(self) -> str:

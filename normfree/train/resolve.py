@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os.path
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -14,6 +16,7 @@ from normfree.data import ArraySource, Source, dataset_statistics
 from normfree.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from normfree.errors import UserError
 from normfree.models import model_config
+from normfree.optim import advised_clipping
 from normfree.train.config import Recipe, recipe_from_dict, recipe_to_dict
 from normfree.train.device import find_device
 
@@ -27,6 +30,9 @@ FREE_ON_RESUME = frozenset(
 )
 
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
     """A recipe and all that was derived from it.
@@ -35,13 +41,16 @@ class Resolved:
         recipe: the settings.
         model: the network's whole configuration; ``create_model(**model)`` builds it.
         classes: names of the classes, in the order of the labels.
+        clipping: AGC's λ, or the largest norm of the whole gradient; None does not clip.
+        randaugment_magnitude: strength of RandAugment's operations; 0 if there is none.
         train_images: N.
         train_data: tells whether a resumed run finds the same training images: a hash of their
             names and labels. Empty in runs that were saved without it.
         test_images: images in the evaluation.
         steps_per_epoch: N / B, not rounded.
-        total_steps: ⌊epochs · N / B⌋.
-        warmup_steps: warmup_epochs · N / B, not rounded.
+        epochs: passes over N images, the last one perhaps not a whole one.
+        total_steps: ⌊epochs · N / B⌋, unless the recipe says it outright.
+        warmup_steps: warmup_epochs · N / B, not rounded, unless the recipe says it outright.
         peak_lr: base_lr · B / 256, unless the recipe says it outright.
         train_size: side of a training image, pixels.
         test_size: side of a test image, pixels.
@@ -54,8 +63,11 @@ class Resolved:
     recipe: Recipe
     model: dict[str, Any]
     classes: tuple[str, ...]
+    clipping: float | None
+    randaugment_magnitude: float
     train_images: int
     test_images: int
+    epochs: int
     steps_per_epoch: float
     total_steps: int
     warmup_steps: float
@@ -69,8 +81,13 @@ class Resolved:
     train_data: str = ""
 
     def epoch_end(self, epoch: int) -> int:
-        """Steps done when ``epoch`` (from 1) is over: ⌊epoch · N / B⌋."""
-        return epoch * self.train_images // self.recipe.batch_size
+        """Steps done when ``epoch`` (from 1) is over: ⌊epoch · N / B⌋, and the last one's all."""
+        return min(epoch * self.train_images // self.recipe.batch_size, self.total_steps)
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether each image is mixed with one that is read for this alone."""
+        return self.recipe.mixing != "none" and self.recipe.pairing == "two_batches"
 
     def epoch_of(self, step: int) -> int:
         """The epoch, from 1, that the step (from 0) belongs to."""
@@ -79,42 +96,50 @@ class Resolved:
         )
 
 
-def resolve(recipe: Recipe, train: Source, test: Source) -> Resolved:
+def resolve(
+    recipe: Recipe, train: Source, test: Source, told: Mapping[str, Any] = _NOTHING
+) -> Resolved:
     """Derive every value that depends on others.
 
     Args:
         recipe: final settings, all overrides made.
         train: the training images.
         test: the images for evaluation.
+        told: fields of the model's configuration that its weights ask for, where the recipe is
+            silent.
 
     Raises:
         UserError: settings, model and data that do not go together.
     """
     classes = tuple(train.classes)
-    model = model_config(recipe.model, **_model_fields(recipe, len(classes), train.channels))
+    own = _model_fields(recipe, len(classes), train.channels)
+    model = model_config(recipe.model, **{**told, **own})
     if model.num_classes < len(classes):
         raise UserError(
             f"--num-classes {model.num_classes} is fewer than the {len(classes)} classes of "
             f"{recipe.data}; leave it out or raise it"
         )
-    total_steps = recipe.epochs * len(train) // recipe.batch_size
+    n, b = len(train), recipe.batch_size
+    total_steps = _first(recipe.steps, recipe.epochs * n // b)
     if total_steps == 0:
         raise UserError(
-            f"{recipe.epochs} epochs of {len(train)} images are not one batch of "
-            f"{recipe.batch_size}; lower --batch-size"
+            f"{recipe.epochs} epochs of {n} images are not one batch of {b}; lower --batch-size"
         )
     mean, std = _statistics(recipe, train)
     return Resolved(
         recipe=recipe,
         model=asdict(model),
         classes=classes,
-        train_images=len(train),
+        clipping=advised_clipping(b) if recipe.clipping == "auto" else recipe.clipping,
+        randaugment_magnitude=_magnitude(recipe, model.randaugment_magnitude),
+        train_images=n,
         train_data=_fingerprint(train),
         test_images=len(test),
-        steps_per_epoch=len(train) / recipe.batch_size,
+        epochs=recipe.epochs if recipe.steps is None else math.ceil(total_steps * b / n),
+        steps_per_epoch=n / b,
         total_steps=total_steps,
-        warmup_steps=recipe.warmup_epochs * len(train) / recipe.batch_size,
-        peak_lr=recipe.base_lr * recipe.batch_size / 256 if recipe.lr is None else recipe.lr,
+        warmup_steps=_first(recipe.warmup_steps, recipe.warmup_epochs * n / b),
+        peak_lr=_first(recipe.lr, recipe.base_lr * b / 256),
         train_size=model.train_size,
         test_size=model.test_size,
         test_margin=_first(recipe.test_margin, 32 if recipe.augment == "crop_flip" else 0),
@@ -144,11 +169,25 @@ def _model_fields(recipe: Recipe, classes: int, channels: int) -> dict[str, Any]
             f"--model-options in_channels={values['in_channels']} does not fit {recipe.data}, "
             f"whose images have {channels} channels; leave it out"
         )
+    if recipe.activation_checkpointing:
+        values["activation_checkpointing"] = "block"
     own = ("activation", "drop_rate", "stochastic_depth_rate", "num_classes")
     for field in (*own, "train_size", "test_size"):
         if getattr(recipe, field) is not None:
             values[field] = getattr(recipe, field)
     return values
+
+
+def _magnitude(recipe: Recipe, of_model: int) -> float:
+    """Strength of RandAugment: the recipe's, else the model's."""
+    if recipe.randaugment_layers == 0:
+        return 0.0
+    if recipe.randaugment_magnitude is None and of_model == 0:
+        raise UserError(
+            f"the paper has no RandAugment for {recipe.model}; give its strength, such as "
+            "--randaugment-magnitude 5"
+        )
+    return float(_first(recipe.randaugment_magnitude, of_model))
 
 
 def _statistics(recipe: Recipe, train: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -181,40 +220,6 @@ def _fingerprint(source: Source) -> str:
 
 def _first(value: Any, otherwise: Any) -> Any:
     return otherwise if value is None else value
-
-
-def derivation(resolved: Resolved) -> list[tuple[str, str, str]]:
-    """What was derived, for a person to check: rows of (name, value, where it comes from)."""
-    r, recipe = resolved, resolved.recipe
-    n, b = r.train_images, recipe.batch_size
-    rate = "given" if recipe.lr is not None else f"{recipe.base_lr:g} × {b} / 256"
-    size = f"train {r.train_size}, test {r.test_size} + {r.test_margin}"
-    channels = "colour" if len(r.mean) == 3 else "grey" if len(r.mean) == 1 else f"{len(r.mean)} ch"
-    return [
-        ("data", recipe.data, f"{n} training, {r.test_images} test images, {channels}"),
-        ("model", recipe.model, f"{r.model['num_classes']} classes, {r.model['activation']}"),
-        ("image size", f"{r.train_size} px", size),
-        ("steps per epoch", f"{r.steps_per_epoch:.2f}", f"{n} / {b}"),
-        ("total steps", str(r.total_steps), f"{recipe.epochs} epochs"),
-        ("warm-up steps", f"{r.warmup_steps:.2f}", f"{recipe.warmup_epochs:g} epochs"),
-        ("peak learning rate", f"{r.peak_lr:.4g}", rate),
-        ("dropout", f"{r.model['drop_rate']:g}", _origin(recipe.drop_rate)),
-        (
-            "stochastic depth",
-            f"{r.model['stochastic_depth_rate']:g}",
-            _origin(recipe.stochastic_depth_rate),
-        ),
-        ("mean, std", f"{_numbers(r.mean)}, {_numbers(r.std)}", "of 0..255"),
-        ("device", r.device, recipe.precision),
-    ]
-
-
-def _origin(setting: object) -> str:
-    return "the model's" if setting is None else "given"
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return " ".join(f"{value:.1f}" for value in values)
 
 
 def to_dict(resolved: Resolved) -> dict[str, Any]:

@@ -41,12 +41,13 @@ class Run:
     bad_images: BadImages = field(default_factory=BadImages)
 
     def train_batches(self) -> Generator[Batch, None, None]:
-        """The batches that are still to come."""
+        """The batches that are still to come, twice as large if they are mixed in pairs."""
         recipe = self.resolved.recipe
+        size = recipe.batch_size * (2 if self.resolved.reads_pairs else 1)
         yield from train_batches(
             self.train,
             train_view(self.resolved, self.train),
-            Order(seed=recipe.seed, examples=len(self.train), batch_size=recipe.batch_size),
+            Order(seed=recipe.seed, examples=len(self.train), batch_size=size),
             start=self.state.step,
             stop=self.resolved.total_steps,
             workers=recipe.workers,
@@ -59,7 +60,7 @@ class Run:
         recipe = self.resolved.recipe
         return eval_batches(
             self.test,
-            eval_view(self.test, self.resolved.test_size, self.resolved.test_margin),
+            eval_view(vars(self.resolved) | {"test_crop": recipe.test_crop}, self.test),
             max(1, recipe.batch_size // recipe.accumulate),
             workers=recipe.workers,
             on_bad_image=recipe.on_bad_image,

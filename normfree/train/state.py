@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normfree.factory import create_model
 from normfree.models import ImageClassifier
-from normfree.optim import AGCSGD, EMA, param_groups
+from normfree.optim import EMA, SAM
+from normfree.train.optimizer import new_optimizer
 from normfree.train.resolve import Resolved
 from normfree.train.tally import Tally
 
@@ -23,8 +23,9 @@ class TrainState:
     Attributes:
         model: the network being trained.
         forward: the same network, compiled if the recipe says so.
-        optimizer: SGD with AGC.
+        optimizer: the recipe's.
         ema: the averaged weights.
+        sam: ascends the weights; None without sharpness-aware minimization. It has no state.
         epoch: sums over the current epoch.
         window: sums since the last report.
         step: steps done.
@@ -33,8 +34,9 @@ class TrainState:
 
     model: ImageClassifier
     forward: Callable[..., Tensor]
-    optimizer: AGCSGD
+    optimizer: torch.optim.Optimizer
     ema: EMA
+    sam: SAM | None
     epoch: Tally
     window: Tally
     step: int = 0
@@ -59,27 +61,24 @@ class TrainState:
 _PARTS = ("model", "optimizer", "ema", "epoch", "window")
 
 
-def build_state(resolved: Resolved) -> TrainState:
-    """The state before the first step; the initial weights follow from the seed alone."""
+def build_state(resolved: Resolved, model: ImageClassifier) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        resolved: the configuration.
+        model: with its initial weights, see :func:`normfree.train.init.new_model`.
+    """
     recipe = resolved.recipe
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        model = create_model(**resolved.model)
     model = model.to(resolved.device)
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    groups = param_groups(model, weight_decay=recipe.weight_decay, clipping=recipe.clipping)
+    model.freeze(recipe.freeze)
     return TrainState(
         model=model,
         forward=torch.compile(model) if recipe.compile else model,
-        optimizer=AGCSGD(
-            groups,
-            lr=resolved.peak_lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            eps=recipe.agc_eps,
-        ),
+        optimizer=new_optimizer(model, resolved),
         ema=EMA(model, decay=recipe.ema_decay),
+        sam=SAM(model.parameters(), rho=recipe.sam_rho) if recipe.sam_rho else None,
         epoch=Tally(resolved.device),
         window=Tally(resolved.device),
     )

@@ -14,7 +14,9 @@ PUBLIC = {
         *("SqueezeExcite", "StochasticDepth", "WSConv2d", "estimate_gain"),
     ],
     "normfree.optim": [
-        *("AGCSGD", "EMA", "clip_grad_agc_", "group_table", "param_groups", "warmup_cosine"),
+        *("AGCSGD", "EMA", "LARS", "RMSProp", "SAM", "advised_clipping", "clip_grad_agc_"),
+        *("clip_gradients_", "group_table", "param_groups", "warmup_cosine"),
+        "warmup_exponential",
     ],
     "normfree.models": [
         *("ABLATIONS", "PAPER_TOP1", "ClassifierConfig", "ImageClassifier", "NFNet"),

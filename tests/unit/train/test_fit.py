@@ -21,7 +21,6 @@ from normfree.train.fit import _about_data, fit
 from normfree.train.model_file import load_classifier
 from normfree.train.progress import Progress
 from normfree.train.signals import Interrupted
-from normfree.train.step import StepOutput
 from tests.unit.train.tiny import assert_same_bits, final_state, timeless_metrics, tiny_recipe
 
 
@@ -172,7 +171,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoints(
 
     def broken(state, *rest):  # type: ignore[no-untyped-def]
         output = real(state, *rest)
-        return StepOutput(output.loss / (state.step != 4), output.correct)
+        return output._replace(loss=output.loss / (state.step != 4))
 
     monkeypatch.setattr(loop, "train_step", broken)
     with pytest.raises(NonFiniteError, match="the loss is not finite at step 3"):

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from normfree.data import open_source
 from normfree.errors import UserError
 from normfree.models import ImageClassifier
+from normfree.train.init import new_model
 from normfree.train.model_file import load_classifier, save_model_file
 from normfree.train.resolve import Resolved, resolve
-from normfree.train.state import build_state
 from tests.unit.train.tiny import tiny_recipe
 
 
@@ -20,7 +20,7 @@ def network(out: Path, **changes: object) -> tuple[ImageClassifier, Resolved]:
     recipe = tiny_recipe(out, **changes)
     source = open_source(recipe.data, "train")
     resolved = resolve(recipe, source, source)
-    return build_state(resolved).model, resolved
+    return new_model(resolved, None)[0], resolved
 
 
 @pytest.mark.parametrize("changes", [{}, {"channels_last": True, "activation": "silu"}])

@@ -13,7 +13,8 @@ from normfree.data.sources.folder import FolderSource
 from normfree.errors import UserError
 from normfree.recipes import get_recipe
 from normfree.train.config import Recipe
-from normfree.train.resolve import Resolved, derivation, differences, from_dict, resolve, to_dict
+from normfree.train.derivation import derivation
+from normfree.train.resolve import Resolved, differences, from_dict, resolve, to_dict
 from tests.unit.train.tiny import tiny_recipe
 
 

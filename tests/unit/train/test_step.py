@@ -9,7 +9,9 @@ import torch
 
 from normfree.data import Batch, open_source
 from normfree.optim import warmup_cosine
+from normfree.train.init import new_model
 from normfree.train.inputs import Inputs, make_inputs
+from normfree.train.parts import split
 from normfree.train.resolve import Resolved, resolve
 from normfree.train.state import TrainState, build_state
 from normfree.train.step import learning_rate, train_step
@@ -22,7 +24,12 @@ def setting(**changes: object) -> tuple[Resolved, TrainState, Inputs, Batch]:
     resolved = resolve(recipe, train, train)
     images = torch.from_numpy(train.images(torch.arange(12).numpy())).permute(0, 3, 1, 2)
     batch = Batch(images, torch.from_numpy(train.labels[:12]), torch.arange(12))
-    return resolved, build_state(resolved), make_inputs(resolved), batch
+    return (
+        resolved,
+        build_state(resolved, new_model(resolved, None)[0]),
+        make_inputs(resolved),
+        batch,
+    )
 
 
 def weights(state: TrainState) -> dict[str, torch.Tensor]:
@@ -48,7 +55,9 @@ def test_a_step_is_nesterov_on_the_mean_loss() -> None:
     before = weights(state)
     output = train_step(state, batch, resolved, inputs)
 
-    images, labels, keys = inputs.train(batch)
+    (part,) = split(batch, resolved.recipe)
+    images, _, keys = inputs.train(part)
+    labels = batch.labels
     loss = torch.nn.functional.cross_entropy(twin.model(images, keys), labels, label_smoothing=0.1)
     loss.backward()
     assert output.loss.item() == pytest.approx(loss.item(), rel=1e-5)
@@ -91,6 +100,6 @@ def test_a_batch_in_parts_has_the_same_gradient_and_is_clipped_once(parts: int) 
 
 def test_correct_counts_what_the_network_said_before_the_update() -> None:
     resolved, state, inputs, batch = setting(drop_rate=0.0, stochastic_depth_rate=0.0)
-    logits = state.model(inputs.train(batch)[0])
+    logits = state.model(inputs.train(next(split(batch, resolved.recipe))).images)
     expected = int((logits.argmax(dim=1) == batch.labels).sum())
     assert int(train_step(state, batch, resolved, inputs).correct) == expected

@@ -1,0 +1,157 @@
+"""``normfree bench train``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from normfree.cli.options import UsageError, parse
+from normfree.errors import unknown_name
+from normfree.recipes import get_recipe
+
+if TYPE_CHECKING:
+    from normfree.analysis.latency import Latency
+    from normfree.train.config import Recipe
+
+#: Batches that take turns; reading them is not timed.
+BATCHES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Time of a training step on this machine: a recipe, and the same with other settings.
+
+    A step is all from the batch in memory to the updated averages: augmentation on the device,
+    forward and backward pass, clipping, update. Reading images is left out. All take turns, so what
+    slows the machine slows all of them.
+
+    For the cost of sharpness-aware minimization: --variants sam_rho=0.05
+    sam_rho=0.05,sam_fraction=0.2
+    """
+
+    recipe: str = "digits"
+    """What to train."""
+    set: tuple[str, ...] = ()
+    """Settings of the recipe for all, as `name=value`: `model=nfnet_nano batch_size=64`."""
+    variants: tuple[str, ...] = ()
+    """Other settings to compare with, each `name=value` or several joined by commas."""
+    threads: int | None = None
+    """Processor cores to use. None: all."""
+    rounds: int = 20
+    """Times that each is timed."""
+    json: Path | None = None
+    """Write the numbers, and where they were measured, to this file."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Measure: ``normfree bench train [--recipe NAME] [--variants …] [--json FILE]``."""
+    options = parse(Options, words, prog="normfree bench train")
+    if options.rounds < 2:
+        raise UsageError(f"--rounds must be at least 2, not {options.rounds}")
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"--threads must be at least 1, not {options.threads}")
+    base = _changed(get_recipe(options.recipe), options.set)
+    recipes = {"recipe": base}
+    recipes |= {variant: _changed(base, variant.split(",")) for variant in options.variants}
+    import torch
+
+    from normfree.analysis.environment import environment
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(options.threads or threads)
+    try:
+        rows = list(_measure(recipes, options.rounds))
+        where = environment()
+    finally:
+        torch.set_num_threads(threads)
+    Console().print(_table(rows))
+    if options.json is not None:
+        found = {"benchmark": "train", **where, "recipe": options.recipe, "set": options.set}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(found | {"results": rows}, indent=2) + "\n")
+
+
+def _changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with some settings in YAML."""
+    import yaml
+
+    known = {field.name for field in fields(recipe)}
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"a setting is name=value, not {setting!r}")
+        if name not in known:
+            raise UsageError(str(unknown_name("setting", name, known)))
+        values[name] = yaml.safe_load(value)
+    try:
+        return replace(recipe, **values)
+    except TypeError as error:
+        raise UsageError(f"{', '.join(settings)}: a value is of the wrong kind") from error
+
+
+def _measure(recipes: dict[str, Recipe], rounds: int) -> Iterator[dict[str, Any]]:
+    """A row for each recipe."""
+    from normfree.analysis.latency import compare_latency
+
+    steps = {name: _step(recipe) for name, recipe in recipes.items()}
+    latencies: dict[str, Latency] = compare_latency(steps, rounds=rounds)
+    for name, latency in latencies.items():
+        yield {
+            "settings": name,
+            "batch_size": recipes[name].batch_size,
+            "images_per_second": recipes[name].batch_size / latency.median,
+            "cost": latency.median / latencies["recipe"].median,
+            "seconds": asdict(latency),
+        }
+
+
+def _step(recipe: Recipe) -> Callable[[], None]:
+    """A call that does one step of a recipe and waits for it."""
+    from normfree.data import Order, open_source, train_batches
+    from normfree.train.init import init_fields, new_model, read_init
+    from normfree.train.inputs import make_inputs, train_view
+    from normfree.train.resolve import resolve
+    from normfree.train.state import build_state
+    from normfree.train.step import train_step
+
+    source, weights = open_source(recipe.data, "train"), read_init(recipe)
+    told = init_fields(recipe, weights)
+    resolved = resolve(recipe, source, open_source(recipe.data, "val"), told)
+    state = build_state(resolved, new_model(resolved, weights)[0])
+    size = recipe.batch_size * (2 if resolved.reads_pairs else 1)
+    order = Order(seed=recipe.seed, examples=len(source), batch_size=size)
+    reading = train_batches(source, train_view(resolved, source), order, start=0, stop=BATCHES)
+    with closing(reading):  # type: ignore[type-var]
+        batches = cycle(list(reading))
+    inputs = make_inputs(resolved)
+
+    def step() -> None:
+        train_step(state, next(batches), resolved, inputs).loss.item()
+
+    return step
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("settings", "batch", "median ms", "quartiles ms", "images/s", "cost"):
+        table.add_column(heading, justify="left" if heading == "settings" else "right")
+    for row in rows:
+        low, median, high = (1000 * row["seconds"][key] for key in ("low", "median", "high"))
+        table.add_row(
+            row["settings"],
+            str(row["batch_size"]),
+            f"{median:.1f}",
+            f"{low:.1f}–{high:.1f}",
+            f"{row['images_per_second']:.0f}",
+            f"{row['cost']:.2f}×",
+        )
+    return table

@@ -1,0 +1,80 @@
+"""The weights a run starts from: drawn from its seed, or those of a file with a new head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from normfree.errors import UserError
+from normfree.factory import create_model
+from normfree.models import ImageClassifier
+from normfree.train.config import Recipe
+from normfree.train.resolve import Resolved
+from normfree.weights import Parameters, file_fields, load_parameters, locate, read_parameters
+
+#: Fields of a network that its weights say nothing about: a new task has its own.
+OF_THE_TASK = frozenset(
+    {
+        *("name", "num_classes", "in_channels", "drop_rate", "stochastic_depth_rate"),
+        *("train_size", "test_size", "randaugment_magnitude", "activation_checkpointing"),
+    }
+)
+
+
+def read_init(recipe: Recipe) -> Parameters | None:
+    """The weights of ``--init``; None without it.
+
+    Raises:
+        UserError: there are none, or they are damaged or refused.
+    """
+    if recipe.init is None:
+        return None
+    try:
+        return read_parameters(locate(recipe.init))
+    except UserError as error:
+        raise UserError(f"--init {recipe.init}: {error}") from error
+
+
+def init_fields(recipe: Recipe, parameters: Parameters | None) -> dict[str, Any]:
+    """The fields that the network must have for these weights, where the recipe is silent."""
+    if parameters is None:
+        return {}
+    fields = file_fields(parameters, recipe.model)
+    return {name: value for name, value in fields.items() if name not in OF_THE_TASK}
+
+
+def new_model(
+    resolved: Resolved, parameters: Parameters | None
+) -> tuple[ImageClassifier, list[str]]:
+    """The network before the first step, and what to say about it.
+
+    What is drawn follows from the seed alone. The classifier is the file's if it names the classes
+    of the data, or names none and has as many; otherwise it starts anew.
+
+    Args:
+        resolved: the configuration.
+        parameters: to start from; None draws them.
+
+    Raises:
+        UserError: the weights are of another network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(resolved.recipe.seed)
+        if parameters is None:
+            return create_model(**resolved.model), []
+        classes = resolved.model["num_classes"]
+        theirs = file_fields(parameters, resolved.model["name"]).get("num_classes", 0)
+        model = create_model(**(resolved.model | {"num_classes": theirs}))
+        load_parameters(model, parameters)
+        if _same_classes(parameters, theirs, resolved):
+            return model, [f"all weights from {parameters.source}, the classifier's too"]
+        model.reset_classifier(classes)
+    return model, [f"weights from {parameters.source}; a new classifier for {classes} classes"]
+
+
+def _same_classes(parameters: Parameters, count: int, resolved: Resolved) -> bool:
+    named = parameters.card.get("classes")
+    if named is not None and tuple(named) != resolved.classes:
+        return False
+    return bool(count == resolved.model["num_classes"])
