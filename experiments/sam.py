@@ -1,0 +1,29 @@
+"""Sharpness-aware minimization: off, and the three forms of appendix A.4.
+
+python -m experiments.data && python -m experiments.sam
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from experiments.augmentation import FASHION
+from experiments.study import Study, main
+
+ROWS = {
+    "no SAM": {},
+    "SAM, whole batch ascends": {"sam_rho": 0.05},
+    "SAM, 20 % of the batch ascends": {"sam_rho": 0.05, "sam_fraction": 0.2},
+    "SAM, four parts ascend on their own": {
+        "sam_rho": 0.05,
+        "sam_scope": "part",
+        "accumulate": 4,
+    },
+}
+
+STUDIES = [
+    Study(name="sam_fashion", page="sam", base=replace(FASHION, epochs=20), variants=ROWS),
+]
+
+if __name__ == "__main__":
+    main(STUDIES, __doc__)
