@@ -3,7 +3,7 @@
     python -m experiments.data && python -m experiments.augmentation
 
 The paper adds them to F0…F3 on ImageNet, 360 epochs, where the network would otherwise overfit.
-Here a small network sees 4,000 small images 40 times, so there is something to overfit too. The
+Here a small network sees 4,000 small images 30 times, so there is something to overfit too. The
 operations of RandAugment move pixels by absolute numbers, so the magnitude shrinks with the images:
 5 at 192 pixels is less than 1 at 28.
 """
@@ -39,7 +39,7 @@ FASHION = Recipe(
     model_options=("stem_stride=2",),
     train_size=28,
     test_size=28,
-    epochs=40,
+    epochs=30,
     batch_size=128,
     base_lr=0.4,
     warmup_epochs=2,

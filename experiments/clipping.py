@@ -14,7 +14,7 @@ from typing import Any
 from experiments.augmentation import FASHION, TWIN
 from experiments.study import Study, main
 
-BATCHES = (32, 128, 512)
+BATCHES = (64, 256, 1024)
 LAMBDAS: tuple[float | None, ...] = (None, 0.01, 0.04, 0.16)
 
 
@@ -30,7 +30,7 @@ STUDIES = [
     Study(
         name="clipping",
         page="clipping",
-        base=replace(FASHION, epochs=15, base_lr=0.4, warmup_epochs=1),
+        base=replace(FASHION, epochs=12, warmup_epochs=1),
         variants=GRID | TWINS,
     ),
 ]

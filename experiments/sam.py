@@ -22,7 +22,7 @@ ROWS = {
 }
 
 STUDIES = [
-    Study(name="sam_fashion", page="sam", base=replace(FASHION, epochs=20), variants=ROWS),
+    Study(name="sam_fashion", page="sam", base=replace(FASHION, epochs=15), variants=ROWS),
 ]
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ FILL = 128
 _LEVELS = 256
 _GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # TensorFlow's; they sum to 0.9999
 _PILLOW_GREY_WEIGHTS = (19595, 38470, 7471)  # of 2¹⁶
-_CHUNK = 1 << 19  # elements at a time, on a CPU: temporaries then stay in its cache
+_CHUNK = 1 << 18  # elements at a time, on a CPU: temporaries then stay in its cache
 
 
 def chunk_length(images: Shaped[Tensor, "n c h w"]) -> int:
@@ -73,10 +73,9 @@ def equalize(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     >>> equalize((torch.arange(512) // 8).view(1, 1, 16, 32).to(torch.uint8))[0, 0, 1, ::8]
     tensor([32, 40, 48, 56], dtype=torch.uint8)
     """
-    n, c, height, width = images.shape
+    height, width = images.shape[2:]
     levels = images.flatten(2).long()
-    one = torch.ones((), dtype=torch.int32, device=images.device).expand_as(levels)
-    counts = one.new_zeros(n, c, _LEVELS).scatter_add_(2, levels, one)
+    counts = _histograms(images.flatten(2), levels)
     # The last count is that of the highest level present.
     last = counts.gather(2, images.flatten(2).amax(2, keepdim=True).long())
     step = (height * width - last) // 255
@@ -249,6 +248,19 @@ def _within(centers: Int64[Tensor, " n"], length: int, pad: int) -> UInt8[Tensor
 def _all_bits_from(images: UInt8[Tensor, "*shape"], threshold: int) -> UInt8[Tensor, "*shape"]:
     """255 where ``x ≥ threshold``, 1 to 255; otherwise 0."""
     return images.clamp(threshold - 1, threshold).sub_(threshold - 1).mul_(255)
+
+
+def _histograms(
+    images: UInt8[Tensor, "n c pixels"], levels: Int64[Tensor, "n c pixels"]
+) -> Int64[Tensor, "n c 256"]:
+    """How many pixels of each channel have each level; of bytes, given as whole numbers too."""
+    n, c, _ = images.shape
+    if images.device.type == "cpu":  # twice as fast here; on a GPU, each would be waited for
+        channels = images.flatten(0, 1).unbind()
+        counts = [torch.bincount(channel, minlength=_LEVELS) for channel in channels]
+        return torch.stack(counts).view(n, c, _LEVELS)
+    one = torch.ones((), dtype=torch.int64, device=images.device).expand_as(levels)
+    return one.new_zeros(n, c, _LEVELS).scatter_add_(2, levels, one)
 
 
 def _mean_grey(images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n 1 1 1"]:

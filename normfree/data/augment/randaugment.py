@@ -129,21 +129,25 @@ class Plan:
         height: of the images, pixels.
         width: of the images, pixels.
         groups: of each layer.
-        places: of each layer, the images in the order of its groups, and beside each the row and
-            the column of the centre that Cutout would take.
+        places: each layer sorts the images by group; for each, its place after the layer before,
+            and the row and the column of the centre that Cutout would take.
+        restore: for each image, its place after the last layer.
     """
 
     height: int
     width: int
     groups: tuple[tuple[Group, ...], ...]
     places: Int64[Tensor, "layers 3 n"]
+    restore: Int64[Tensor, " n"]
 
     def to(self, device: torch.device | str) -> Plan:
-        """The plan with its tensor on a device; nothing waits for the upload."""
-        places = self.places
-        if torch.device(device).type == "cuda":
-            places = places.pin_memory()
-        return replace(self, places=places.to(device, non_blocking=True))
+        """The plan with its tensors on a device; nothing waits for the upload."""
+        pinned = torch.device(device).type == "cuda"
+        places, restore = (
+            (part.pin_memory() if pinned else part).to(device, non_blocking=True)
+            for part in (self.places, self.restore)
+        )
+        return replace(self, places=places, restore=restore)
 
 
 @dataclass(frozen=True)
@@ -212,8 +216,11 @@ class RandAugment:
         signed = _MOVES if self.quirks else (*_MOVES, *_ENHANCE)
         codes = 2 * kinds + signs * torch.tensor([name in signed for name in OPERATIONS])[kinds]
         codes, order = codes.sort(dim=1, stable=True)
-        places = torch.stack([order, rows.gather(1, order), columns.gather(1, order)], dim=1)
-        return Plan(height, width, tuple(map(_groups, codes)), places)
+        after = order.argsort(dim=1)  # where a layer puts each image
+        before = torch.cat([torch.arange(len(keys))[None], after])
+        places = [before[:-1].gather(1, order), rows.gather(1, order), columns.gather(1, order)]
+        groups = tuple(map(_groups, codes))
+        return Plan(height, width, groups, torch.stack(places, dim=1), before[-1])
 
     def apply(self, images: UInt8[Tensor, "n c h w"], plan: Plan) -> UInt8[Tensor, "n c h w"]:
         """Carry out a plan.
@@ -225,7 +232,7 @@ class RandAugment:
             plan: for as many images of this size, on the same device.
 
         Returns:
-            New bytes, or the images themselves if no operation does anything.
+            New bytes; the images themselves if there are no layers.
         """
         n, _, height, width = images.shape
         if (n, height, width) != (plan.places.shape[2], plan.height, plan.width):
@@ -237,22 +244,24 @@ class RandAugment:
             sign: arguments(self.magnitude, sign, height, width, quirks=self.quirks)
             for sign in (1, -1)
         }
-        result = images
         for groups, places in zip(plan.groups, plan.places.unbind(), strict=True):
+            result = torch.empty_like(images, memory_format=torch.contiguous_format)
             for name, sign, start, stop in groups:
-                argument = of_sign[sign].get(name)
-                if argument is not None and argument == _NEUTRAL[name]:
-                    continue
-                if result is images:
-                    result = images.clone(memory_format=torch.contiguous_format)
-                function = self._function(name, argument)
-                _change(result, places[:, start:stop], function, centered=name == "Cutout")
-        return result
+                function = self._function(name, of_sign[sign].get(name))
+                centered = name == "Cutout"
+                for part in _parts(start, stop, chunk_length(images)):
+                    chosen, *centers = places[:, part]
+                    changed = function(images.index_select(0, chosen), *(centers * centered))
+                    result[part] = changed
+            images = result
+        return images.index_select(0, plan.restore) if plan.groups else images
 
     __call__ = apply
 
     def _function(self, name: str, argument: Any) -> Callable[..., Tensor]:
         """An operation of given strength: a function of images, and for Cutout of centres."""
+        if argument is not None and argument == _NEUTRAL[name]:
+            return _unchanged
         match name:
             case "Cutout":
                 return partial(operations.cutout, pad=argument)
@@ -262,6 +271,15 @@ class RandAugment:
         return function if argument is None else lambda images: function(images, argument)
 
 
+def _unchanged(images: Tensor, *_: Tensor) -> Tensor:
+    return images
+
+
+def _parts(start: int, stop: int, length: int) -> list[slice]:
+    """From ``start`` to ``stop``, in parts of a length or less."""
+    return [slice(first, min(first + length, stop)) for first in range(start, stop, length)]
+
+
 def _groups(codes: Int64[Tensor, " n"]) -> tuple[Group, ...]:
     """Runs of equal codes, as groups."""
     found, counts = codes.unique_consecutive(return_counts=True)
@@ -269,30 +287,4 @@ def _groups(codes: Int64[Tensor, " n"]) -> tuple[Group, ...]:
     return tuple(
         Group(OPERATIONS[code // 2], 1 - 2 * (code % 2), start, stop)
         for code, start, stop in zip(found.tolist(), [0, *stops], stops, strict=False)
-    )
-
-
-def _change(
-    images: UInt8[Tensor, "n c h w"],
-    places: Int64[Tensor, "3 k"],
-    function: Callable[..., Tensor],
-    *,
-    centered: bool,
-) -> None:
-    """Put ``function(image)`` in the place of each chosen image."""
-    for chosen, *centers in places.split(chunk_length(images), dim=1):
-        changed = function(images.index_select(0, chosen), *(centers if centered else ()))
-        _words(images).index_copy_(0, chosen, _words(changed))
-
-
-def _words(images: UInt8[Tensor, "n c h w"]) -> Int[Tensor, "n words"]:
-    """The images in words as long as they divide into: copying goes word by word."""
-    lines = images.view(len(images), -1)
-    length = lines.shape[1]
-    return lines.view(
-        next(
-            dtype
-            for dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
-            if length % dtype.itemsize == 0
-        )
     )
