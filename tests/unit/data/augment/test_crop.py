@@ -143,6 +143,14 @@ def test_a_resized_crop_that_fails_is_the_largest_central_one(shape, box):
     assert random_resized_crop_box(*shape, np.random.default_rng(0), attempts=0) == box
 
 
+def test_the_ranges_are_of_width_over_height_and_of_the_share():
+    rng = np.random.default_rng(0)
+    ranges = {"aspect": (2, 3), "area": (0.1, 0.2)}
+    boxes = [random_resized_crop_box(1000, 2000, rng, **ranges) for _ in range(200)]
+    assert all(1.99 < box.width / box.height < 3.01 for box in boxes)
+    assert all(0.0995 < box.width * box.height / 2e6 < 0.2005 for box in boxes)
+
+
 def test_the_far_edges_are_reached():
     rng = np.random.default_rng(0)
     boxes = [random_resized_crop_box(9, 9, rng) for _ in range(2000)]
