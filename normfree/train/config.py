@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from normfree.data.augment import Crop
 from normfree.data.loader import OnBadImage
 from normfree.errors import UserError, unknown_name
+from normfree.optim.clipping import Clip
 
 Augment = Literal["crop_flip", "shift", "shift_flip", "none"]
 Mixing = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
 Pairing = Literal["two_batches", "in_batch"]
-Crop = Literal["tensorflow", "torchvision"]
 TestCrop = Literal["resize_crop", "crop_resize"]
 OptimizerName = Literal["sgd", "lars", "rmsprop", "adamw"]
 Schedule = Literal["cosine", "step"]
-Clip = Literal["unit", "layer", "global"]
 SAMScope = Literal["batch", "part"]
 LossName = Literal["softmax", "sigmoid"]
 Precision = Literal["float32", "bfloat16"]

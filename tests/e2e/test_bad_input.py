@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import assert_one_line, normfree
+from tests.e2e.command import ENVIRONMENT, NORMFREE, assert_one_line, normfree
 
 TINY = [
     *("train", "folder", "--model", "nfnet_pico", "--train-size", "16", "--test-size", "16"),
@@ -153,3 +155,18 @@ def test_the_network_and_its_files(photographs: Path, tmp_path: Path) -> None:
         assert_one_line(normfree("eval", path), 1, f"{path} is damaged")
     resumed = normfree("train", "--resume", "--out", run)
     assert_one_line(resumed, 1, "none of the 2 checkpoints", "can be read")
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    with subprocess.Popen(
+        [NORMFREE, "train", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE

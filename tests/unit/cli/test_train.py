@@ -75,3 +75,25 @@ def test_a_run_of_another_recipe_is_not_resumed(capsys: pytest.CaptureFixture[st
         main(["train", "digits", "--resume", "--out", "here"])
     assert end.value.code == 1
     assert "here is a run of folder, not of digits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ([], {"steps": 15_000, "lr": 0.1, "warmup_steps": 5000}),
+        (["--epochs", "3"], {"epochs": 3, "steps": None, "lr": 0.1, "warmup_steps": 5000}),
+        (["--base-lr", "0.2"], {"base_lr": 0.2, "lr": None, "steps": 15_000}),
+        (["--warmup-epochs=1"], {"warmup_epochs": 1.0, "warmup_steps": None}),
+        (["--epochs", "3", "--steps", "7"], {"epochs": 3, "steps": 7}),
+    ],
+)
+def test_what_is_typed_is_not_outdone_by_the_recipe(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: dict[str, Any]
+) -> None:
+    recipe = asked_to_fit(monkeypatch, "imagenet_nf_resnet50_finetune_224", *words)
+    assert {name: getattr(recipe, name) for name in wanted} == wanted
+
+
+def test_the_smoke_form_of_a_recipe_takes_options_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = asked_to_fit(monkeypatch, "imagenet_nfnet_f5_sam", "--smoke", "--seed", "3")
+    assert (recipe.steps, recipe.data[:9], recipe.sam_rho, recipe.seed) == (2, "synthetic", 0.05, 3)

@@ -67,3 +67,27 @@ def test_the_defaults_are_the_papers() -> None:
         *("agc_eps", "label_smoothing", "ema_decay", "augment"),
     ):
         assert getattr(recipe, field) == getattr(paper, field), field
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("sam_rho", -0.1),
+        ("sam_fraction", 0.0),
+        ("sam_fraction", 1.5),
+        ("mixup_alpha", 0.0),
+        ("randaugment_layers", -1),
+        ("freeze", 5),
+        ("steps", 0),
+        ("step_decay", 0.0),
+        ("ema_decay", 1.0),
+    ],
+)
+def test_settings_that_no_run_could_have_are_refused(setting: str, value: float) -> None:
+    with pytest.raises(UserError, match="--" + setting.replace("_", "-")):
+        Recipe(data="digits", model="nfnet_pico", epochs=1, batch_size=8, **{setting: value})
+
+
+def test_a_largest_norm_cannot_be_chosen_by_the_rule_for_lambda() -> None:
+    with pytest.raises(UserError, match=r"--clipping 1\.0"):
+        Recipe(data="d", model="m", epochs=1, batch_size=8, clip="global", clipping="auto")

@@ -162,3 +162,42 @@ def test_every_derived_value_is_shown() -> None:
 def test_a_recipe_needs_no_defaults_of_ours() -> None:
     recipe = Recipe(data="digits", model="nfnet_pico", epochs=1, batch_size=8)
     assert resolve(recipe, grey(64), grey(8)).test_margin == 32
+
+
+def test_steps_outdo_epochs_and_the_last_epoch_ends_with_them() -> None:
+    found = resolved(steps=7, batch_size=24, epochs=99)
+    assert (found.total_steps, found.epochs) == (7, 3)  # 7 · 24 of 64 images: 2.6 epochs
+    assert [found.epoch_end(epoch) for epoch in (1, 2, 3)] == [2, 5, 7]
+
+
+def test_a_warm_up_in_steps_is_taken_as_it_is() -> None:
+    assert resolved(warmup_steps=3.5).warmup_steps == 3.5
+
+
+def test_pairs_are_read_for_mixing_only() -> None:
+    assert not resolved().reads_pairs
+    assert resolved(mixing="mixup").reads_pairs
+    assert not resolved(mixing="mixup", pairing="in_batch").reads_pairs
+
+
+def test_the_strength_of_randaugment_is_the_models_unless_given() -> None:
+    assert resolved().randaugment_magnitude == 0
+    assert resolved(randaugment_layers=4).randaugment_magnitude == 5
+    assert resolved(randaugment_layers=4, randaugment_magnitude=2.5).randaugment_magnitude == 2.5
+    with pytest.raises(UserError, match="--randaugment-magnitude 5"):
+        resolved(randaugment_layers=4, model="nf_resnet50", model_options=())
+
+
+def test_the_derivation_tells_of_what_is_switched_on() -> None:
+    plain = dict(row[:2] for row in derivation(resolved()))
+    assert not {"SAM", "mixing", "RandAugment", "weights"} & plain.keys()
+    full = resolved(
+        **{"mixing": "cutmix", "randaugment_layers": 4, "sam_rho": 0.05, "clipping": "auto"}
+    )
+    shown = dict(row[:2] for row in derivation(full))
+    assert (shown["SAM"], shown["mixing"], shown["RandAugment"]) == (
+        "0.05",
+        "cutmix",
+        "4 layers × 5",
+    )
+    assert shown["clipping"] == "0.16"
