@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,7 +46,17 @@ def shear_x(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n 
 
     Differs from: torchvision's, which shears about the centre.
     """
-    return _resample(images, (1.0, shear, 0.0, 0.0, 1.0, 0.0))
+    n, c, height, width = images.shape
+    rows = _shear_rows(shear, height, width, images.device)
+    framed = images.new_full((n * c, height, rows.left + width + rows.right), FILL)
+    framed[:, :, rows.left : rows.left + width] = images.reshape(n * c, height, width)
+    # Each row of the result is some `width` consecutive bytes of what is framed.
+    line = framed.view(-1)
+    windows = line.as_strided((len(line) - width + 1, width), (1, 1))
+    planes = torch.arange(0, len(line), height * framed.shape[2], device=images.device)
+    result = windows.index_select(0, (planes[:, None] + rows.starts).view(-1)).view(n * c, -1)
+    result.index_copy_(1, rows.odd, framed.view(n * c, -1).index_select(1, rows.sources))
+    return result.view(n, c, height, width)
 
 
 def shear_y(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n c h w"]:
@@ -97,19 +108,57 @@ def _resample(images: UInt8[Tensor, "n c h w"], matrix: _Map) -> UInt8[Tensor, "
     return framed.gather(1, pixels.expand(n * c, -1)).view(n, c, height, width)
 
 
+class _Rows(NamedTuple):
+    """How to shear rows that are framed with grey at both ends, in one line of bytes a channel.
+
+    Attributes:
+        left: pixels of grey before a row, at least 1.
+        right: pixels of grey behind a row.
+        starts: where in the line each row of the result starts.
+        odd: the pixels of the result that move otherwise than their row, as float32 rounds them.
+        sources: where in the line they come from.
+    """
+
+    left: int
+    right: int
+    starts: Int64[Tensor, " h"]
+    odd: Int64[Tensor, " pixels"]
+    sources: Int64[Tensor, " pixels"]
+
+
+@lru_cache(maxsize=16)
+def _shear_rows(shear: float, height: int, width: int, device: torch.device) -> _Rows:
+    columns, _ = _places((1.0, shear, 0.0, 0.0, 1.0, 0.0), height, width)
+    shifts = columns - np.arange(width)
+    shift = np.median(shifts, axis=1).astype(np.int64).clip(-width, width)
+    left, right = max(1, -shift.min()), max(0, shift.max())
+    lines = np.arange(height) * (left + width + right)
+    inside = (columns >= 0) & (columns < width)
+    odd = np.flatnonzero(shifts != shift[:, None])
+    sources = lines[:, None] + np.where(inside, left + columns, 0)  # 0: the grey before the row
+    tensors = (lines + left + shift, odd, sources.reshape(-1)[odd])
+    return _Rows(left, right, *(torch.from_numpy(part).to(device) for part in tensors))
+
+
 @lru_cache(maxsize=16)
 def _pixels(
     matrix: _Map, height: int, width: int, device: torch.device
 ) -> Int64[Tensor, " pixels"]:
     """Which input pixel each output pixel takes; ``height·width`` for one outside."""
-    a, b, c, d, e, f = (np.float32(value) for value in matrix)
-    x = np.arange(width, dtype=np.float32)
-    y = np.arange(height, dtype=np.float32)[:, None]
-    columns = _nearest((a * x + b * y) + c)
-    rows = _nearest((d * x + e * y) + f)
+    columns, rows = _places(matrix, height, width)
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     pixels = np.where(inside, rows * width + columns, height * width)
     return torch.from_numpy(pixels.reshape(-1)).to(device)
+
+
+def _places(
+    matrix: _Map, height: int, width: int
+) -> tuple[Int[np.ndarray, "h w"], Int[np.ndarray, "h w"]]:
+    """The column and the row of the input that each output pixel takes, inside or not."""
+    a, b, c, d, e, f = (np.float32(value) for value in matrix)
+    x = np.arange(width, dtype=np.float32)
+    y = np.arange(height, dtype=np.float32)[:, None]
+    return _nearest((a * x + b * y) + c), _nearest((d * x + e * y) + f)
 
 
 def _nearest(place: Float32[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
@@ -119,15 +168,21 @@ def _nearest(place: Float32[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
 
 
 def _slide(images: UInt8[Tensor, "n c h w"], dim: int, pixels: float) -> UInt8[Tensor, "n c h w"]:
-    """``y(i) = x(nearest(i + pixels))`` along one axis, by copying the runs that move alike."""
-    length = images.shape[dim]
+    """``y(i) = x(nearest(i + pixels))`` along one axis."""
     result = torch.full_like(images, FILL)
+    for first, source, length in _runs(pixels, images.shape[dim]):
+        result.narrow(dim, first, length).copy_(images.narrow(dim, source, length))
+    return result
+
+
+@lru_cache(maxsize=16)
+def _runs(pixels: float, length: int) -> list[tuple[int, int, int]]:
+    """Runs of pixels that move alike: their first place, that of their source, their number.
+
+    One run, unless float32 rounds a fraction of nearly a half up for some places only.
+    """
     places = _nearest(np.arange(length, dtype=np.float32) + np.float32(pixels))
     (inside,) = np.nonzero((places >= 0) & (places < length))
-    # One run, unless float32 rounds a fraction of nearly a half up for some columns only.
-    shifts = places[inside] - inside
-    for run in np.split(inside, np.flatnonzero(np.diff(shifts)) + 1):
-        if len(run):
-            source = images.narrow(dim, int(places[run[0]]), len(run))
-            result.narrow(dim, int(run[0]), len(run)).copy_(source)
-    return result
+    ends = np.flatnonzero(np.diff(places[inside] - inside)) + 1
+    runs = (run for run in np.split(inside, ends) if len(run))
+    return [(int(run[0]), int(places[run[0]]), len(run)) for run in runs]

@@ -16,7 +16,7 @@ FILL = 128
 _LEVELS = 256
 _GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # TensorFlow's; they sum to 0.9999
 _PILLOW_GREY_WEIGHTS = (19595, 38470, 7471)  # of 2¹⁶
-_CHUNK = 1 << 18  # elements at a time, on a CPU: temporaries then stay in its cache
+_CHUNK = 1 << 19  # elements at a time, on a CPU: temporaries then stay in its cache
 
 
 def chunk_length(images: Shaped[Tensor, "n c h w"]) -> int:
@@ -82,7 +82,6 @@ def equalize(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     divisor = step.clamp(min=1)
     below = counts.cumsum(2) - counts
     table = ((below + step // 2) // divisor).clamp_(max=255)
-    table[:, :, :1] = 0
     table = torch.where(step == 0, torch.arange(_LEVELS, device=images.device), table)
     return table.to(torch.uint8).gather(2, levels).view_as(images)
 
@@ -205,8 +204,8 @@ def sharpness(images: UInt8[Tensor, "n c h w"], factor: float) -> UInt8[Tensor, 
     smooth = taps[0] * (1 / 13)
     for place, tap in enumerate(taps[1:], start=1):
         smooth.add_(tap, alpha=5 / 13 if place == 4 else 1 / 13)
-    smooth = _floor(smooth.clamp_(max=255))
-    result = images.clone()
+    smooth = _floor(smooth)
+    result = torch.empty_like(images)
     result.view(-1)[width + 1 :][:length] = _blend(taps[4], smooth, factor)
     for border in (0, -1):
         result[:, :, border] = images[:, :, border]
@@ -277,11 +276,12 @@ def _mean_grey(images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n 1 1 1"]:
 def _blend(
     x: Float32[Tensor, "*shape"], other: Float32[Tensor, "..."] | int, factor: float
 ) -> UInt8[Tensor, "*shape"]:
-    """``other + factor·(x − other)`` clipped, in float32 with a rounding after each step."""
-    return _clip_bytes((x - other).mul_(factor).add_(other))
+    """``other + factor·(x − other)`` clipped, with a rounding after each step; overwrites ``x``."""
+    return _clip_bytes(x.sub_(other).mul_(factor).add_(other))
 
 
 def _clip_bytes(x: Float32[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """Clip to 0 … 255 and drop the fractions; overwrites ``x``."""
     return _floor_bytes(x.clamp_(0, 255))
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int, Int64, UInt8
+from jaxtyping import Int, Int64, Shaped, UInt8
 from torch import Tensor
 
 from normfree.data.augment import geometry, operations
@@ -58,6 +58,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Cutout": operations.cutout,
     "SolarizeAdd": operations.solarize_add,
 }
+_WORDS = (torch.complex128, torch.int64, torch.int32, torch.int16, torch.uint8)
 #: The argument with which an operation does nothing.
 _NEUTRAL = {
     **dict.fromkeys((*_MOVES, "Cutout", "SolarizeAdd"), 0),
@@ -129,25 +130,21 @@ class Plan:
         height: of the images, pixels.
         width: of the images, pixels.
         groups: of each layer.
-        places: each layer sorts the images by group; for each, its place after the layer before,
-            and the row and the column of the centre that Cutout would take.
-        restore: for each image, its place after the last layer.
+        places: of each layer, the images in the order of its groups, and beside each the row and
+            the column of the centre that Cutout would take.
     """
 
     height: int
     width: int
     groups: tuple[tuple[Group, ...], ...]
     places: Int64[Tensor, "layers 3 n"]
-    restore: Int64[Tensor, " n"]
 
     def to(self, device: torch.device | str) -> Plan:
-        """The plan with its tensors on a device; nothing waits for the upload."""
-        pinned = torch.device(device).type == "cuda"
-        places, restore = (
-            (part.pin_memory() if pinned else part).to(device, non_blocking=True)
-            for part in (self.places, self.restore)
-        )
-        return replace(self, places=places, restore=restore)
+        """The plan with its tensor on a device; nothing waits for the upload."""
+        places = self.places
+        if torch.device(device).type == "cuda":
+            places = places.pin_memory()
+        return replace(self, places=places.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -216,11 +213,8 @@ class RandAugment:
         signed = _MOVES if self.quirks else (*_MOVES, *_ENHANCE)
         codes = 2 * kinds + signs * torch.tensor([name in signed for name in OPERATIONS])[kinds]
         codes, order = codes.sort(dim=1, stable=True)
-        after = order.argsort(dim=1)  # where a layer puts each image
-        before = torch.cat([torch.arange(len(keys))[None], after])
-        places = [before[:-1].gather(1, order), rows.gather(1, order), columns.gather(1, order)]
-        groups = tuple(map(_groups, codes))
-        return Plan(height, width, groups, torch.stack(places, dim=1), before[-1])
+        places = torch.stack([order, rows.gather(1, order), columns.gather(1, order)], dim=1)
+        return Plan(height, width, tuple(map(_groups, codes)), places)
 
     def apply(self, images: UInt8[Tensor, "n c h w"], plan: Plan) -> UInt8[Tensor, "n c h w"]:
         """Carry out a plan.
@@ -232,7 +226,7 @@ class RandAugment:
             plan: for as many images of this size, on the same device.
 
         Returns:
-            New bytes; the images themselves if there are no layers.
+            New bytes, or the images themselves if no operation does anything.
         """
         n, _, height, width = images.shape
         if (n, height, width) != (plan.places.shape[2], plan.height, plan.width):
@@ -244,24 +238,22 @@ class RandAugment:
             sign: arguments(self.magnitude, sign, height, width, quirks=self.quirks)
             for sign in (1, -1)
         }
+        result = images
         for groups, places in zip(plan.groups, plan.places.unbind(), strict=True):
-            result = torch.empty_like(images, memory_format=torch.contiguous_format)
             for name, sign, start, stop in groups:
-                function = self._function(name, of_sign[sign].get(name))
-                centered = name == "Cutout"
-                for part in _parts(start, stop, chunk_length(images)):
-                    chosen, *centers = places[:, part]
-                    changed = function(images.index_select(0, chosen), *(centers * centered))
-                    result[part] = changed
-            images = result
-        return images.index_select(0, plan.restore) if plan.groups else images
+                argument = of_sign[sign].get(name)
+                if argument is not None and argument == _NEUTRAL[name]:
+                    continue
+                if result is images:
+                    result = images.clone(memory_format=torch.contiguous_format)
+                function = self._function(name, argument)
+                _change(result, places[:, start:stop], function, centered=name == "Cutout")
+        return result
 
     __call__ = apply
 
     def _function(self, name: str, argument: Any) -> Callable[..., Tensor]:
         """An operation of given strength: a function of images, and for Cutout of centres."""
-        if argument is not None and argument == _NEUTRAL[name]:
-            return _unchanged
         match name:
             case "Cutout":
                 return partial(operations.cutout, pad=argument)
@@ -269,15 +261,6 @@ class RandAugment:
                 return partial(operations.contrast, factor=argument, quirks=self.quirks)
         function = _FUNCTIONS[name]
         return function if argument is None else lambda images: function(images, argument)
-
-
-def _unchanged(images: Tensor, *_: Tensor) -> Tensor:
-    return images
-
-
-def _parts(start: int, stop: int, length: int) -> list[slice]:
-    """From ``start`` to ``stop``, in parts of a length or less."""
-    return [slice(first, min(first + length, stop)) for first in range(start, stop, length)]
 
 
 def _groups(codes: Int64[Tensor, " n"]) -> tuple[Group, ...]:
@@ -288,3 +271,23 @@ def _groups(codes: Int64[Tensor, " n"]) -> tuple[Group, ...]:
         Group(OPERATIONS[code // 2], 1 - 2 * (code % 2), start, stop)
         for code, start, stop in zip(found.tolist(), [0, *stops], stops, strict=False)
     )
+
+
+def _change(
+    images: UInt8[Tensor, "n c h w"],
+    places: Int64[Tensor, "3 k"],
+    function: Callable[..., Tensor],
+    *,
+    centered: bool,
+) -> None:
+    """Put ``function(image)`` in the place of each chosen image."""
+    for chosen, *centers in places.split(chunk_length(images), dim=1):
+        changed = function(images.index_select(0, chosen), *(centers if centered else ()))
+        _words(images).index_copy_(0, chosen, _words(changed))
+
+
+def _words(images: UInt8[Tensor, "n c h w"]) -> Shaped[Tensor, "n words"]:
+    """The images in words as long as they divide into, for copying goes word by word."""
+    lines = images.view(len(images), -1)
+    length = lines.shape[1]
+    return lines.view(next(word for word in _WORDS if length % word.itemsize == 0))
