@@ -15,6 +15,7 @@ from pathlib import Path
 from experiments.augmentation import CUTMIX, MIXUP
 from experiments.data import DATA
 from experiments.study import Study, main
+from normfree.recipes import get_recipe
 from normfree.train.config import Recipe
 from normfree.train.fit import fit
 
@@ -47,20 +48,29 @@ ROWS = {
     "batch-normalized twin, baseline": TWIN,
 }
 
+#: A network trained on six of the classes meets the other six, with ten pictures of each.
 FIRST = DATA / "first-task"
 SECOND_TASK = replace(
-    PHOTOGRAPHS,
+    get_recipe("finetune"),
     name="second-task",
     data=f"folder:{DATA / 'photographs-second'}",
-    epochs=30,
+    model=PHOTOGRAPHS.model,
+    model_options=PHOTOGRAPHS.model_options,
+    init=str(FIRST / "model.safetensors"),
+    train_size=64,
+    test_size=64,
+    test_margin=8,
     batch_size=16,
 )
-GENTLE = {"base_lr": 0.1, "ema_decay": 0.9999, "init": str(FIRST / "model.safetensors")}
 TRANSFER = {
-    "from the seed": {},
-    "fine-tuned": GENTLE,
-    "fine-tuned, stem and two stages frozen": GENTLE | {"freeze": 2},
-    "fine-tuned with SAM": GENTLE | SAM,
+    "from the seed, rate 0.03": {"init": None, "lr": 0.03},
+    "from the seed, rate 0.1": {"init": None, "lr": 0.1},
+    "fine-tuned, rate 0.003": {"lr": 0.003},
+    "fine-tuned, rate 0.01": {"lr": 0.01},
+    "fine-tuned, rate 0.03": {"lr": 0.03},
+    "fine-tuned, rate 0.1": {"lr": 0.1},
+    "fine-tuned, rate 0.03, stem and two stages frozen": {"lr": 0.03, "freeze": 2},
+    "fine-tuned, rate 0.03, SAM": {"lr": 0.03} | SAM,
 }
 
 
