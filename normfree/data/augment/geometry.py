@@ -52,10 +52,11 @@ def shear_x(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n 
     framed[:, :, rows.left : rows.left + width] = images.reshape(n * c, height, width)
     # Each row of the result is some `width` consecutive bytes of what is framed.
     line = framed.view(-1)
-    windows = line.as_strided((len(line) - width + 1, width), (1, 1))
+    windows = line.as_strided((max(0, len(line) - width + 1), width), (1, 1))
     planes = torch.arange(0, len(line), height * framed.shape[2], device=images.device)
-    result = windows.index_select(0, (planes[:, None] + rows.starts).view(-1)).view(n * c, -1)
-    result.index_copy_(1, rows.odd, framed.view(n * c, -1).index_select(1, rows.sources))
+    starts = (planes[:, None] + rows.starts).view(-1)
+    result = windows.index_select(0, starts).view(n * c, height * width)
+    result.index_copy_(1, rows.odd, framed.flatten(1).index_select(1, rows.sources))
     return result.view(n, c, height, width)
 
 
@@ -104,7 +105,7 @@ def _resample(images: UInt8[Tensor, "n c h w"], matrix: _Map) -> UInt8[Tensor, "
     n, c, height, width = images.shape
     pixels = _pixels(matrix, height, width, images.device)
     framed = images.new_full((n * c, height * width + 1), FILL)
-    framed[:, :-1] = images.reshape(n * c, -1)
+    framed[:, :-1] = images.reshape(n * c, height * width)
     return framed.gather(1, pixels.expand(n * c, -1)).view(n, c, height, width)
 
 

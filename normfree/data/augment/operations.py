@@ -59,7 +59,9 @@ def auto_contrast(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     low = images.amin((2, 3), keepdim=True).float()
     high = images.amax((2, 3), keepdim=True).float()
     flat = high == low
-    scale = torch.where(flat, 1.0, 255.0 / (high - low))
+    # Not ``255 / …``: of a Python number, PyTorch multiplies with the reciprocal, rounding twice.
+    scale = torch.full_like(low, 255).div_((high - low).clamp_(min=1))
+    scale = torch.where(flat, 1.0, scale)
     offset = torch.where(flat, 0.0, -low * scale)
     return _floor_bytes(images.float().mul_(scale).add_(offset))
 
@@ -197,6 +199,7 @@ def sharpness(images: UInt8[Tensor, "n c h w"], factor: float) -> UInt8[Tensor, 
     width = images.shape[3]
     if min(images.shape[2:]) < 3:
         return images.clone()
+    images = images.contiguous()
     x = images.float().view(-1)
     # Over the whole batch as one line: what straddles an edge is an outermost pixel.
     length = x.numel() - 2 * (width + 1)
