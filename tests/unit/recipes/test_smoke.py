@@ -8,7 +8,7 @@ import pytest
 from normfree.recipes import get_recipe, list_recipes
 from normfree.recipes.smoke import smoke
 from normfree.train.config import Recipe
-from normfree.train.fit import fit
+from normfree.train.fit import Result, fit
 
 #: All that a smoke form may change; what a recipe studies is not among it.
 SHRUNK = {
@@ -18,14 +18,37 @@ SHRUNK = {
 }
 
 
-@pytest.mark.parametrize("name", list_recipes())
-def test_every_recipe_trains_two_steps_in_its_smoke_form(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing them takes longer than the two steps."""
     monkeypatch.setattr("normfree.train.fit.plot_curves", lambda *_: "curves: not drawn")
-    result = fit(replace(smoke(get_recipe(name)), out=tmp_path / "run"))
+
+
+def run(name: str, directory: Path) -> Result:
+    return fit(replace(smoke(get_recipe(name)), out=directory / name))
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_trains_two_steps_in_its_smoke_form(name: str, tmp_path: Path) -> None:
+    result = run(name, tmp_path)
     assert result.steps == 2
     assert 0 < result.last["train_loss"] < 10
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"),
+    [
+        ("imagenet_nfnet_f0_*", 7),
+        ("imagenet_nfnet_f5*", 2),
+        ("imagenet_nfnet_f4_finetune*", 3),
+        ("imagenet_appendix_e_*", 4),
+        ("imagenet_nf_resnet50_b256_*", 6),
+        ("imagenet_nf_resnet50_unclipped_??", 5),
+    ],
+)
+def test_what_a_study_varies_reaches_the_weights(pattern: str, count: int, tmp_path: Path) -> None:
+    losses = [run(name, tmp_path).last["test_loss"] for name in list_recipes(pattern)]
+    assert len(losses) == len({*losses}) == count
 
 
 def test_a_smoke_form_keeps_what_the_recipe_studies() -> None:
