@@ -207,7 +207,7 @@ class RandAugment:
             height: of the images, pixels.
             width: of the images, pixels.
         """
-        numbers = uniform(keys, _STREAM, _DRAWS * self.layers).view(-1, self.layers, _DRAWS)
+        numbers = uniform(keys, _STREAM, _DRAWS * self.layers).view(len(keys), self.layers, _DRAWS)
         bounds = torch.tensor([len(OPERATIONS), 2, height, width])
         kinds, signs, rows, columns = (numbers * bounds).long().permute(2, 1, 0)
         signed = _MOVES if self.quirks else (*_MOVES, *_ENHANCE)
