@@ -59,3 +59,36 @@ def test_what_cannot_be_measured_is_said(capsys: Capture) -> None:
     assert "did you mean nfnet_f0" in capsys.readouterr().err
     assert run() == 0
     assert "infer" in capsys.readouterr().out
+
+
+def test_train(tmp_path: Path, capsys: Capture) -> None:
+    file, threads = tmp_path / "new" / "found.json", torch.get_num_threads()
+    data = ("--set", "data=synthetic:32x8x1x4", "batch_size=8")
+    variants = ("sam_rho=0.05,sam_fraction=0.25", "mixing=mixup_cutmix,pairing=two_batches")
+    words = ("--recipe", "digits", *data, "--variants", *variants, "--rounds", "2")
+    assert run("train", *words, "--threads", "1", "--json", str(file)) == 0
+    assert torch.get_num_threads() == threads
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    found = json.loads(file.read_text())
+    assert (found["benchmark"], found["threads"], found["recipe"]) == ("train", 1, "digits")
+    assert [row["settings"] for row in found["results"]] == ["recipe", *variants]
+    assert found["results"][0]["cost"] == 1
+    for row in found["results"]:
+        seconds = row["seconds"]
+        assert 0 < seconds["low"] <= seconds["median"] <= seconds["high"]
+        assert row["images_per_second"] == pytest.approx(8 / seconds["median"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--variants", "sam_roh=0.05"], "did you mean sam_rho"),
+        (["--variants", "sam_rho"], "a setting is name=value, not 'sam_rho'"),
+        (["--set", "sam_rho=much"], "a value is of the wrong kind"),
+        (["--rounds", "1"], "--rounds must be at least 2"),
+        (["--threads", "0"], "--threads must be at least 1"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(words: list[str], said: str, capsys: Capture) -> None:
+    assert run("train", *words) == 2
+    assert said in capsys.readouterr().err
