@@ -168,8 +168,9 @@ def random_crop_resize(
 
     Source: ``_decode_and_random_crop`` and what follows it in the authors' ``dataset.py``; a draw
     of the whole picture counts as failed there, and the padded centre crop takes its place.
+
     Differs from: torchvision's ``RandomResizedCrop``, whatever ``crop`` is, by the resizing: a
-        bicubic without antialiasing, not an antialiased bilinear one.
+    bicubic without antialiasing, not an antialiased bilinear one.
     """
     height, width = image.shape[:2]
     box = _DRAW[crop](height, width, rng)
