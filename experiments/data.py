@@ -61,6 +61,6 @@ def photographs() -> None:
 
 
 if __name__ == "__main__":
+    fashion_part(1000, 10000)
     fashion_part(4000, 10000)
-    fashion_part(12000, 10000)
     photographs()

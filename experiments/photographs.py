@@ -19,7 +19,7 @@ from normfree.recipes import get_recipe
 from normfree.train.config import Recipe
 from normfree.train.fit import fit
 
-RANDAUGMENT = {"randaugment_layers": 4, "randaugment_magnitude": 2.0}
+RANDAUGMENT = {"randaugment_layers": 4, "randaugment_magnitude": 2.0, "quirks": False}
 PHOTOGRAPHS = Recipe(
     name="photographs",
     data=f"folder:{DATA / 'photographs'}",
