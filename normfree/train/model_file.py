@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -19,10 +18,8 @@ from normfree.errors import UserError
 from normfree.factory import create_model
 from normfree.train.checkpoint import list_checkpoints, read_checkpoint
 from normfree.train.resolve import Resolved, from_dict
-from normfree.weights import load_state_dict
+from normfree.weights import KEY, load_state_dict, read_parameters
 
-#: The key of the metadata that holds the card, as JSON.
-KEY = "normfree"
 #: What becomes of an image before it is normalized, for people who read the card.
 RESIZE = {
     "resize_crop": "bicubic, both sides to test_size + test_margin, then the centre test_size",
@@ -97,6 +94,7 @@ def load_classifier(path: Path, device: str = "cpu") -> Classifier:
         from normfree.export import open_exported
 
         return Classifier(*open_exported(path, device))
+    weights: Mapping[str, Tensor]
     if path.suffix == ".pt":
         content = read_checkpoint(path)
         weights = content["state"]["ema"]
@@ -122,16 +120,11 @@ def _weights_file(path: Path) -> Path:
     return path
 
 
-def _read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            card = json.loads((file.metadata() or {}).get(KEY, "{}"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no .safetensors file: {error}") from error
-    if not isinstance(card, dict) or CARD_NEEDS - card.keys():
+def _read_model_file(path: Path) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    parameters = read_parameters(path)
+    if CARD_NEEDS - parameters.card.keys():
         raise UserError(
             f"{path} has weights, but not what normfree train writes beside them "
             "(classes, sizes, normalization)"
         )
-    return weights, card
+    return parameters.values, dict(parameters.card)
