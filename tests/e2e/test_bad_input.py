@@ -45,7 +45,11 @@ def damaged(photographs: Path, tmp_path: Path) -> Path:
         (["train", "--out", "full"], 1, ["full is not empty", "another --out"]),
         (["train", "--batch-size", "100000"], 1, ["lower --batch-size"]),
         (["eval", "nowhere"], 1, ["there is no nowhere", "model.safetensors"]),
-        (["predict", "full/letter.txt", "a.png"], 1, ["letter.txt is damaged or no .safetensors"]),
+        (
+            ["predict", "full/letter.txt", "a.png"],
+            1,
+            ["letter.txt holds no weights that normfree knows"],
+        ),
         (["info", "nfnet_f9"], 1, ["unknown model 'nfnet_f9'", "nfnet_f"]),
     ],
 )
