@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from normfree.errors import UserError
+from normfree.optim.by_parameter import ByParameter
 from normfree.optim.functional import lars_rate
 
 
-class LARS(Optimizer):
+class LARS(ByParameter):
     r"""Momentum SGD whose every layer moves by a fixed share of its norm.
 
     For each parameter :math:`w` with gradient :math:`g`, and :math:`\tau` the local rate of
@@ -67,50 +67,22 @@ class LARS(Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, whose settings are checked as those of the first ones."""
-        super().add_param_group(param_group)
-        _check(self.param_groups[-1])
+    def update_(self, w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Decay, scale, gather momentum, move one parameter."""
+        assert w.grad is not None
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(w)
+        velocity, decay = state["momentum_buffer"], group["weight_decay"]
+        step = (w.grad + decay * w) * group["lr"]
+        if group["trust"] is not None and w.ndim > 1:
+            step = step * lars_rate(w.grad, w, group["trust"], decay)
+        velocity.mul_(group["momentum"]).add_(step)
+        w.sub_(velocity)
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: evaluates the loss anew, once, before the update.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    _update_(parameter, self.state[parameter], group)
-        return loss
-
-
-def _update_(w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    """Decay, scale, gather momentum, move one parameter."""
-    assert w.grad is not None
-    if "momentum_buffer" not in state:
-        state["momentum_buffer"] = torch.zeros_like(w)
-    velocity, decay = state["momentum_buffer"], group["weight_decay"]
-    step = (w.grad + decay * w) * group["lr"]
-    if group["trust"] is not None and w.ndim > 1:
-        step = step * lars_rate(w.grad, w, group["trust"], decay)
-    velocity.mul_(group["momentum"]).add_(step)
-    w.sub_(velocity)
-
-
-def _check(group: dict[str, Any]) -> None:
-    """Say early what no training could use."""
-    for setting in ("lr", "momentum", "weight_decay"):
-        if not group[setting] >= 0:
-            raise UserError(f"{setting} must not be negative; got {group[setting]}")
-    if group["trust"] is not None and not group["trust"] > 0:
-        raise UserError(f"trust must be positive, or None for plain steps; got {group['trust']}")
+    def check(self, group: dict[str, Any]) -> None:
+        """Say early what no training could use."""
+        super().check(group)
+        if group["trust"] is not None and not group["trust"] > 0:
+            raise UserError(
+                f"trust must be positive, or None for plain steps; got {group['trust']}"
+            )

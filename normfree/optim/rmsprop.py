@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from normfree.errors import UserError
+from normfree.optim.by_parameter import ByParameter
 
 
-class RMSProp(Optimizer):
+class RMSProp(ByParameter):
     r"""Momentum on gradients divided by their root mean square.
 
     For each parameter :math:`w` with gradient :math:`g`, from :math:`s = 1` and :math:`v = 0`:
@@ -69,50 +69,22 @@ class RMSProp(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, whose settings are checked as those of the first ones."""
-        super().add_param_group(param_group)
-        _check(self.param_groups[-1])
+    def update_(self, w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Decay, gather squares, gather momentum, move one parameter."""
+        assert w.grad is not None
+        if not state:
+            state["mean_square"] = torch.ones_like(w)
+            state["momentum_buffer"] = torch.zeros_like(w)
+        square, velocity = state["mean_square"], state["momentum_buffer"]
+        grad = w.grad + group["weight_decay"] * w
+        square.mul_(group["decay"]).addcmul_(grad, grad, value=1 - group["decay"])
+        velocity.mul_(group["momentum"]).add_(group["lr"] * grad / (square + group["eps"]).sqrt())
+        w.sub_(velocity)
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: evaluates the loss anew, once, before the update.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    _update_(parameter, self.state[parameter], group)
-        return loss
-
-
-def _update_(w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    """Decay, gather squares, gather momentum, move one parameter."""
-    assert w.grad is not None
-    if not state:
-        state["mean_square"] = torch.ones_like(w)
-        state["momentum_buffer"] = torch.zeros_like(w)
-    square, velocity = state["mean_square"], state["momentum_buffer"]
-    grad = w.grad + group["weight_decay"] * w
-    square.mul_(group["decay"]).addcmul_(grad, grad, value=1 - group["decay"])
-    velocity.mul_(group["momentum"]).add_(group["lr"] * grad / (square + group["eps"]).sqrt())
-    w.sub_(velocity)
-
-
-def _check(group: dict[str, Any]) -> None:
-    """Say early what no training could use."""
-    for setting in ("lr", "momentum", "weight_decay", "eps"):
-        if not group[setting] >= 0:
-            raise UserError(f"{setting} must not be negative; got {group[setting]}")
-    if not 0 <= group["decay"] < 1:
-        raise UserError(f"decay must be at least 0 and below 1; got {group['decay']}")
+    def check(self, group: dict[str, Any]) -> None:
+        """Say early what no training could use."""
+        super().check(group)
+        if not group["eps"] >= 0:
+            raise UserError(f"eps must not be negative; got {group['eps']}")
+        if not 0 <= group["decay"] < 1:
+            raise UserError(f"decay must be at least 0 and below 1; got {group['decay']}")

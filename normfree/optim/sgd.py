@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.optim import Optimizer
 
 from normfree.errors import UserError
 from normfree.optim.agc import count_clipped
+from normfree.optim.by_parameter import ByParameter
 from normfree.optim.functional import clip_scale, nesterov_momentum
 
 
-class AGCSGD(Optimizer):
+class AGCSGD(ByParameter):
     r"""Stochastic gradient descent with adaptive gradient clipping.
 
     For each parameter :math:`w` with gradient :math:`g`, in this order:
@@ -83,6 +83,10 @@ class AGCSGD(Optimizer):
             "unitwise": unitwise,
         }
         super().__init__(params, defaults)
+        self._nothing_clipped()
+
+    def _nothing_clipped(self) -> None:
+        self.scales: list[Tensor] = []
         self.clipped_units, self.total_units = torch.tensor(0), 0
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -90,69 +94,39 @@ class AGCSGD(Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:
             group.setdefault("unitwise", True)  # saved before there was a choice
-        self.clipped_units, self.total_units = torch.tensor(0), 0
+        self._nothing_clipped()
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, whose settings are checked as those of the first ones."""
-        super().add_param_group(param_group)
-        _check(self.param_groups[-1])
+    def update_(self, w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Clip, decay, gather momentum, move one parameter."""
+        grad = w.grad
+        assert grad is not None
+        if group["clipping"] is not None:
+            scale = clip_scale(grad, w, group["clipping"], group["eps"], unitwise=group["unitwise"])
+            grad = grad * scale
+            self.scales.append(scale)
+        if group["weight_decay"]:
+            grad = grad + group["weight_decay"] * w
+        if group["momentum"]:
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(w)
+            velocity = state["momentum_buffer"]
+            direction, moved = nesterov_momentum(grad, velocity, group["momentum"])
+            velocity.copy_(moved)
+            grad = direction if group["nesterov"] else moved
+        w.sub_(grad * group["lr"])
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient.
+    def finish(self) -> None:
+        """Count what was clipped."""
+        self.clipped_units = count_clipped(self.scales)
+        self.total_units = sum(scale.numel() for scale in self.scales)
+        self.scales.clear()
 
-        Args:
-            closure: evaluates the loss anew, once, before the update.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        scales: list[Tensor] = []
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                scale = _update_(parameter, self.state[parameter], group)
-                if scale is not None:
-                    scales.append(scale)
-        self.clipped_units = count_clipped(scales)
-        self.total_units = sum(scale.numel() for scale in scales)
-        return loss
-
-
-def _update_(w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor | None:
-    """Clip, decay, gather momentum, move one parameter; the clipping factors are returned."""
-    grad, scale = w.grad, None
-    assert grad is not None
-    if group["clipping"] is not None:
-        scale = clip_scale(grad, w, group["clipping"], group["eps"], unitwise=group["unitwise"])
-        grad = grad * scale
-    if group["weight_decay"]:
-        grad = grad + group["weight_decay"] * w
-    if group["momentum"]:
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(w)
-        velocity = state["momentum_buffer"]
-        direction, moved = nesterov_momentum(grad, velocity, group["momentum"])
-        velocity.copy_(moved)
-        grad = direction if group["nesterov"] else moved
-    w.sub_(grad * group["lr"])
-    return scale
-
-
-def _check(group: dict[str, Any]) -> None:
-    """Say early what no training could use."""
-    for setting in ("lr", "momentum", "weight_decay"):
-        if not group[setting] >= 0:
-            raise UserError(f"{setting} must not be negative; got {group[setting]}")
-    for setting in ("clipping", "eps"):
-        if group[setting] is not None and not group[setting] > 0:
-            raise UserError(
-                f"{setting} must be positive, or None for clipping to switch it off; "
-                f"got {group[setting]}"
-            )
+    def check(self, group: dict[str, Any]) -> None:
+        """Say early what no training could use."""
+        super().check(group)
+        for setting in ("clipping", "eps"):
+            if group[setting] is not None and not group[setting] > 0:
+                raise UserError(
+                    f"{setting} must be positive, or None for clipping to switch it off; "
+                    f"got {group[setting]}"
+                )
