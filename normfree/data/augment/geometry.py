@@ -30,8 +30,6 @@ def rotate(images: UInt8[Tensor, "n c h w"], degrees: float) -> UInt8[Tensor, "n
     >>> rotate(image, 90)
     tensor([[[[2, 4],
               [1, 3]]]], dtype=torch.uint8)
-
-    Differs from: timm's and torchvision's, which turn about another half pixel.
     """
     height, width = images.shape[2:]
     return _resample(images, _rotation(degrees, height, width))
@@ -44,7 +42,7 @@ def shear_x(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n 
     tensor([[[[  0,   1,   2],
               [  4,   5, 128]]]], dtype=torch.uint8)
 
-    Differs from: torchvision's, which shears about the centre.
+    Differs from: Pillow's and timm's, which count from the edge of the image, half a pixel before.
     """
     n, c, height, width = images.shape
     rows = _shear_rows(shear, height, width, images.device)
@@ -67,7 +65,7 @@ def shear_y(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n 
     tensor([[[[  0,   4, 128],
               [  3, 128, 128]]]], dtype=torch.uint8)
 
-    Differs from: torchvision's, which shears about the centre.
+    Differs from: Pillow's and timm's, which count from the edge of the image, half a pixel before.
     """
     return _resample(images, (1.0, 0.0, 0.0, shear, 1.0, 0.0))
 

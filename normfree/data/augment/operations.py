@@ -75,17 +75,16 @@ def equalize(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     >>> equalize((torch.arange(512) // 8).view(1, 1, 16, 32).to(torch.uint8))[0, 0, 1, ::8]
     tensor([32, 40, 48, 56], dtype=torch.uint8)
     """
-    height, width = images.shape[2:]
-    levels = images.flatten(2).long()
-    counts = _histograms(images.flatten(2), levels)
+    pixels = images.flatten(2)
+    counts = _histograms(pixels)
     # The last count is that of the highest level present.
-    last = counts.gather(2, images.flatten(2).amax(2, keepdim=True).long())
-    step = (height * width - last) // 255
+    last = counts.gather(2, pixels.amax(2, keepdim=True).long())
+    step = (pixels.shape[2] - last) // 255
     divisor = step.clamp(min=1)
     below = counts.cumsum(2) - counts
     table = ((below + step // 2) // divisor).clamp_(max=255)
     table = torch.where(step == 0, torch.arange(_LEVELS, device=images.device), table)
-    return table.to(torch.uint8).gather(2, levels).view_as(images)
+    return _look_up(table.to(torch.uint8), pixels).view_as(images)
 
 
 def invert(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
@@ -252,17 +251,27 @@ def _all_bits_from(images: UInt8[Tensor, "*shape"], threshold: int) -> UInt8[Ten
     return images.clamp(threshold - 1, threshold).sub_(threshold - 1).mul_(255)
 
 
-def _histograms(
-    images: UInt8[Tensor, "n c pixels"], levels: Int64[Tensor, "n c pixels"]
-) -> Int64[Tensor, "n c 256"]:
-    """How many pixels of each channel have each level; of bytes, given as whole numbers too."""
-    n, c, _ = images.shape
-    if images.device.type == "cpu":  # twice as fast here; on a GPU, each would be waited for
-        channels = images.flatten(0, 1).unbind()
+def _histograms(pixels: UInt8[Tensor, "n c pixels"]) -> Int64[Tensor, "n c 256"]:
+    """How many pixels of each channel have each level."""
+    n, c, _ = pixels.shape
+    if pixels.device.type == "cpu" and n:  # twice as fast; on a GPU, each would be waited for
+        channels = pixels.flatten(0, 1).unbind()
         counts = [torch.bincount(channel, minlength=_LEVELS) for channel in channels]
         return torch.stack(counts).view(n, c, _LEVELS)
-    one = torch.ones((), dtype=torch.int64, device=images.device).expand_as(levels)
-    return one.new_zeros(n, c, _LEVELS).scatter_add_(2, levels, one)
+    one = torch.ones((), dtype=torch.int64, device=pixels.device).expand_as(pixels)
+    return one.new_zeros(n, c, _LEVELS).scatter_add_(2, pixels.long(), one)
+
+
+def _look_up(
+    table: UInt8[Tensor, "n c 256"], pixels: UInt8[Tensor, "n c pixels"]
+) -> UInt8[Tensor, "n c pixels"]:
+    """``table[pixel]``, each channel in its own table."""
+    result = torch.empty_like(pixels)
+    # On a CPU one image at a time, for PyTorch wants places in 64 bits: eight times the bytes.
+    length = 1 if pixels.device.type == "cpu" else max(1, len(pixels))
+    for out, own, part in zip(*(x.split(length) for x in (result, table, pixels)), strict=True):
+        torch.gather(own, 2, part.long(), out=out)
+    return result
 
 
 def _mean_grey(images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n 1 1 1"]:

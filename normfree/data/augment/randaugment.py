@@ -36,10 +36,12 @@ OPERATIONS = (
 )
 """The names of the operations, in the order in which the authors number them."""
 
+SIGNED = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
+"""Those that go either way."""
+
 _STREAM = 0x52414E44  # "RAND": far from the small numbers that a network's layers use
 _DRAWS = 4  # an image's numbers for one layer: operation, sign, row, column
 _ENHANCE = ("Color", "Contrast", "Brightness", "Sharpness")
-_MOVES = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "AutoContrast": operations.auto_contrast,
     "Equalize": operations.equalize,
@@ -61,7 +63,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 _WORDS = (torch.complex128, torch.int64, torch.int32, torch.int16, torch.uint8)
 #: The argument with which an operation does nothing.
 _NEUTRAL = {
-    **dict.fromkeys((*_MOVES, "Cutout", "SolarizeAdd"), 0),
+    **dict.fromkeys((*SIGNED, "Cutout", "SolarizeAdd"), 0),
     **dict.fromkeys(_ENHANCE, 1),
     "Posterize": 8,
     "Solarize": 256,
@@ -210,7 +212,7 @@ class RandAugment:
         numbers = uniform(keys, _STREAM, _DRAWS * self.layers).view(len(keys), self.layers, _DRAWS)
         bounds = torch.tensor([len(OPERATIONS), 2, height, width])
         kinds, signs, rows, columns = (numbers * bounds).long().permute(2, 1, 0)
-        signed = _MOVES if self.quirks else (*_MOVES, *_ENHANCE)
+        signed = SIGNED if self.quirks else (*SIGNED, *_ENHANCE)
         codes = 2 * kinds + signs * torch.tensor([name in signed for name in OPERATIONS])[kinds]
         codes, order = codes.sort(dim=1, stable=True)
         places = torch.stack([order, rows.gather(1, order), columns.gather(1, order)], dim=1)

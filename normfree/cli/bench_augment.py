@@ -1,0 +1,287 @@
+"""``normfree bench augment``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from normfree.cli.options import UsageError, parse
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from normfree.analysis.latency import Latency
+    from normfree.data.augment.mix import Mix
+    from normfree.data.augment.randaugment import Plan
+
+#: Images normalized at a time: floats that the processor's cache holds.
+NORMALIZED = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Images a second that augmentation makes on this machine, for each processor core.
+
+    Two images become one (half by MixUp, half by CutMix), which meets RandAugment's operations and
+    is normalized to float32. With --peers, Pillow does the same, image by image, as the workers of
+    a data loader do: its own operations of the same strength, on images it already holds, with
+    everything random drawn beforehand; the normalization is ours. Pillow uses one core and is taken
+    to lose nothing on more. The two take turns, so what slows the machine slows both. The images
+    are slopes with noise.
+    """
+
+    batch_size: int = 128
+    """Images of a batch."""
+    part: int = 64
+    """Images of it at a time."""
+    size: int = 192
+    """Side of the images, pixels."""
+    layers: int = 4
+    """Operations that each image meets."""
+    magnitude: tuple[float, ...] = (10.0,)
+    """Levels of RandAugment."""
+    rounds: int = 20
+    """Times that each is timed."""
+    threads: int = 1
+    """Processor cores to use."""
+    device: str = "cpu"
+    """Where our images are."""
+    peers: bool = False
+    """Compare with Pillow."""
+    operations: bool = False
+    """Time each operation by itself, too."""
+    json: Path | None = None
+    """Write the numbers, and where they were measured, to this file."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Measure: ``normfree bench augment [--peers] [--operations] [--json FILE]``."""
+    options = parse(Options, words, prog="normfree bench augment")
+    least = {"batch_size": 2, "part": 1, "size": 1, "layers": 0, "rounds": 2, "threads": 1}
+    for name, bound in least.items():
+        if getattr(options, name) < bound:
+            said = f"--{name.replace('_', '-')} must be at least {bound}"
+            raise UsageError(f"{said}, not {getattr(options, name)}")
+    import torch
+
+    from normfree.analysis.environment import environment
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    try:
+        pipelines: list[dict[str, Any]] = []
+        operations: list[dict[str, Any]] = []
+        for magnitude in options.magnitude:
+            bench = _Bench(options, magnitude)
+            pipelines += bench.pipelines()
+            operations += bench.operations() if options.operations else ()
+        where = environment()
+    finally:
+        torch.set_num_threads(threads)
+    for rows in filter(None, (pipelines, operations)):
+        Console().print(_table(rows, options.batch_size))
+    if options.json is not None:
+        settings = {k: v for k, v in asdict(options).items() if k not in ("json", "magnitude")}
+        found = {"benchmark": "augment", **where, "options": settings}
+        found |= {"results": pipelines, "operations": operations}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+class _Bench:
+    """What is timed at one magnitude: the same images, and the same draws, for all."""
+
+    def __init__(self, options: Options, magnitude: float) -> None:
+        import torch
+
+        from normfree.data.augment.randaugment import RandAugment
+
+        self.options, self.magnitude = options, magnitude
+        self.randaugment = RandAugment(options.layers, magnitude)
+        n, size = options.batch_size, options.size
+        both = _images(2 * n, size)
+        self.pair = tuple(part.to(options.device) for part in both.split(n))
+        self.keys = torch.arange(n)
+        self.cutmix = torch.arange(n) >= n // 2
+        self.result = torch.empty(n, 3, size, size, device=options.device)
+        self.held = _pillow_images(both) if options.peers else []
+
+    def pipelines(self) -> Iterator[dict[str, Any]]:
+        calls = {"normfree": self._waiting(self.ours)}
+        if self.options.peers:
+            calls["pillow"] = self._pillow()
+        yield from self._compare("all", calls)
+
+    def operations(self) -> Iterator[dict[str, Any]]:
+        from normfree.data.augment.randaugment import OPERATIONS, RandAugment
+
+        augment, (images, _) = RandAugment(1, self.magnitude), self.pair
+        for name in OPERATIONS:
+            plan = self._one_operation(name).to(self.options.device)
+            calls: dict[str, Callable[[], Any]] = {}
+            calls["normfree"] = self._waiting(partial(augment, images, plan))
+            if self.options.peers:
+                calls["pillow"] = self._pillow_randaugment(plan)
+            yield from self._compare(name, calls)
+
+    def ours(self) -> Tensor:
+        """The whole pipeline, part by part: what is freed is used again, without the system."""
+        from normfree.data.augment.mix import draw_mix, mix
+        from normfree.data.augment.operations import to_bytes
+
+        size, device = self.options.size, self.options.device
+        whole = (self.result, self.keys, self.cutmix, *self.pair)
+        for result, keys, cutmix, images, others in zip(
+            *(tensor.split(self.options.part) for tensor in whole), strict=True
+        ):
+            drawn = draw_mix(keys, cutmix, size, size).to(device)
+            plan = self.randaugment.draw(keys, size, size).to(device)
+            _normalize(self.randaugment(to_bytes(mix(images, others, drawn)), plan), result)
+        return self.result
+
+    def _pillow(self) -> Callable[[], Tensor]:
+        """The same by Pillow."""
+        from normfree.analysis import pillow_augment as pillow
+        from normfree.data.augment.mix import draw_mix
+        from normfree.data.augment.randaugment import arguments
+
+        n, size = self.options.batch_size, self.options.size
+        drawn = draw_mix(self.keys, self.cutmix, size, size)
+        mixes = list(_pillow_mixes(drawn))
+        steps = pillow.steps_of_each(self.randaugment.draw(self.keys, size, size))
+        by_sign = {sign: arguments(self.magnitude, sign, size, size) for sign in (1, -1)}
+        pairs = list(zip(self.held[:n], self.held[n:], strict=True))
+
+        def call() -> Tensor:
+            mixed = (m(*pair) for m, pair in zip(mixes, pairs, strict=True))
+            done = [pillow.augment(x, todo, by_sign) for x, todo in zip(mixed, steps, strict=True)]
+            _normalize(pillow.to_batch(done), self.result)
+            return self.result
+
+        return call
+
+    def _pillow_randaugment(self, plan: Plan) -> Callable[[], object]:
+        from normfree.analysis import pillow_augment as pillow
+        from normfree.data.augment.randaugment import arguments
+
+        steps, size = pillow.steps_of_each(plan), self.options.size
+        by_sign = {sign: arguments(self.magnitude, sign, size, size) for sign in (1, -1)}
+        images = self.held[: self.options.batch_size]
+        return lambda: [
+            pillow.augment(x, todo, by_sign) for x, todo in zip(images, steps, strict=True)
+        ]
+
+    def _one_operation(self, name: str) -> Plan:
+        """A plan by which all images meet one operation, those that have a sign in halves."""
+        from normfree.data.augment.randaugment import SIGNED, Group, RandAugment
+
+        n, size = self.options.batch_size, self.options.size
+        halves = [(1, 0, n // 2), (-1, n // 2, n)] if name in SIGNED else [(1, 0, n)]
+        groups = tuple(Group(name, *half) for half in halves)
+        return replace(RandAugment(1, 0).draw(self.keys, size, size), groups=(groups,))
+
+    def _waiting(self, call: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """The call, until an accelerator has done it."""
+        import torch
+
+        def wait() -> Tensor:
+            result = call()
+            torch.cuda.synchronize()
+            return result
+
+        return wait if self.options.device.startswith("cuda") else call
+
+    def _compare(self, what: str, calls: dict[str, Callable[[], Any]]) -> Iterator[dict[str, Any]]:
+        from normfree.analysis.latency import compare_latency
+
+        latencies = compare_latency(calls, rounds=self.options.rounds)
+        for by, latency in latencies.items():
+            cores = self.options.threads if by == "normfree" else 1
+            yield {
+                "what": what,
+                "magnitude": self.magnitude,
+                "by": by,
+                "images_per_second_per_core": self.options.batch_size / latency.median / cores,
+                "faster": _ratio(latencies, self.options.threads) if by == "pillow" else None,
+                "seconds": asdict(latency),
+            }
+
+
+def _ratio(latencies: dict[str, Latency], threads: int) -> dict[str, float]:
+    """How many times as many images a second and core are ours; at worst and best, by quartiles."""
+    ours, pillow = latencies["normfree"], latencies["pillow"]
+    return {
+        "median": pillow.median / ours.median / threads,
+        "low": pillow.low / ours.high / threads,
+        "high": pillow.high / ours.low / threads,
+    }
+
+
+def _normalize(images: Tensor, result: Tensor) -> None:
+    """Bytes to floats, some images at a time; into what is there already."""
+    from normfree.data.augment.normalize import IMAGENET_MEAN, IMAGENET_STD, normalize
+
+    length = NORMALIZED if images.device.type == "cpu" else len(images)
+    for out, part in zip(result.split(length), images.split(length), strict=True):
+        out.copy_(normalize(part, IMAGENET_MEAN, IMAGENET_STD))
+
+
+def _images(n: int, size: int) -> Tensor:
+    """Slopes with noise, as bytes (n, 3, size, size)."""
+    import torch
+    from torch.nn import functional as F  # noqa: N812
+
+    generator = torch.Generator().manual_seed(0)
+    slopes = F.interpolate(torch.rand(n, 3, 12, 12, generator=generator), size, mode="bilinear")
+    noise = torch.randn(slopes.shape, generator=generator)
+    return (255 * slopes + 8 * noise).clamp(0, 255).to(torch.uint8)
+
+
+def _pillow_images(images: Tensor) -> list[Image.Image]:
+    from PIL import Image
+
+    return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+
+
+def _pillow_mixes(drawn: Mix) -> Iterator[Callable[[Image.Image, Image.Image], Image.Image]]:
+    """The same mixing, for Pillow: a function of an image and its other for each."""
+    from normfree.analysis import pillow_augment as pillow
+
+    for ratio, (top, bottom, left, right), boxed in zip(
+        drawn.ratio.tolist(), drawn.boxes.tolist(), drawn.cutmix.tolist(), strict=True
+    ):
+        if boxed:
+            yield partial(pillow.cut_mix, box=(left, top, right, bottom))
+        else:
+            yield partial(pillow.mix_up, weight=ratio)
+
+
+def _table(rows: Sequence[dict[str, Any]], images: int) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("what", "level", "by", "µs/image", "quartiles", "images/s/core", "faster"):
+        align: Any = "left" if heading in ("what", "by") else "right"
+        table.add_column(heading, justify=align, no_wrap=True)
+    for row in rows:
+        images = row["images_per_second_per_core"] * row["seconds"]["median"]
+        low, median, high = (
+            1e6 * row["seconds"][key] / images for key in ("low", "median", "high")
+        )
+        faster = row["faster"]
+        table.add_row(
+            row["what"],
+            f"{row['magnitude']:g}",
+            row["by"],
+            f"{median:.0f}",
+            f"{low:.0f}–{high:.0f}",
+            f"{row['images_per_second_per_core']:.0f}",
+            f"{faster['median']:.2f}× ({faster['low']:.2f}–{faster['high']:.2f})" if faster else "",
+        )
+    return table
