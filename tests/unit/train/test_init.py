@@ -14,6 +14,7 @@ from normfree.train.fit import fit
 from normfree.train.model_file import load_classifier
 from normfree.weights import save_model
 from tests.unit.train.tiny import assert_same_bits, final_state, tiny_recipe
+from tests.unit.weights.files import pico, write_haiku
 
 STAGES = ("stem.", "stages.0.", "stages.1.")
 
@@ -113,3 +114,20 @@ def test_weights_of_another_network_are_refused(trained: Path, tmp_path: Path) -
     init = str(trained / "model.safetensors")
     with pytest.raises(UserError, match="does not fit NFNet"):
         fit(tiny_recipe(tmp_path / "run", model="nfnet_nano", train_size=8, init=init))
+
+
+def test_the_authors_pickles_are_weights_to_start_from(tmp_path: Path) -> None:
+    model = pico(in_channels=1, num_classes=7)
+    init = write_haiku(model, tmp_path / "authors.npz")
+    fit(tiny_recipe(tmp_path / "run", init=str(init), lr=0.0))
+    now = weights(tmp_path / "run")
+    body = {n: v for n, v in model.state_dict().items() if not n.startswith("classifier")}
+    assert_same_bits({n: now[n] for n in body}, body)
+    assert now["classifier.weight"].shape[0] == 5
+
+
+def test_a_file_that_names_no_classes_keeps_as_many(tmp_path: Path) -> None:
+    model = pico(in_channels=1, num_classes=5)
+    init = write_haiku(model, tmp_path / "authors.npz")
+    fit(tiny_recipe(tmp_path / "run", init=str(init), lr=0.0))
+    assert_same_bits(weights(tmp_path / "run"), dict(model.state_dict()))
