@@ -248,8 +248,9 @@ class RandAugment:
                     continue
                 if result is images:
                     result = images.clone(memory_format=torch.contiguous_format)
-                function = self._function(name, argument)
-                _change(result, places[:, start:stop], function, centered=name == "Cutout")
+                order, *centers = places[:, start:stop].unbind()
+                centers = centers if name == "Cutout" else []
+                _change(result, self._function(name, argument), order, *centers)
         return result
 
     __call__ = apply
@@ -277,15 +278,17 @@ def _groups(codes: Int64[Tensor, " n"]) -> tuple[Group, ...]:
 
 def _change(
     images: UInt8[Tensor, "n c h w"],
-    places: Int64[Tensor, "3 k"],
     function: Callable[..., Tensor],
-    *,
-    centered: bool,
+    order: Int64[Tensor, " k"],
+    *centers: Int64[Tensor, " k"],
 ) -> None:
-    """Put ``function(image)`` in the place of each chosen image."""
-    for chosen, *centers in places.split(chunk_length(images), dim=1):
-        changed = function(images.index_select(0, chosen), *(centers if centered else ()))
-        _words(images).index_copy_(0, chosen, _words(changed))
+    """Put ``function(image, *center)`` in the place of each chosen image."""
+    words, length = _words(images), chunk_length(images)
+    for start in range(0, len(order), length):
+        part = slice(start, start + length)
+        chosen = order[part]
+        changed = function(images.index_select(0, chosen), *(center[part] for center in centers))
+        words.index_copy_(0, chosen, _words(changed))
 
 
 def _words(images: UInt8[Tensor, "n c h w"]) -> Shaped[Tensor, "n words"]:
