@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from normfree.cli.options import UsageError, parse
-from normfree.errors import unknown_name
 from normfree.recipes import get_recipe
 
 if TYPE_CHECKING:
@@ -80,22 +79,18 @@ def run(words: Sequence[str]) -> None:
 
 
 def _changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """The recipe with some settings in YAML."""
-    import yaml
+    """The recipe with some settings, typed as for ``normfree train``."""
+    from normfree.train.config import Recipe
 
-    known = {field.name for field in fields(recipe)}
-    values: dict[str, Any] = {}
+    words: list[str] = []
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(f"a setting is name=value, not {setting!r}")
-        if name not in known:
-            raise UsageError(str(unknown_name("setting", name, known)))
-        values[name] = yaml.safe_load(value)
-    try:
-        return replace(recipe, **values)
-    except TypeError as error:
-        raise UsageError(f"{', '.join(settings)}: a value is of the wrong kind") from error
+        flag = name.replace("_", "-")
+        switch = {"true": [f"--{flag}"], "false": [f"--no-{flag}"]}
+        words += switch.get(value.lower(), [f"--{flag}", *value.split()])
+    return parse(Recipe, words, prog="normfree train", default=recipe)
 
 
 def _measure(recipes: dict[str, Recipe], rounds: int) -> Iterator[dict[str, Any]]:
@@ -127,8 +122,7 @@ def _step(recipe: Recipe) -> Callable[[], None]:
     told = init_fields(recipe, weights)
     resolved = resolve(recipe, source, open_source(recipe.data, "val"), told)
     state = build_state(resolved, new_model(resolved, weights)[0])
-    size = recipe.batch_size * (2 if resolved.reads_pairs else 1)
-    order = Order(seed=recipe.seed, examples=len(source), batch_size=size)
+    order = Order(seed=recipe.seed, examples=len(source), batch_size=recipe.reads)
     reading = train_batches(source, train_view(resolved, source), order, start=0, stop=BATCHES)
     with closing(reading):  # type: ignore[type-var]
         batches = cycle(list(reading))

@@ -26,7 +26,7 @@ def run(words: Sequence[str]) -> None:
     tried, options = "--smoke" in options, [word for word in options if word != "--smoke"]
     recipe = _parse(options, name, tried=tried)
     if recipe.resume:
-        saved = _saved_recipe(recipe, name if named else None)
+        saved = _saved_recipe(recipe, recipe.name if named else None)
         recipe = parse(Recipe, options, prog="normfree train", default=_open_to(saved, options))
     from normfree.train.fit import fit
 
@@ -52,7 +52,8 @@ def _parse(options: Sequence[str], name: str, *, tried: bool) -> Recipe:
 
 def _open_to(recipe: Recipe, options: Sequence[str]) -> Recipe:
     """The recipe, silent where it would outdo what was typed."""
-    typed = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in options}
+    flags = [word.partition("=")[0] for word in options if word.startswith("--")]
+    typed = {flag.removeprefix("--").replace("-", "_") for flag in flags}
     silent: dict[str, Any] = {by: None for name, by in OUTDONE_BY.items() if name in typed}
     return replace(recipe, **silent)
 

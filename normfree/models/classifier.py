@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from normfree.errors import UserError, unknown_name
-from normfree.models.fields import check_types
+from normfree.fields import check_types
 from normfree.nn import ACTIVATIONS, Dropout, Normalization
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from normfree.data.augment import Crop
 from normfree.data.loader import OnBadImage
 from normfree.errors import UserError, unknown_name
+from normfree.fields import check_types
 from normfree.optim.clipping import Clip
 
 Augment = Literal["crop_flip", "shift", "shift_flip", "none"]
@@ -193,6 +193,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse values that no run could have."""
+        check_types(self, _flag)
         for wanted, (allowed, names) in _RANGES.items():
             for name in names:
                 value = getattr(self, name)
@@ -202,38 +203,65 @@ class Recipe:
                     raise UserError(f"{_flag(name)} must be {wanted}, not {shown}")
         if not self.name or self.name in (".", "..") or {*self.name} & {*"/\\\0"}:
             raise UserError(f"--name is part of a directory's name, which {self.name!r} cannot be")
-        if self.accumulate > self.batch_size:
-            raise UserError(
-                f"--accumulate {self.accumulate} asks for more parts than the batch has images; "
-                f"choose at most {self.batch_size}"
-            )
-        if self.clip == "global" and self.clipping == "auto":
-            raise UserError(
-                "--clipping auto is AGC's λ; with --clip global, give the largest norm of the "
-                "gradient, such as --clipping 1.0"
-            )
+        for wrong, said in _contradictions(self):
+            if wrong:
+                raise UserError(said)
+
+    @property
+    def reads(self) -> int:
+        """Images that a step reads: twice the batch where each is mixed with one of its own."""
+        pairs = self.mixing != "none" and self.pairing == "two_batches"
+        return self.batch_size * (2 if pairs else 1)
 
 
-#: What a number must be → the test, which NaN and infinities fail, and the settings it holds for.
+def _contradictions(recipe: Recipe) -> Iterator[tuple[bool, str]]:
+    """What does not go together, and what to say of it."""
+    yield (
+        recipe.accumulate > recipe.batch_size,
+        f"--accumulate {recipe.accumulate} asks for more parts than the batch has images; "
+        f"choose at most {recipe.batch_size}",
+    )
+    yield (
+        recipe.clip == "global" and recipe.clipping == "auto",
+        "--clipping auto is AGC's λ; with --clip global, give the largest norm of the gradient, "
+        "such as --clipping 1.0",
+    )
+    yield (
+        recipe.clip == "global" and bool({*recipe.unclipped} - {"classifier"}),
+        "--unclipped is AGC's: --clip global takes the norm of the whole gradient; leave one out",
+    )
+    yield (
+        recipe.freeze > 0 and recipe.init is None,
+        f"--freeze {recipe.freeze} keeps the weights that a run starts from; give them by --init",
+    )
+    yield (
+        recipe.optimizer != "sgd" and recipe.lr is None,
+        f"--optimizer {recipe.optimizer} wants a rate of its own, base_lr is sgd's: give --lr",
+    )
+    yield (
+        recipe.mixing != "none" and recipe.pairing == "in_batch" and recipe.batch_size < 2,
+        "--pairing in_batch mixes the images of a batch with each other: it takes two or more",
+    )
+
+
+#: What a number must be → the test, and the settings it holds for. Finite are all of them.
 _RANGES: Mapping[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
     "positive": (
         lambda x: x > 0,
         (
-            *("epochs", "steps", "batch_size", "accumulate", "train_size", "test_size"),
+            *("epochs", "steps", "batch_size", "accumulate", "train_size", "test_size", "std"),
             *("eval_every", "checkpoint_every", "keep_checkpoints", "log_every"),
+            *("mixup_alpha", "cutmix_alpha", "step_epochs", "agc_eps"),
         ),
     ),
-    "positive and finite": (
-        lambda x: 0 < x < math.inf,
-        ("std", "mixup_alpha", "cutmix_alpha", "step_epochs"),
-    ),
+    "positive (None switches it off)": (lambda x: x > 0, ("clipping",)),
     "above 0 and at most 1": (lambda x: 0 < x <= 1, ("sam_fraction", "step_decay")),
     "from 0 to 4": (lambda x: 0 <= x <= 4, ("freeze",)),
-    "at least 0 and finite": (
-        lambda x: 0 <= x < math.inf,
+    "at least 0": (
+        lambda x: x >= 0,
         (
             *("base_lr", "lr", "lr_floor", "warmup_epochs", "warmup_steps", "weight_decay"),
-            *("clipping", "agc_eps", "sam_rho", "shift_padding", "test_margin", "workers"),
+            *("sam_rho", "shift_padding", "test_margin", "workers"),
             *("randaugment_layers", "randaugment_magnitude"),
         ),
     ),
@@ -242,7 +270,6 @@ _RANGES: Mapping[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
         ("momentum", "label_smoothing", "ema_decay"),
     ),
     "at least 0 and below 2^63": (lambda x: 0 <= x < 2**63, ("seed",)),
-    "finite": (math.isfinite, ("mean",)),
 }
 
 

@@ -38,6 +38,8 @@ def _steps(r: Resolved) -> Iterator[Row]:
     given = f"{recipe.epochs} epochs" if recipe.steps is None else "given"
     yield "total steps", str(r.total_steps), given
     given = f"{recipe.warmup_epochs:g} epochs" if recipe.warmup_steps is None else "given"
+    if r.warmup_steps > r.total_steps:
+        given += ": longer than the run, the peak is not reached"
     yield "warm-up steps", f"{r.warmup_steps:.2f}", given
 
 
@@ -61,11 +63,17 @@ def _augmentation(r: Resolved) -> Iterator[Row]:
     recipe = r.recipe
     yield "augmentation", recipe.augment, ""
     if recipe.mixing != "none":
-        partner = "an image of a second batch" if r.reads_pairs else "the batch's next image"
+        partner = (
+            "an image of a second batch"
+            if recipe.reads > recipe.batch_size
+            else "the batch's next image"
+        )
         yield "mixing", recipe.mixing, f"with {partner}"
     if recipe.randaugment_layers:
         strength = f"{recipe.randaugment_layers} layers × {r.randaugment_magnitude:g}"
         kind = "as the authors' code" if recipe.quirks else "without the authors' quirks"
+        if recipe.quirks and r.randaugment_magnitude < 5:
+            kind += ", which is harsher below 5: --no-quirks"
         yield "RandAugment", strength, f"{_origin(recipe.randaugment_magnitude)}, {kind}"
 
 

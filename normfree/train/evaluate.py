@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -53,25 +54,35 @@ def evaluate(
     Raises:
         UserError: there was no image that could be read.
     """
-    modes = [(part, part.training) for model in models.values() for part in model.modules()]
     counts = {name: torch.zeros(3, device=inputs.device) for name in models}
     images, classes = 0, 0
-    for model in models.values():
-        model.eval()
-    for batch in batches:
-        x, labels = inputs.evaluation(batch)
-        images += len(labels)
-        for name, model in models.items():
-            logits = model(x)
-            classes = logits.shape[1]
-            losses = LOSSES[loss](logits, soft_labels(labels, classes)).sum()
-            top1, top5 = correct(logits, labels), correct(logits, labels, top=min(5, classes))
-            counts[name] += torch.stack([top1, top5, losses])
-    for part, training in modes:
-        part.training = training
+    with _evaluating(models.values()):
+        for batch in batches:
+            x, labels = inputs.evaluation(batch)
+            images += len(labels)
+            for name, model in models.items():
+                logits = model(x)
+                classes = logits.shape[1]
+                losses = LOSSES[loss](logits, soft_labels(labels, classes)).sum()
+                top1, top5 = correct(logits, labels), correct(logits, labels, top=min(5, classes))
+                counts[name] += torch.stack([top1, top5, losses])
     if images == 0:
         raise UserError("there is no readable image to evaluate on; check the data directory")
     return {name: _means(count.tolist(), images, classes) for name, count in counts.items()}
+
+
+@contextmanager
+def _evaluating(models: Iterable[nn.Module]) -> Iterator[None]:
+    """Within, the networks are in evaluation mode; after, each module is in its own again."""
+    parts = [part for model in models for part in model.modules()]
+    modes = [part.training for part in parts]
+    for part in parts:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, training in zip(parts, modes, strict=True):
+            part.training = training
 
 
 def _means(count: list[float], images: int, classes: int) -> Evaluation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -66,24 +66,11 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         2
     """
     train, test = open_source(recipe.data, "train"), open_source(recipe.data, "val")
-    notes = _about_data(train, test)
-    if recipe.resume:
-        directory = find_run_directory(recipe)
-        saved = from_dict(directory.read_config())
-        same = {name: value for name, value in saved.model.items() if name != "name"}
-        resolved = resolve(recipe, train, test, same)
-        state = build_state(resolved, new_model(resolved, None)[0])
-        notes += _load_newest(directory, saved, resolved, state)
-    else:
-        weights = read_init(recipe)
-        resolved = resolve(recipe, train, test, init_fields(recipe, weights))
-        model, said = new_model(resolved, weights)
-        state = build_state(resolved, model)
-        notes += said
-        directory = create_run_directory(recipe)
+    start = _resumed(recipe, train, test) if recipe.resume else _fresh(recipe, train, test)
+    directory, resolved, state = start.directory, start.resolved, start.state
     progress = Progress(console, resolved, state.step)
     progress.show_derivation()
-    for note in (f"run directory: {directory.path}", *notes):
+    for note in (f"run directory: {directory.path}", *_about_data(train, test), *start.notes):
         progress.note(note)
     directory.write_config(to_dict(resolved))
     run = Run(
@@ -121,10 +108,29 @@ def _about_data(train: Source, test: Source) -> list[str]:
     return notes
 
 
-def _load_newest(
-    directory: RunDirectory, saved: Resolved, resolved: Resolved, state: TrainState
-) -> list[str]:
-    """Load the newest checkpoint of a run, if there is one yet; returns what to say about it."""
+class _Start(NamedTuple):
+    """Where a run begins, or goes on."""
+
+    directory: RunDirectory
+    resolved: Resolved
+    state: TrainState
+    notes: list[str]
+
+
+def _fresh(recipe: Recipe, train: Source, test: Source) -> _Start:
+    weights = read_init(recipe)
+    resolved = resolve(recipe, train, test, init_fields(recipe, weights))
+    model, notes = new_model(resolved, weights)
+    return _Start(create_run_directory(recipe), resolved, build_state(resolved, model), notes)
+
+
+def _resumed(recipe: Recipe, train: Source, test: Source) -> _Start:
+    """From the newest checkpoint, if there is one yet; the weights of ``init`` are in it."""
+    directory = find_run_directory(recipe)
+    saved = from_dict(directory.read_config())
+    same = saved.model if saved.recipe.model == recipe.model else {}
+    told = {name: value for name, value in same.items() if name != "name"}
+    resolved = resolve(recipe, train, test, told)
     changed = differences(saved, resolved)
     if changed:
         raise UserError(
@@ -132,10 +138,13 @@ def _load_newest(
             "resume it with its own, or start anew with another --out"
         )
     content, damaged = newest_checkpoint(directory.checkpoints)
+    notes = [f"damaged, passed over: {path}" for path in damaged]
+    model, said = new_model(resolved, read_init(recipe) if content is None else None)
+    state = build_state(resolved, model)
     if content is not None:
         state.load_state_dict(content["state"])
     going_on = f"going on after step {state.step} of {resolved.total_steps}"
-    return [*(f"damaged, passed over: {path}" for path in damaged), going_on]
+    return _Start(directory, resolved, state, [*notes, *said, going_on])
 
 
 def _say_unreadable(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,8 +11,16 @@ from normfree.errors import UserError
 from normfree.factory import create_model
 from normfree.models import ImageClassifier
 from normfree.train.config import Recipe
+from normfree.train.model_file import read_trained
 from normfree.train.resolve import Resolved
-from normfree.weights import Parameters, file_fields, load_parameters, locate, read_parameters
+from normfree.weights import (
+    Parameters,
+    file_fields,
+    identify,
+    load_parameters,
+    locate,
+    read_parameters,
+)
 
 #: Fields of a network that its weights say nothing about: a new task has its own.
 OF_THE_TASK = frozenset(
@@ -30,7 +39,11 @@ def read_init(recipe: Recipe) -> Parameters | None:
     """
     if recipe.init is None:
         return None
+    path = Path(recipe.init)
     try:
+        if path.is_dir() or path.parent.name == "checkpoints":  # of a run
+            weights, card = read_trained(path)
+            return Parameters(str(path), "normfree", weights, card)
         return read_parameters(locate(recipe.init))
     except UserError as error:
         raise UserError(f"--init {recipe.init}: {error}") from error
@@ -66,11 +79,40 @@ def new_model(
         classes = resolved.model["num_classes"]
         theirs = file_fields(parameters, resolved.model["name"]).get("num_classes", 0)
         model = create_model(**(resolved.model | {"num_classes": theirs}))
-        load_parameters(model, parameters)
+        _load(model, parameters)
         if _same_classes(parameters, theirs, resolved):
             return model, [f"all weights from {parameters.source}, the classifier's too"]
         model.reset_classifier(classes)
     return model, [f"weights from {parameters.source}; a new classifier for {classes} classes"]
+
+
+def _load(model: ImageClassifier, parameters: Parameters) -> None:
+    """All weights; if they are of another network, say of which."""
+    theirs = file_fields(parameters, model.config.name).get("in_channels")
+    if theirs not in (None, model.config.in_channels):
+        raise UserError(
+            f"{parameters.source} is for images of {theirs} channels, but yours have "
+            f"{model.config.in_channels}; save them as {'grey' if theirs == 1 else 'colour'} "
+            "images, or start from other weights"
+        )
+    try:
+        load_parameters(model, parameters)
+    except UserError:
+        own = _identified(parameters)
+        if own in (None, model.config.name):
+            raise
+        raise UserError(
+            f"{parameters.source} has the weights of {own}, not of {model.config.name}; "
+            f"use --model {own}"
+        ) from None
+
+
+def _identified(parameters: Parameters) -> str | None:
+    """The network that weights are of, if they tell."""
+    try:
+        return identify(parameters).name
+    except UserError:
+        return None
 
 
 def _same_classes(parameters: Parameters, count: int, resolved: Resolved) -> bool:

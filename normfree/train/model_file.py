@@ -94,16 +94,24 @@ def load_classifier(path: Path, device: str = "cpu") -> Classifier:
         from normfree.export import open_exported
 
         return Classifier(*open_exported(path, device))
-    weights: Mapping[str, Tensor]
-    if path.suffix == ".pt":
-        content = read_checkpoint(path)
-        weights = content["state"]["ema"]
-        card = make_card(from_dict(content["config"]), {"step": content["step"]})
-    else:
-        weights, card = _read_model_file(path)
+    weights, card = read_trained(path)
     model = create_model(**card["model"], device=device)
     load_state_dict(model, weights, str(path))
     return Classifier(model.eval(), card)
+
+
+def read_trained(path: Path) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """Weights and card of a ``model.safetensors``, a checkpoint or a run directory.
+
+    Raises:
+        UserError: there is no such file, or it is damaged or holds something else.
+    """
+    path = _weights_file(path)
+    if path.suffix != ".pt":
+        return _read_model_file(path)
+    content = read_checkpoint(path)
+    card = make_card(from_dict(content["config"]), {"step": content["step"]})
+    return content["state"]["ema"], card
 
 
 def _weights_file(path: Path) -> Path:

@@ -55,16 +55,16 @@ def spread(size: int, share: float) -> Int[Tensor, " m"]:
 
 def outputs(batch: Batch, recipe: Recipe) -> int:
     """How many training examples a batch makes: half of it where the other half is mixed in."""
-    pairs = recipe.mixing != "none" and recipe.pairing == "two_batches"
-    return len(batch.labels) // 2 if pairs else len(batch.labels)
+    return len(batch.labels) * recipe.batch_size // recipe.reads
 
 
 def split(batch: Batch, recipe: Recipe, share: float = 1.0) -> Iterator[Part]:
-    """The parts of a batch, one after the other, each with as many examples.
+    """The parts of a batch: of n parts, the first has every n-th example from the first, and so on.
 
     The first half of a batch is mixed by MixUp and the second by CutMix (``mixup_cutmix``), with
     the example at the same place of the second batch (``two_batches``) or the next one of the batch
-    (``in_batch``); neither depends on the number of parts.
+    (``in_batch``); neither depends on the number of parts. Each part has some of both halves, as
+    each of the authors' replicas has.
 
     Args:
         batch: of B examples, or of 2B if they are mixed in pairs.
@@ -80,7 +80,7 @@ def split(batch: Batch, recipe: Recipe, share: float = 1.0) -> Iterator[Part]:
         "mixup_cutmix": places >= size // 2,
     }[recipe.mixing]
     count = min(math.ceil(share * recipe.accumulate), len(chosen))
-    for own in chosen.tensor_split(count):
+    for own in (chosen[first::count] for first in range(count)):
         others = None
         if recipe.mixing != "none":
             partners = own + size if size < len(batch.labels) else (own + 1) % size
@@ -89,8 +89,9 @@ def split(batch: Batch, recipe: Recipe, share: float = 1.0) -> Iterator[Part]:
 
 
 def _take(batch: Batch, places: Int[Tensor, " m"]) -> Batch:
-    """Some examples; a view, not a copy, where they lie side by side."""
-    first, last = int(places[0]), int(places[-1])
-    if last - first + 1 == len(places):
-        return Batch(*(x[first : last + 1] for x in batch))
+    """Some examples; a view, not a copy, where they are equally far from each other."""
+    first, *others = places.tolist()
+    step = others[0] - first if others else 1
+    if step > 0 and places.tolist() == list(range(first, first + step * len(places), step)):
+        return Batch(*(x[first : places[-1] + 1 : step] for x in batch))
     return Batch(*(x[places] for x in batch))

@@ -84,11 +84,6 @@ class Resolved:
         """Steps done when ``epoch`` (from 1) is over: ⌊epoch · N / B⌋, and the last one's all."""
         return min(epoch * self.train_images // self.recipe.batch_size, self.total_steps)
 
-    @property
-    def reads_pairs(self) -> bool:
-        """Whether each image is mixed with one that is read for this alone."""
-        return self.recipe.mixing != "none" and self.recipe.pairing == "two_batches"
-
     def epoch_of(self, step: int) -> int:
         """The epoch, from 1, that the step (from 0) belongs to."""
         return (step + 1) * self.recipe.batch_size // self.train_images + (
@@ -120,6 +115,7 @@ def resolve(
             f"{recipe.data}; leave it out or raise it"
         )
     n, b = len(train), recipe.batch_size
+    _check_statistics(recipe, model.normalization)
     total_steps = _first(recipe.steps, recipe.epochs * n // b)
     if total_steps == 0:
         raise UserError(
@@ -178,6 +174,18 @@ def _model_fields(recipe: Recipe, classes: int, channels: int) -> dict[str, Any]
     return values
 
 
+def _check_statistics(recipe: Recipe, normalization: str) -> None:
+    """Batch normalization needs two images wherever it takes their mean."""
+    fewest = recipe.batch_size // recipe.accumulate
+    if recipe.sam_rho:
+        fewest = min(fewest, round(fewest * recipe.sam_fraction))
+    if normalization == "batch" and fewest < 2:
+        raise UserError(
+            "a batch-normalized network takes its statistics from two or more images at a time; "
+            "lower --accumulate, or raise --batch-size or --sam-fraction"
+        )
+
+
 def _magnitude(recipe: Recipe, of_model: int) -> float:
     """Strength of RandAugment: the recipe's, else the model's."""
     if recipe.randaugment_layers == 0:
@@ -230,10 +238,13 @@ def to_dict(resolved: Resolved) -> dict[str, Any]:
 
 def from_dict(saved: Mapping[str, Any]) -> Resolved:
     """The inverse of :func:`to_dict`."""
-    derived = dict(saved["derived"])
+    recipe, derived = recipe_from_dict(saved["recipe"]), dict(saved["derived"])
+    for name, before in (("clipping", recipe.clipping), ("epochs", recipe.epochs)):
+        derived.setdefault(name, before)  # saved before it was derived
+    derived.setdefault("randaugment_magnitude", 0.0)
     for name in ("classes", "mean", "std"):
         derived[name] = tuple(derived[name])
-    return Resolved(recipe=recipe_from_dict(saved["recipe"]), **derived)
+    return Resolved(recipe=recipe, **derived)
 
 
 def _plain(value: Any) -> Any:

@@ -43,11 +43,10 @@ class Run:
     def train_batches(self) -> Generator[Batch, None, None]:
         """The batches that are still to come, twice as large if they are mixed in pairs."""
         recipe = self.resolved.recipe
-        size = recipe.batch_size * (2 if self.resolved.reads_pairs else 1)
         yield from train_batches(
             self.train,
             train_view(self.resolved, self.train),
-            Order(seed=recipe.seed, examples=len(self.train), batch_size=size),
+            Order(seed=recipe.seed, examples=len(self.train), batch_size=recipe.reads),
             start=self.state.step,
             stop=self.resolved.total_steps,
             workers=recipe.workers,

@@ -22,8 +22,8 @@ class StepOutput(NamedTuple):
     """What a step measured, on the device but for what is counted on the host.
 
     Attributes:
-        loss: mean over the batch, before the update.
-        correct: examples classified rightly, before the update.
+        loss: mean over the batch, see :class:`~normfree.train.gradient.Measured`.
+        correct: examples classified rightly in the same pass.
         images: examples of the batch.
         clipped: units (tensors, gradients) that were clipped.
         units: how many could have been.

@@ -64,7 +64,10 @@ def test_what_cannot_be_measured_is_said(capsys: Capture) -> None:
 def test_train(tmp_path: Path, capsys: Capture) -> None:
     file, threads = tmp_path / "new" / "found.json", torch.get_num_threads()
     data = ("--set", "data=synthetic:32x8x1x4", "batch_size=8")
-    variants = ("sam_rho=0.05,sam_fraction=0.25", "mixing=mixup_cutmix,pairing=two_batches")
+    variants = (
+        "sam_rho=5e-2,sam_fraction=0.25,clipping=None",
+        "mixing=mixup_cutmix,pairing=two_batches",
+    )
     words = ("--recipe", "digits", *data, "--variants", *variants, "--rounds", "2")
     assert run("train", *words, "--threads", "1", "--json", str(file)) == 0
     assert torch.get_num_threads() == threads
@@ -82,9 +85,9 @@ def test_train(tmp_path: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--variants", "sam_roh=0.05"], "did you mean sam_rho"),
+        (["--variants", "sam_roh=0.05"], "did you mean --sam-rho"),
         (["--variants", "sam_rho"], "a setting is name=value, not 'sam_rho'"),
-        (["--set", "sam_rho=much"], "a value is of the wrong kind"),
+        (["--set", "sam_rho=much"], "--sam-rho"),
         (["--rounds", "1"], "--rounds must be at least 2"),
         (["--threads", "0"], "--threads must be at least 1"),
     ],

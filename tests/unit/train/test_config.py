@@ -45,10 +45,10 @@ def test_an_unknown_setting_is_named_with_the_nearest() -> None:
         ({"ema_decay": 2.0}, "--ema-decay must be at least 0 and below 1, not 2"),
         ({"train_size": 0}, "--train-size must be positive, not 0"),
         ({"test_size": -3}, "--test-size must be positive, not -3"),
-        ({"std": (1.0, 0.0)}, "--std must be positive and finite, not 1.0 0.0"),
-        ({"mean": (float("nan"),)}, "--mean must be finite, not nan"),
-        ({"base_lr": float("nan")}, "--base-lr must be at least 0 and finite, not nan"),
-        ({"lr": float("inf")}, "--lr must be at least 0 and finite, not inf"),
+        ({"std": (1.0, 0.0)}, "--std must be positive, not 1.0 0.0"),
+        ({"mean": (float("nan"),)}, "--mean must be a list, each a finite number or None"),
+        ({"base_lr": float("nan")}, "--base-lr must be a finite number; got nan"),
+        ({"lr": float("inf")}, "--lr must be a finite number or None; got inf"),
         ({"seed": 99999999999999999999}, r"--seed must be at least 0 and below 2\^63"),
         ({"name": "a/b"}, "--name is part of a directory's name, which 'a/b' cannot be"),
         ({"name": ".."}, "--name is part"),
@@ -81,11 +81,34 @@ def test_the_defaults_are_the_papers() -> None:
         ("steps", 0),
         ("step_decay", 0.0),
         ("ema_decay", 1.0),
+        ("clipping", 0.0),
+        ("agc_eps", 0.0),
+        ("optimizer", "adam"),
+        ("precision", "float16"),
+        ("mixing", "MixUp"),
+        ("accumulate", 2.5),
+        ("epochs", "3"),
     ],
 )
-def test_settings_that_no_run_could_have_are_refused(setting: str, value: float) -> None:
+def test_settings_that_no_run_could_have_are_refused(setting: str, value: Any) -> None:
+    settings: dict[str, Any] = {"data": "digits", "model": "nfnet_pico", "epochs": 1}
     with pytest.raises(UserError, match="--" + setting.replace("_", "-")):
-        Recipe(data="digits", model="nfnet_pico", epochs=1, batch_size=8, **{setting: value})
+        Recipe(**settings | {"batch_size": 8, setting: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"freeze": 2}, "give them by --init"),
+        ({"optimizer": "adamw"}, "give --lr"),
+        ({"clip": "global", "unclipped": ("stem",)}, "--unclipped is AGC's"),
+        ({"mixing": "cutmix", "pairing": "in_batch", "batch_size": 1}, "takes two or more"),
+        ({"accumulate": 9}, "choose at most 8"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Recipe(**{"data": "d", "model": "m", "epochs": 1, "batch_size": 8, **settings})
 
 
 def test_a_largest_norm_cannot_be_chosen_by_the_rule_for_lambda() -> None:

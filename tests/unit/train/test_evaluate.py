@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -72,3 +74,16 @@ def test_a_part_in_evaluation_mode_stays_so() -> None:
 def test_nothing_to_evaluate_is_said() -> None:
     with pytest.raises(UserError, match="no readable image"):
         evaluate({"net": Table(np.eye(5, dtype=np.float32))}, [], INPUTS)
+
+
+def test_the_mode_is_restored_when_reading_fails() -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).train()
+
+    def broken() -> Iterator[Batch]:
+        yield Batch(torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+        raise UserError("no more")
+
+    inputs = Inputs(mean=(0.0,), std=(1.0,), device="cpu")
+    with pytest.raises(UserError, match="no more"):
+        evaluate({"": model}, broken(), inputs)
+    assert all(part.training for part in model.modules())

@@ -112,7 +112,7 @@ def test_weights_that_cannot_be_read_are_said_before_anything_is_made(
 
 def test_weights_of_another_network_are_refused(trained: Path, tmp_path: Path) -> None:
     init = str(trained / "model.safetensors")
-    with pytest.raises(UserError, match="does not fit NFNet"):
+    with pytest.raises(UserError, match=r"has the weights of nfnet_pico.*use --model nfnet_pico"):
         fit(tiny_recipe(tmp_path / "run", model="nfnet_nano", train_size=8, init=init))
 
 
@@ -131,3 +131,36 @@ def test_a_file_that_names_no_classes_keeps_as_many(tmp_path: Path) -> None:
     init = write_haiku(model, tmp_path / "authors.npz")
     fit(tiny_recipe(tmp_path / "run", init=str(init), lr=0.0))
     assert_same_bits(weights(tmp_path / "run"), dict(model.state_dict()))
+
+
+def test_a_run_that_stopped_before_its_first_checkpoint_starts_from_the_file_again(
+    trained: Path, tmp_path: Path
+) -> None:
+    settings = {"init": str(trained / "model.safetensors"), "lr": 0.0}
+    fit(tiny_recipe(tmp_path / "run", **settings))
+    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+        checkpoint.unlink()
+    (tmp_path / "run" / "model.safetensors").unlink()
+    fit(tiny_recipe(tmp_path / "run", **settings, resume=True))
+    assert_same_bits(weights(tmp_path / "run"), weights(trained))
+
+
+def test_a_run_or_its_checkpoint_is_something_to_start_from(trained: Path, tmp_path: Path) -> None:
+    newest = max((trained / "checkpoints").iterdir())
+    for number, init in enumerate((trained, newest)):
+        fit(tiny_recipe(tmp_path / str(number), init=str(init), lr=0.0))
+        body = {n: v for n, v in weights(init).items() if not n.startswith("classifier")}
+        now = weights(tmp_path / str(number))
+        assert_same_bits({n: now[n] for n in body}, body)
+
+
+def test_weights_for_colour_do_not_take_grey_images(tmp_path: Path) -> None:
+    save_model(create_model("nfnet_pico", num_classes=5), tmp_path / "colour.safetensors")
+    init = {"init": str(tmp_path / "colour.safetensors")}
+    with pytest.raises(UserError, match="for images of 3 channels, but yours have 1; save them as"):
+        fit(tiny_recipe(tmp_path / "run", **init))
+
+
+def test_another_network_is_not_resumed(trained: Path) -> None:
+    with pytest.raises(UserError, match="model: nfnet_pico there, nf_resnet50 now"):
+        fit(tiny_recipe(trained, warmup_epochs=0, base_lr=1.0, model="nf_resnet50", resume=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,8 @@ def test_an_example_is_the_same_in_any_part(pairing: str) -> None:
     (one,) = (make_inputs(whole).train(part) for part in split(batch, whole.recipe))
     several = [make_inputs(parted).train(part) for part in split(batch, parted.recipe)]
     for field in ("images", "targets", "keys"):
-        together = torch.cat([getattr(example, field) for example in several])
-        assert torch.equal(together, getattr(one, field))
+        for first, example in enumerate(several):
+            assert torch.equal(getattr(example, field), getattr(one, field)[first::5])
 
 
 def test_without_mixing_or_augmentation_pixels_are_only_normalized() -> None:
@@ -91,24 +92,16 @@ def test_without_mixing_or_augmentation_pixels_are_only_normalized() -> None:
     assert torch.equal(example.targets.argmax(dim=1), part.own.labels)
 
 
-def test_the_host_is_never_asked_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = resolved(**FULL | {"augment": "shift_flip"})
-    (part,) = split(raw(32), settings.recipe)
-    inputs = make_inputs(settings)
-    augment = inputs.randaugment
-    assert augment is not None
-    drawn = draw_mix(part.own.keys, part.cutmix, 8, 8)
-    plan = augment.draw(part.own.keys, 8, 8)
-    # What is drawn is on the host; from here on nothing may look into a tensor.
-    monkeypatch.setattr("normfree.train.inputs.draw_mix", lambda *_, **__: drawn)
-    monkeypatch.setattr(RandAugment, "draw", lambda *_: plan)
-
-    def refuse(*_: Any) -> None:
-        raise AssertionError("the host waits for the device")
-
-    for name in ("item", "tolist", "nonzero", "__bool__", "__int__", "__float__", "cpu", "numpy"):
-        monkeypatch.setattr(torch.Tensor, name, refuse)
-    inputs.train(part)
+@pytest.mark.parametrize("quirks", [True, False])
+def test_the_host_never_looks_at_what_is_on_the_device(quirks: bool) -> None:
+    settings = resolved(**FULL | {"augment": "shift_flip", "quirks": quirks, "batch_size": 64})
+    (part,) = split(raw(128), settings.recipe)
+    # Tensors of this device have no values: whoever asks for one is refused.
+    example = make_inputs(dataclasses.replace(settings, device="meta")).train(part)
+    assert (example.images.device.type, example.images.shape) == ("meta", (64, 1, 8, 8))
+    assert example.targets.shape == (64, 5)
+    with pytest.raises(RuntimeError, match="meta"):
+        example.images.max().item()
 
 
 @pytest.mark.parametrize("crop", ["tensorflow", "torchvision"])

@@ -175,9 +175,31 @@ def test_a_warm_up_in_steps_is_taken_as_it_is() -> None:
 
 
 def test_pairs_are_read_for_mixing_only() -> None:
-    assert not resolved().reads_pairs
-    assert resolved(mixing="mixup").reads_pairs
-    assert not resolved(mixing="mixup", pairing="in_batch").reads_pairs
+    assert resolved().recipe.reads == 24
+    assert resolved(mixing="mixup").recipe.reads == 48
+    assert resolved(mixing="mixup", pairing="in_batch").recipe.reads == 24
+
+
+def test_batch_statistics_need_two_images() -> None:
+    twin = {"model_options": ("normalization=batch",)}
+    resolved(**twin, accumulate=12)
+    with pytest.raises(UserError, match="--accumulate"):
+        resolved(**twin, accumulate=13)
+    with pytest.raises(UserError, match="--sam-fraction"):
+        resolved(**twin, sam_rho=0.05, sam_fraction=0.05)
+    resolved(accumulate=24)
+
+
+def test_a_warm_up_that_outlasts_the_run_is_said() -> None:
+    shown = {name: why for name, _, why in derivation(resolved(warmup_steps=100))}
+    assert "the peak is not reached" in shown["warm-up steps"]
+
+
+def test_a_configuration_saved_before_some_values_were_derived_is_read() -> None:
+    saved = to_dict(resolved())
+    for name in ("clipping", "epochs", "randaugment_magnitude"):
+        del saved["derived"][name]
+    assert from_dict(saved) == from_dict(to_dict(resolved()))
 
 
 def test_the_strength_of_randaugment_is_the_models_unless_given() -> None:
