@@ -10,7 +10,6 @@ which it has 10 pictures each.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from experiments.augmentation import CUTMIX, MIXUP
 from experiments.data import DATA
@@ -76,9 +75,9 @@ TRANSFER = {
 
 def pre_train() -> None:
     """The network that transfer starts from; one for all runs."""
-    if not (FIRST / "model.safetensors").exists():
-        first = Path(f"{DATA / 'photographs-first'}")
-        fit(replace(PHOTOGRAPHS, name="first-task", data=f"folder:{first}", epochs=30, out=FIRST))
+    data = f"folder:{DATA / 'photographs-first'}"
+    first = replace(PHOTOGRAPHS, name="first-task", data=data, epochs=30, out=FIRST)
+    fit(replace(first, resume=FIRST.exists()))  # a finished run has nothing left to do
 
 
 STUDIES = [

@@ -1,13 +1,14 @@
 """What every experiment shares: runs that differ in a few settings, over seeds, as a table.
 
 A study trains each of its variants once for each seed and keeps a JSON line of each run in
-``docs/experiments/results/NAME.jsonl``; what is there already is not run again. The table between
-the markers of ``docs/experiments/PAGE.md`` is written from these lines, by nothing else.
+``docs/experiments/results/NAME.jsonl``; what is there already, with these settings, is not run
+again. The table between the markers of ``docs/experiments/PAGE.md`` is written from these lines.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import statistics
 import tempfile
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from normfree.analysis.environment import environment
-from normfree.errors import UserError
-from normfree.train.config import Recipe
+from normfree.train.config import Recipe, recipe_to_dict
+from normfree.train.finite import NonFiniteError
 from normfree.train.fit import fit
 
 DOCS = Path(__file__).parent.parent / "docs" / "experiments"
@@ -59,17 +60,27 @@ class Study:
 
 def run(study: Study) -> None:
     """Train what is missing, one seed of every variant after the other, then write the table."""
-    done = {(line["variant"], line["seed"]) for line in study.lines()}
+    done = {(line["variant"], line["seed"], line["settings"]) for line in study.lines()}
     study.results.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(study.seeds):
         for variant, changes in study.variants.items():
-            if (variant, seed) in done:
+            recipe = replace(study.base, **changes)
+            known = {"variant": variant, "seed": seed, "settings": fingerprint(recipe)}
+            if tuple(known.values()) in done:
                 continue
-            line = outcome(replace(study.base, **changes), seed)
+            line = known | outcome(recipe, seed)
             with study.results.open("a") as file:
-                file.write(json.dumps({"variant": variant, "seed": seed, **line}) + "\n")
+                file.write(json.dumps(line) + "\n")
             print(study.name, variant, seed, line["top1_ema"], f"{line['seconds']} s", flush=True)
     write_table(study)
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """A hash of the settings, but for where the files lie; 8 hexadecimal digits."""
+    settings = recipe_to_dict(recipe)
+    for place in ("data", "init"):
+        settings[place] = settings[place] and Path(settings[place]).name
+    return hashlib.blake2b(json.dumps(settings).encode(), digest_size=4).hexdigest()
 
 
 def outcome(recipe: Recipe, seed: int) -> Line:
@@ -88,9 +99,7 @@ def outcome(recipe: Recipe, seed: int) -> Line:
         )
         try:
             last = fit(run).last
-        except UserError as error:
-            if "finite" not in str(error):
-                raise
+        except NonFiniteError as error:
             last = {"diverged": str(error).partition(";")[0]}
     keys = {"top1": "test_top1", "top1_ema": "test_top1_ema", "train": "train_accuracy"}
     found |= {key: last.get(name) for key, name in keys.items()}
@@ -115,7 +124,8 @@ def table(study: Study) -> str:
     rows = ["| | test top-1, % | averaged weights, % | training images, % | runs | s a run |"]
     rows.append("|---|---|---|---|---|---|")
     for variant in study.variants:
-        lines = [line for line in study.lines() if line["variant"] == variant]
+        wanted = (variant, fingerprint(replace(study.base, **study.variants[variant])))
+        lines = [x for x in study.lines() if (x["variant"], x["settings"]) == wanted]
         if lines:
             numbers = " | ".join(summary(lines, key) for key in ("top1", "top1_ema", "train"))
             seconds = statistics.median(line["seconds"] for line in lines)

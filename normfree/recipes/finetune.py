@@ -34,5 +34,6 @@ RECIPE = Recipe(
     augment="crop_flip",
     test_margin=32,
     channels_last=True,
+    workers=2,
     log_every=10,
 )

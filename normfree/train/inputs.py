@@ -11,9 +11,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from normfree.data import ArraySource, Batch, EvalView, Source, TrainView, View
-from normfree.data.augment import draw_mix, mix, normalize, shift
-from normfree.data.augment.operations import to_bytes
-from normfree.data.augment.randaugment import RandAugment
+from normfree.data.augment import RandAugment, draw_mix, mix, normalize, shift, to_bytes
 from normfree.train.loss import soft_labels
 from normfree.train.parts import Part
 from normfree.train.resolve import Resolved

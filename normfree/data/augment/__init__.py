@@ -1,4 +1,4 @@
-"""What happens to a training picture on its way: crop and flip, shift, mix, normalize."""
+"""What happens to a training picture: crop and flip, shift, mix, RandAugment, normalize."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from normfree.data.augment.crop import (
 )
 from normfree.data.augment.mix import Mix, draw_mix, mix
 from normfree.data.augment.normalize import IMAGENET_MEAN, IMAGENET_STD, normalize
+from normfree.data.augment.operations import to_bytes
+from normfree.data.augment.randaugment import RandAugment
 from normfree.data.augment.shift import shift
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "Box",
     "Crop",
     "Mix",
+    "RandAugment",
     "distorted_bounding_box",
     "draw_mix",
     "mix",
@@ -26,4 +29,5 @@ __all__ = [
     "random_crop_resize",
     "random_resized_crop_box",
     "shift",
+    "to_bytes",
 ]
