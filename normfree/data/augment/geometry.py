@@ -18,6 +18,9 @@ from torch import Tensor
 
 from normfree.data.augment.operations import FILL
 
+MOVES = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
+"""RandAugment's names of these operations."""
+
 _Map = tuple[float, float, float, float, float, float]
 
 
@@ -86,6 +89,31 @@ def translate_y(images: UInt8[Tensor, "n c h w"], pixels: float) -> UInt8[Tensor
     tensor([128,   0,   1], dtype=torch.uint8)
     """
     return _slide(images, 2, pixels)
+
+
+def source_pixels(
+    operation: str, argument: float, height: int, width: int
+) -> Int64[Tensor, " pixels"]:
+    """Which input pixel each output pixel takes; ``height·width`` for one outside.
+
+    >>> source_pixels("TranslateX", 1.0, height=2, width=3).view(2, 3)
+    tensor([[1, 2, 6],
+            [4, 5, 6]])
+
+    Args:
+        operation: one of ``MOVES``.
+        argument: its degrees, shear or pixels.
+        height: of the images, pixels.
+        width: of the images, pixels.
+    """
+    matrices = {
+        "ShearX": (1.0, argument, 0.0, 0.0, 1.0, 0.0),
+        "ShearY": (1.0, 0.0, 0.0, argument, 1.0, 0.0),
+        "TranslateX": (1.0, 0.0, argument, 0.0, 1.0, 0.0),
+        "TranslateY": (1.0, 0.0, 0.0, 0.0, 1.0, argument),
+    }
+    matrix = matrices.get(operation) or _rotation(argument, height, width)
+    return _pixels(matrix, height, width, torch.device("cpu"))
 
 
 def _rotation(degrees: float, height: int, width: int) -> _Map:

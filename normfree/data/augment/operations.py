@@ -277,8 +277,10 @@ def _mean_grey(images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n 1 1 1"]:
     """The rounded mean of Pillow's grey image."""
     grey = images.to(torch.int32)
     if images.shape[1] == len(_PILLOW_GREY_WEIGHTS):
-        weights = torch.tensor(_PILLOW_GREY_WEIGHTS, dtype=torch.int32, device=images.device)
-        grey = ((grey * weights[:, None, None]).sum(1, dtype=torch.int32) + 0x8000) >> 16
+        red, green, blue = (
+            part * weight for part, weight in zip(grey.unbind(1), _PILLOW_GREY_WEIGHTS, strict=True)
+        )
+        grey = (red + green + blue + 0x8000) >> 16
     pixels = images.shape[2] * images.shape[3]
     total = grey.flatten(1).sum(1)
     return ((2 * total + pixels) // (2 * pixels)).float()[:, None, None, None]

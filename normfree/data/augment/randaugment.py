@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int, Int64, Shaped, UInt8
 from torch import Tensor
 
-from normfree.data.augment import geometry, operations
+from normfree.data.augment import geometry, native, operations
+from normfree.data.augment.geometry import MOVES
 from normfree.data.augment.operations import chunk_length
 from normfree.errors import UserError
 from normfree.random import uniform
@@ -36,7 +37,7 @@ OPERATIONS = (
 )
 """The names of the operations, in the order in which the authors number them."""
 
-SIGNED = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
+SIGNED = MOVES
 """Those that go either way."""
 
 _STREAM = 0x52414E44  # "RAND": far from the small numbers that a network's layers use
@@ -221,7 +222,8 @@ class RandAugment:
     def apply(self, images: UInt8[Tensor, "n c h w"], plan: Plan) -> UInt8[Tensor, "n c h w"]:
         """Carry out a plan.
 
-        Nothing waits for the device, and no loop goes over the images.
+        Nothing waits for the device, and no loop goes over the images. On a CPU compiled kernels do
+        the same, if :func:`normfree.data.augment.native.available`.
 
         Args:
             images: bytes; they stay as they are.
@@ -236,24 +238,51 @@ class RandAugment:
                 f"the plan is for {plan.places.shape[2]} images of {plan.height}×{plan.width} "
                 f"pixels, but there are {n} of {height}×{width}; draw one for these"
             )
-        of_sign = {
-            sign: arguments(self.magnitude, sign, height, width, quirks=self.quirks)
-            for sign in (1, -1)
-        }
+        compiled = images.device.type == "cpu" and images.numel() and native.available()
+        return (self._apply_compiled if compiled else self._apply)(images, plan)
+
+    __call__ = apply
+
+    def _apply(self, images: UInt8[Tensor, "n c h w"], plan: Plan) -> UInt8[Tensor, "n c h w"]:
+        """By PyTorch's operations."""
+        steps = self._steps(plan.height, plan.width)
         result = images
         for groups, places in zip(plan.groups, plan.places.unbind(), strict=True):
             for name, sign, start, stop in groups:
-                argument = of_sign[sign].get(name)
-                if argument is not None and argument == _NEUTRAL[name]:
+                if (step := steps[_code(name, sign)]) is None:
                     continue
                 if result is images:
                     result = images.clone(memory_format=torch.contiguous_format)
                 order, *centers = places[:, start:stop].unbind()
                 centers = centers if name == "Cutout" else []
-                _change(result, self._function(name, argument), order, *centers)
+                _change(result, self._function(*step), order, *centers)
         return result
 
-    __call__ = apply
+    def _apply_compiled(
+        self, images: UInt8[Tensor, "n c h w"], plan: Plan
+    ) -> UInt8[Tensor, "n c h w"]:
+        """By kernels, image by image."""
+        operations = _for_kernels(self, plan.height, plan.width)
+        groups = [group for layer in plan.groups for group in layer]
+        codes = [_code(group.operation, group.sign) for group in groups]
+        if not any(operations.active[code] for code in codes):
+            return images
+        counts = torch.tensor([group.stop - group.start for group in groups])
+        order, *centers = plan.places.unbind(1)
+        ordered = (torch.tensor(codes).repeat_interleave(counts).view_as(order), *centers)
+        of_images = (torch.empty_like(order).scatter_(1, order, x) for x in ordered)
+        return native.randaugment(images, operations, *of_images)
+
+    def _steps(self, height: int, width: int) -> list[tuple[str, Any] | None]:
+        """Each code's operation and argument, for images of this size; None if it does nothing."""
+        steps: list[tuple[str, Any] | None] = []
+        for name in OPERATIONS:
+            for sign in (1, -1):
+                given = arguments(self.magnitude, sign, height, width, quirks=self.quirks)
+                argument = given.get(name)
+                neutral = argument is not None and argument == _NEUTRAL[name]
+                steps.append(None if neutral else (name, argument))
+        return steps
 
     def _function(self, name: str, argument: Any) -> Callable[..., Tensor]:
         """An operation of given strength: a function of images, and for Cutout of centres."""
@@ -264,6 +293,18 @@ class RandAugment:
                 return partial(operations.contrast, factor=argument, quirks=self.quirks)
         function = _FUNCTIONS[name]
         return function if argument is None else lambda images: function(images, argument)
+
+
+@lru_cache(maxsize=16)
+def _for_kernels(augment: RandAugment, height: int, width: int) -> native.Operations:
+    """The operations as kernels take them."""
+    steps = augment._steps(height, width)
+    return native.Operations(steps, height, width, quirks=augment.quirks)
+
+
+def _code(name: str, sign: int) -> int:
+    """The number of an operation that goes one way."""
+    return 2 * OPERATIONS.index(name) + (sign < 0)
 
 
 def _groups(codes: Int64[Tensor, " n"]) -> tuple[Group, ...]:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normfree.data.augment import operations, randaugment
+from normfree.data.augment import native, operations, randaugment
 from normfree.data.augment.randaugment import OPERATIONS, Plan, RandAugment, arguments
 from normfree.errors import UserError
 from normfree.random import example_keys
@@ -19,6 +19,16 @@ KEYS = torch.from_numpy(example_keys(0, 0, np.arange(N)))
 MOVES = {"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"}
 ENHANCE = {"Color", "Contrast", "Brightness", "Sharpness"}
 LEVELS = [0, 1, 3.7, 5, 10, 15, 20]
+
+
+@pytest.fixture(scope="module", params=["compiled", "torch"], autouse=True)
+def by(request):
+    """Each test twice: by kernels, where there is a compiler, and by PyTorch's operations."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NORMFREE_NATIVE", "1" if request.param == "compiled" else "0")
+        if request.param == "compiled" and not native.available():
+            pytest.skip("there is no C compiler")
+        yield
 
 
 def _images(n, height, width, channels=3, seed=0):

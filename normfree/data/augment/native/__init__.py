@@ -1,0 +1,131 @@
+"""RandAugment on a CPU by compiled kernels: the same bytes as PyTorch's operations make, sooner.
+
+PyTorch's operations remain what runs on GPUs, and what the kernels are tested against.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int32, Int64, UInt8
+from torch import Tensor
+
+from normfree.data.augment.geometry import MOVES, source_pixels
+from normfree.data.augment.native.build import available, library
+
+__all__ = ["Operations", "available", "randaugment"]
+
+_RUN = 8  # pixels that move together on average, from which on runs are copied as such
+
+
+class _Operation(ctypes.Structure):
+    _fields_ = (
+        ("active", ctypes.c_int32),
+        ("number", ctypes.c_int32),
+        ("factor", ctypes.c_float),
+        ("list", ctypes.c_void_p),
+    )
+
+
+class Operations:
+    """What the kernel needs to know of the operations of one strength, for images of one size.
+
+    Args:
+        steps: the name and, if it has one, the argument of each operation in RandAugment's order,
+            first for the sign 1 and then for −1; ``None`` where it does nothing.
+        height: of the images, pixels.
+        width: of the images, pixels.
+        quirks: whether Contrast has the authors' grey level.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[tuple[str, float | None] | None],
+        height: int,
+        width: int,
+        *,
+        quirks: bool,
+    ) -> None:
+        self.active = [step is not None for step in steps]
+        self._lists: list[Tensor] = []  # what the structures point to
+        self.structures = (_Operation * len(steps))()
+        for structure, step in zip(self.structures, steps, strict=True):
+            if step is not None:
+                self._describe(structure, *step, height, width)
+                if step[0] == "Contrast":
+                    structure.number = quirks
+
+    def _describe(
+        self, structure: _Operation, name: str, argument: float | None, height: int, width: int
+    ) -> None:
+        structure.active = 1
+        if argument is None:
+            return
+        if name in MOVES:
+            places = source_pixels(name, argument, height, width).int()
+            runs = _runs(places)
+            if 0 < len(runs) * _RUN <= height * width:
+                places, structure.number = runs, len(runs)
+            self._lists.append(places)
+            structure.list = places.data_ptr()
+        elif isinstance(argument, int):
+            structure.number = min(argument, 1 << 30)
+        else:
+            structure.factor = argument
+
+
+def randaugment(
+    images: UInt8[Tensor, "n c h w"],
+    operations: Operations,
+    codes: Int64[Tensor, "layers n"],
+    rows: Int64[Tensor, "layers n"],
+    columns: Int64[Tensor, "layers n"],
+) -> UInt8[Tensor, "n c h w"]:
+    """Each image's operations, one after the other.
+
+    Args:
+        images: on the host, like all of these; in any order in memory.
+        operations: for images of this size.
+        codes: which of the operations each image meets.
+        rows: of the centres of Cutout's squares.
+        columns: of the centres of Cutout's squares.
+    """
+    kernels = library()
+    assert kernels is not None
+    images, codes, rows, columns = (x.contiguous() for x in (images, codes, rows, columns))
+    result = torch.empty_like(images)
+    failed = kernels.randaugment(
+        *_pointers(images, result),
+        *map(ctypes.c_int64, images.shape),
+        operations.structures,
+        ctypes.c_int64(len(codes)),
+        *_pointers(codes, rows, columns),
+        ctypes.c_int64(torch.get_num_threads()),
+    )
+    if failed:
+        raise MemoryError("there is no memory for RandAugment")
+    return result
+
+
+def _pointers(*tensors: Tensor) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+
+
+def _runs(places: Int32[Tensor, " pixels"]) -> Int32[Tensor, "runs 3"]:
+    """Pixels that come from consecutive ones: the first's place, its source's place, their number.
+
+    >>> _runs(torch.tensor([2, 3, 4, 0, 4], dtype=torch.int32))  # 5 pixels, so 5 is outside
+    tensor([[0, 2, 3],
+            [3, 0, 1],
+            [4, 4, 1]], dtype=torch.int32)
+    """
+    sources = places.numpy()
+    (inside,) = np.nonzero(sources < len(sources))
+    steps = (np.diff(inside) != 1) | (np.diff(sources[inside]) != 1)
+    bounds = np.flatnonzero(np.concatenate([[True], steps, [True]])) if len(inside) else [0]
+    first = inside[bounds[:-1]]
+    runs = np.stack([first, sources[first], np.diff(bounds)], axis=1)
+    return torch.from_numpy(runs.astype(np.int32))

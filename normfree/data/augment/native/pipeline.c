@@ -1,0 +1,135 @@
+/* Mixing and RandAugment on a processor: batches of bytes, one image after the other.
+ *
+ * An image meets its operations one by one while it lies in the second-level cache. Images are
+ * contiguous (n, channels, height, width).
+ */
+
+#include "operations.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+enum { MOST_THREADS = 64 };
+
+/* ---- Whole batches, divided among threads ---- */
+
+/* Images first ... last - 1 of a job; 0 if there was memory for it. */
+typedef int Work(const void *job, int64_t first, int64_t last);
+
+typedef struct {
+    Work *work;
+    const void *job;
+    int64_t first, last;
+    int failed, started;
+    pthread_t thread;
+} Share;
+
+static void *do_share(void *given) {
+    Share *share = given;
+    share->failed = share->work(share->job, share->first, share->last);
+    return NULL;
+}
+
+static int divide(Work *work, const void *job, int64_t n, int64_t threads) {
+    Share shares[MOST_THREADS];
+    threads = threads > MOST_THREADS ? MOST_THREADS : threads;
+    threads = threads > n ? n : threads < 1 ? 1 : threads;
+    int failed = 0;
+    for (int64_t i = 0; i < threads; i++) {
+        shares[i] = (Share){.work = work, .job = job};
+        shares[i].first = n * i / threads;
+        shares[i].last = n * (i + 1) / threads;
+        if (i) shares[i].started = !pthread_create(&shares[i].thread, NULL, do_share, &shares[i]);
+    }
+    for (int64_t i = 0; i < threads; i++) /* also those for which there was no thread */
+        if (!shares[i].started) do_share(&shares[i]);
+    for (int64_t i = 0; i < threads; i++) {
+        if (shares[i].started) pthread_join(shares[i].thread, NULL);
+        failed |= shares[i].failed;
+    }
+    return failed;
+}
+
+/* In the order of randaugment.OPERATIONS. */
+enum {
+    AUTO_CONTRAST, EQUALIZE, INVERT, ROTATE, POSTERIZE, SOLARIZE, COLOR, CONTRAST, BRIGHTNESS,
+    SHARPNESS, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, CUTOUT, SOLARIZE_ADD,
+};
+
+/* An operation and its strength. Of those that move pixels, `list` has either runs, and `number` is
+ * how many, or, where `number` is 0, places. */
+typedef struct {
+    int32_t active; /* 0 if it does nothing */
+    int32_t number; /* bits, threshold, pad, addition, quirks or runs */
+    float factor;
+    const int32_t *list;
+} Operation;
+
+typedef struct {
+    const byte *images;
+    byte *result;
+    Shape shape;
+    const Operation *operations; /* of each code: 2 kind, and 1 more if it goes the other way */
+    int64_t n, layers;
+    const int64_t *codes, *rows, *columns; /* (layers, n); rows and columns of Cutout's centres */
+} Augmentation;
+
+typedef struct {
+    byte *image, *framed;
+    float *rows;
+} Scratch;
+
+static void apply(
+    int kind, Operation how, const byte *in, byte *out, Shape shape, int64_t row, int64_t column,
+    Scratch scratch) {
+    switch (kind) {
+    case AUTO_CONTRAST: auto_contrast(in, out, shape); break;
+    case EQUALIZE: equalize(in, out, shape); break;
+    case INVERT: invert(in, out, shape); break;
+    case POSTERIZE: posterize(in, out, shape, how.number); break;
+    case SOLARIZE: solarize(in, out, shape, how.number); break;
+    case COLOR: color(in, out, shape, how.factor); break;
+    case CONTRAST: contrast(in, out, shape, how.factor, how.number); break;
+    case BRIGHTNESS: brightness(in, out, shape, how.factor); break;
+    case SHARPNESS: sharpness(in, out, shape, how.factor, scratch.rows); break;
+    case CUTOUT: cutout(in, out, shape, row, column, how.number); break;
+    case SOLARIZE_ADD: solarize_add(in, out, shape, how.number); break;
+    default:
+        if (how.number) move_runs(in, out, shape, how.list, how.number);
+        else move_pixels(in, out, shape, how.list, scratch.framed);
+    }
+}
+
+static int augment_images(const void *given, int64_t first, int64_t last) {
+    const Augmentation *job = given;
+    const int64_t size = bytes_of(job->shape), width = job->shape.width;
+    Scratch scratch = {malloc(size), malloc(pixels_of(job->shape) + 1), NULL};
+    scratch.rows = malloc(3 * width * sizeof(float));
+    const int failed = !scratch.image || !scratch.framed || !scratch.rows;
+    for (int64_t i = first; i < last && !failed; i++) {
+        byte *result = job->result + i * size;
+        const byte *image = job->images + i * size;
+        for (int64_t at = i; at < job->layers * job->n; at += job->n) {
+            const Operation how = job->operations[job->codes[at]];
+            if (!how.active) continue;
+            byte *out = image == result ? scratch.image : result;
+            apply(job->codes[at] / 2, how, image, out, job->shape, job->rows[at], job->columns[at],
+                  scratch);
+            image = out;
+        }
+        if (image != result) memcpy(result, image, size);
+    }
+    free(scratch.image);
+    free(scratch.framed);
+    free(scratch.rows);
+    return failed;
+}
+
+int randaugment(
+    const byte *images, byte *result, int64_t n, int64_t channels, int64_t height, int64_t width,
+    const Operation *operations, int64_t layers, const int64_t *codes, const int64_t *rows,
+    const int64_t *columns, int64_t threads) {
+    const Augmentation job = {images, result, {channels, height, width}, operations,
+                              n,      layers, codes, rows, columns};
+    return divide(augment_images, &job, n, threads);
+}
