@@ -12,6 +12,7 @@ from torch import Tensor
 
 from normfree.data import ArraySource, Batch, EvalView, Source, TrainView, View
 from normfree.data.augment import RandAugment, draw_mix, mix, normalize, shift, to_bytes
+from normfree.data.augment.mix import mix_bytes
 from normfree.train.loss import soft_labels
 from normfree.train.parts import Part
 from normfree.train.resolve import Resolved
@@ -83,7 +84,8 @@ class Inputs:
                 mixup_alpha=self.mixup_alpha,
                 cutmix_alpha=self.cutmix_alpha,
             ).to(self.device)
-            images, ratio = mix(images, others, drawn), drawn.ratio
+            mixed = mix if self.randaugment is None else mix_bytes
+            images, ratio = mixed(images, others, drawn), drawn.ratio
         if self.randaugment is not None:
             plan = self.randaugment.draw(part.own.keys, *images.shape[2:]).to(self.device)
             images = self.randaugment(to_bytes(images), plan)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float32, Int, Int64, Shaped
+from jaxtyping import Bool, Float32, Int, Int64, Shaped, UInt8
 from torch import Tensor
 
+from normfree.data.augment import native
+from normfree.data.augment.operations import to_bytes
 from normfree.random import beta, uniform
 
 _RATIO = 0x4D495855  # "MIXU": streams far from the small numbers that a network's layers use
@@ -147,6 +149,30 @@ def mix(
     ):
         result.lerp_(image.to(torch.float32), mask(Mix(*part), height, width))
     return mixed
+
+
+def mix_bytes(
+    images: Shaped[Tensor, "n c h w"], others: Shaped[Tensor, "n c h w"], drawn: Mix
+) -> UInt8[Tensor, "n c h w"]:
+    """:func:`mix`, clipped to 0 … 255, without the fractions: what RandAugment takes.
+
+    On a CPU compiled kernels do it in one step, if :func:`normfree.data.augment.native.available`.
+
+    Args:
+        images: a; bytes or floats.
+        others: b, what each of ``images`` is mixed with.
+        drawn: the masks m, on the same device.
+
+    >>> drawn = Mix(torch.tensor([0.25]), torch.tensor([[0, 1, 0, 2]]), torch.tensor([False]))
+    >>> mix_bytes(torch.full((1, 1, 1, 2), 102.0), torch.full((1, 1, 1, 2), 8.0), drawn)
+    tensor([[[[31, 31]]]], dtype=torch.uint8)
+    """
+    kind, other = ((x.shape, x.dtype, x.device.type) for x in (images, others))
+    fit = kind == other and len(drawn.ratio) == len(images) and images.numel()
+    known = images.device.type == "cpu" and images.dtype in (torch.uint8, torch.float32)
+    if fit and known and native.available():
+        return native.mix_bytes(images, others, *drawn)
+    return to_bytes(mix(images, others, drawn))
 
 
 def mask(drawn: Mix, height: int, width: int) -> Float32[Tensor, "n 1 h w"]:

@@ -14,6 +14,8 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 """Standard deviation of ImageNet's red, green and blue, in grey levels of 0 to 255."""
 
+_CHUNK = 1 << 17  # elements at a time, on a CPU: they stay in its cache from step to step
+
 
 def normalize(
     images: Shaped[Tensor, "n c h w"],
@@ -37,4 +39,10 @@ def normalize(
     dtype = images.dtype if images.is_floating_point() else torch.float32
     center = torch.as_tensor(mean, dtype=dtype, device=images.device).view(-1, 1, 1)
     spread = torch.as_tensor(std, dtype=dtype, device=images.device).view(-1, 1, 1)
-    return (images.to(dtype) - center) / spread
+    if images.device.type != "cpu":
+        return (images.to(dtype) - center) / spread
+    result = torch.empty_like(images, dtype=dtype)
+    length = max(1, _CHUNK // max(1, images[:1].numel()))
+    for out, part in zip(result.split(length), images.split(length), strict=True):
+        out.copy_(part).sub_(center).div_(spread)
+    return result

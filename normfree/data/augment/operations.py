@@ -7,7 +7,7 @@ no comparison of pixels: on a CPU, PyTorch vectorizes the arithmetic of bytes, n
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Float32, Int64, Shaped, UInt8
+from jaxtyping import Float32, Int64, Shaped, UInt8
 from torch import Tensor
 
 FILL = 128
@@ -30,14 +30,18 @@ def chunk_length(images: Shaped[Tensor, "n c h w"]) -> int:
     return max(1, _CHUNK // max(1, images[0].numel() if len(images) else 1))
 
 
-def to_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+def to_bytes(images: Shaped[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     """Clip to 0 … 255 and drop the fraction, as what mixed or resized images go through.
+
+    Bytes stay as they are.
 
     >>> to_bytes(torch.tensor([-3.0, 1.9, 254.999, 300.0]).view(1, 1, 1, 4))
     tensor([[[[  0,   1, 254, 255]]]], dtype=torch.uint8)
 
     Source: the authors' ``autoaugment.py``, ``tf.cast(tf.clip_by_value(image, 0, 255), tf.uint8)``.
     """
+    if images.dtype == torch.uint8:
+        return images
     result = torch.empty_like(images, dtype=torch.uint8)
     length = chunk_length(images)
     for start in range(0, len(images), length):

@@ -1,4 +1,4 @@
-"""RandAugment on a CPU by compiled kernels: the same bytes as PyTorch's operations make, sooner.
+"""Mixing and RandAugment on a CPU by compiled kernels: the bytes of PyTorch's operations, sooner.
 
 PyTorch's operations remain what runs on GPUs, and what the kernels are tested against.
 """
@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 
 from normfree.data.augment.geometry import MOVES, source_pixels
 from normfree.data.augment.native.build import available, library
 
-__all__ = ["Operations", "available", "randaugment"]
+__all__ = ["Operations", "available", "mix_bytes", "randaugment"]
 
 _RUN = 8  # pixels that move together on average, from which on runs are copied as such
 
@@ -95,19 +95,56 @@ def randaugment(
     """
     kernels = library()
     assert kernels is not None
-    images, codes, rows, columns = (x.contiguous() for x in (images, codes, rows, columns))
+    images = images.contiguous()
+    places = [_of(torch.int64, x) for x in (codes, rows, columns)]
     result = torch.empty_like(images)
     failed = kernels.randaugment(
         *_pointers(images, result),
         *map(ctypes.c_int64, images.shape),
         operations.structures,
         ctypes.c_int64(len(codes)),
-        *_pointers(codes, rows, columns),
+        *_pointers(*places),
         ctypes.c_int64(torch.get_num_threads()),
     )
     if failed:
         raise MemoryError("there is no memory for RandAugment")
     return result
+
+
+def mix_bytes(
+    images: Shaped[Tensor, "n c h w"],
+    others: Shaped[Tensor, "n c h w"],
+    ratio: Float32[Tensor, " n"],
+    boxes: Int64[Tensor, "n 4"],
+    cutmix: Bool[Tensor, " n"],
+) -> UInt8[Tensor, "n c h w"]:
+    """MixUp and CutMix, clipped to bytes.
+
+    Args:
+        images: what enters the boxes; bytes or float32, on the host like all of these.
+        others: what each is mixed with; of the same dtype.
+        ratio: as in :class:`normfree.data.augment.Mix`.
+        boxes: as there.
+        cutmix: as there.
+    """
+    kernels = library()
+    assert kernels is not None
+    pictures = (images.contiguous(), others.contiguous())
+    draws = (_of(torch.float32, ratio), _of(torch.int64, boxes), _of(torch.bool, cutmix))
+    result = torch.empty_like(pictures[0], dtype=torch.uint8)
+    kernels.mix_bytes(
+        *_pointers(*pictures, result),
+        *map(ctypes.c_int64, images.shape),
+        ctypes.c_int64(images.dtype == torch.float32),
+        *_pointers(*draws),
+        ctypes.c_int64(torch.get_num_threads()),
+    )
+    return result
+
+
+def _of(dtype: torch.dtype, tensor: Tensor) -> Tensor:
+    """As a kernel reads it."""
+    return tensor.to("cpu", dtype).contiguous()
 
 
 def _pointers(*tensors: Tensor) -> list[ctypes.c_void_p]:

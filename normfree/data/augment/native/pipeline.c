@@ -133,3 +133,76 @@ int randaugment(
                               n,      layers, codes, rows, columns};
     return divide(augment_images, &job, n, threads);
 }
+
+/* ---- MixUp and CutMix ---- */
+
+/* PyTorch's lerp, from whichever of the two is nearer, then clipped. */
+#define DEFINE_BLEND(NAME, PIXEL)                                                                  \
+    static void NAME(const PIXEL *restrict a, const PIXEL *restrict b, byte *restrict out,         \
+                     int64_t n, float weight) {                                                    \
+        const int to_b = fabsf(weight) < 0.5f;                                                     \
+        const PIXEL *near = to_b ? b : a, *far = to_b ? a : b;                                     \
+        const float share = to_b ? weight : 1.0f - weight;                                         \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const float x = near[i];                                                               \
+            out[i] = to_byte(fmaf(share, (float)far[i] - x, x));                                   \
+        }                                                                                          \
+    }
+
+DEFINE_BLEND(blend_bytes, byte)
+DEFINE_BLEND(blend_floats, float)
+
+typedef struct {
+    const void *images, *others;
+    byte *result;
+    Shape shape;
+    int floats;           /* whether images and others are float32, rather than bytes */
+    const float *ratios;  /* (n) */
+    const int64_t *boxes; /* (n, 4): top, bottom, left and right */
+    const byte *cutmix;   /* (n) */
+} Mixture;
+
+/* `n` pixels from place `at` on, of which the first picture has the weight. */
+static void mix_pixels(const Mixture *job, int64_t at, int64_t n, float weight) {
+    byte *out = job->result + at;
+    if (job->floats) {
+        const float *a = job->images, *b = job->others;
+        blend_floats(a + at, b + at, out, n, weight);
+    } else {
+        const byte *a = job->images, *b = job->others;
+        if (weight == 0.0f || weight == 1.0f) memcpy(out, (weight == 0.0f ? b : a) + at, n);
+        else blend_bytes(a + at, b + at, out, n, weight);
+    }
+}
+
+static int mix_images(const void *given, int64_t first, int64_t last) {
+    const Mixture *job = given;
+    const int64_t height = job->shape.height, width = job->shape.width;
+    for (int64_t i = first; i < last; i++) {
+        const int64_t *box = job->boxes + 4 * i;
+        const int64_t top = within(box[0], height), bottom = within(box[1], height);
+        const int64_t left = within(box[2], width), right = within(box[3], width);
+        const float weight = job->cutmix[i] ? 1.0f : job->ratios[i];
+        const int64_t rows = job->shape.channels * height;
+        for (int64_t row = 0; row < rows; row++) {
+            const int64_t at = (i * rows + row) * width, y = row % height;
+            if (y < top || y >= bottom || left >= right) {
+                mix_pixels(job, at, width, 0.0f);
+                continue;
+            }
+            mix_pixels(job, at, left, 0.0f);
+            mix_pixels(job, at + left, right - left, weight);
+            mix_pixels(job, at + right, width - right, 0.0f);
+        }
+    }
+    return 0;
+}
+
+void mix_bytes(
+    const void *images, const void *others, byte *result, int64_t n, int64_t channels,
+    int64_t height, int64_t width, int64_t floats, const float *ratios, const int64_t *boxes,
+    const byte *cutmix, int64_t threads) {
+    const Mixture job = {images, others, result, {channels, height, width}, floats,
+                         ratios, boxes,  cutmix};
+    divide(mix_images, &job, n, threads);
+}

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from normfree.data.augment import native
+from normfree.data.augment.mix import Mix, draw_mix, mix, mix_bytes
 from normfree.data.augment.native import build
+from normfree.data.augment.operations import to_bytes
 from normfree.data.augment.randaugment import OPERATIONS, SIGNED, Group, RandAugment
 
 LEVELS = [0, 1, 3.7, 5, 10, 15, 20]
@@ -141,6 +143,79 @@ def test_the_number_of_threads_does_not_matter():
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(other, found[0]) for other in found[1:])
+
+
+def _drawn(height, width, n=24):
+    """Both ways of mixing; also shares of exactly 0, ½ and 1, next to ½, and odd boxes."""
+    drawn = draw_mix(torch.arange(n), torch.arange(n) % 2 == 0, height, width)
+    half = torch.tensor(0.5)
+    ends = [torch.tensor(0.0), half, torch.tensor(1.0), half.nextafter(drawn.ratio[0] * 0)]
+    drawn.ratio[1:9:2] = torch.stack(ends)
+    drawn.boxes[2] = torch.tensor([1, 1, 0, width])
+    drawn.boxes[4] = torch.tensor([0, height, width, 0])  # ends before it begins
+    drawn.boxes[9] = torch.tensor([height // 3, height, width // 4, width // 2])
+    return drawn
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_mixed_bytes_are_the_same_to_the_bit(height, width, channels, dtype):
+    shape = (24, channels, height, width)
+    images, others = _images(48, height, width, channels).view(2, *shape)
+    if dtype == torch.float32:  # beyond both ends, as after a bicubic; and whole numbers
+        noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+        images, others = torch.stack([images, others]) * 1.3 - 40 + noise
+        images[::3], others[::3] = images[::3].round(), others[::3].round()
+    drawn = _drawn(height, width)
+    expected = to_bytes(mix(images, others, drawn))
+    assert torch.equal(mix_bytes(images, others, drawn), expected)
+    last = (x.to(memory_format=torch.channels_last) for x in (images, others))
+    assert torch.equal(mix_bytes(*last, drawn), expected)
+    part = Mix(*(x[3:20:4] for x in drawn))
+    assert torch.equal(mix_bytes(images[3:20:4], others[3:20:4], part), expected[3:20:4])
+
+
+@needs_kernels
+def test_every_pair_of_bytes_is_mixed_the_same():
+    levels = torch.arange(256, dtype=torch.uint8)
+    images, others = torch.meshgrid(levels, levels, indexing="ij")
+    shares = torch.tensor([share / whole for whole in range(3, 26) for share in range(1, whole)])
+    n = len(shares)  # products with these are nearly whole: how they are rounded shows
+    images, others = (x.expand(n, 1, 256, 256) for x in (images, others))
+    boxes = torch.tensor([0, 256, 0, 256]).expand(n, 4)
+    drawn = Mix(shares, boxes, torch.zeros(n, dtype=torch.bool))
+    assert torch.equal(mix_bytes(images, others, drawn), to_bytes(mix(images, others, drawn)))
+
+
+@pytest.mark.parametrize("kernels", ["0", "1"])
+@pytest.mark.parametrize(
+    ("one", "other"), [(torch.float64, torch.float64), (torch.uint8, torch.float32)]
+)
+def test_other_dtypes_are_mixed_by_pytorch(one, other, kernels, monkeypatch):
+    monkeypatch.setenv("NORMFREE_NATIVE", kernels)
+    images, others = _images(24, 5, 6).to(one), _images(24, 5, 6).flip(0).to(other)
+    drawn = _drawn(5, 6)
+    assert torch.equal(mix_bytes(images, others, drawn), to_bytes(mix(images, others, drawn)))
+    with pytest.raises((RuntimeError, ValueError)):
+        mix_bytes(images, others[:, :, :3], drawn)
+    with pytest.raises((RuntimeError, ValueError)):
+        mix_bytes(images.byte(), others.byte(), Mix(*(x[:3] for x in drawn)))
+    none = Mix(*(x[:0] for x in drawn))
+    assert mix_bytes(images[:0], others[:0], none).shape == (0, 3, 5, 6)
+
+
+@needs_kernels
+def test_the_number_of_threads_does_not_matter_in_mixing():
+    images, others, drawn = _images(24, 9, 8), _images(24, 9, 8).flip(0), _drawn(9, 8)
+    threads, expected = torch.get_num_threads(), mix_bytes(images, others, drawn)
+    try:
+        for number in (1, 3, 100):
+            torch.set_num_threads(number)
+            assert torch.equal(mix_bytes(images, others, drawn), expected)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_kernels_can_be_switched_off(monkeypatch):

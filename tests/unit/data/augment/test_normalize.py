@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
 from normfree.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
+
+MODULE = sys.modules[normalize.__module__]
 
 
 def test_channel_by_channel():
@@ -22,3 +26,22 @@ def test_dtypes(given, returned):
     assert ours.dtype == returned
     expected = -torch.tensor(IMAGENET_MEAN) / torch.tensor(IMAGENET_STD)
     torch.testing.assert_close(ours[0, :, 0, 0], expected.to(returned), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_parts_are_the_equation_to_the_last_bit(dtype, layout, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    images = (torch.rand(7, 3, 5, 9, generator=generator) * 255).to(dtype)
+    images = images.to(memory_format=layout)
+    before = images.clone()
+    floats = torch.float64 if dtype == torch.float64 else torch.float32
+    mean, std = (torch.tensor(x, dtype=floats) for x in (IMAGENET_MEAN, IMAGENET_STD))
+    expected = (images.to(floats) - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    for chunk in (1, 2 * 3 * 5 * 9, 1 << 17):
+        monkeypatch.setattr(MODULE, "_CHUNK", chunk)
+        ours = normalize(images, IMAGENET_MEAN, IMAGENET_STD)
+        assert torch.equal(ours, expected)
+        assert ours.is_contiguous(memory_format=layout)
+    assert torch.equal(images, before)
+    assert normalize(images[:0], IMAGENET_MEAN, IMAGENET_STD).shape == (0, 3, 5, 9)
