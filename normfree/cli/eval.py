@@ -101,7 +101,7 @@ def compare_with_data(
     if known != len(classes):
         raise UserError(
             f"the network knows {known} classes, but {data} has {len(classes)}; evaluate it on "
-            f"data with its classes, or train one with: normfree train --data {data}"
+            f"data with its classes, or train one with: normfree train folder --data {data}"
         )
     takes = card["model"]["in_channels"]
     if takes != channels:

@@ -14,6 +14,17 @@ from normfree.errors import UserError, unknown_name
 
 Options = TypeVar("Options")
 
+#: What other programs call some options, and what they are called here.
+SYNONYMS = {
+    "--learning-rate": "--lr",
+    "--wd": "--weight-decay",
+    "--dropout": "--drop-rate",
+    "--drop-path": "--stochastic-depth-rate",
+    "--lr-schedule": "--schedule",
+    "--bs": "--batch-size",
+    "--checkpoint": "--init, to start from weights, or --resume",
+}
+
 
 class UsageError(UserError):
     """A command line that cannot be understood."""
@@ -65,8 +76,11 @@ def _about(unknown: Sequence[str], kind: Any, prog: str) -> str:
     option = next((word for word in unknown if word.startswith("-")), None)
     if option is None:
         return f"unexpected argument {unknown[0]!r} (see {prog} --help)"
+    option = option.partition("=")[0]
+    if option in SYNONYMS:
+        return f"unknown option {option!r}; here it is {SYNONYMS[option]} (see {prog} --help)"
     known = ["--help", "--debug", *("--" + f.name.replace("_", "-") for f in fields(kind))]
-    return f"{unknown_name('option', option.partition('=')[0], known)} (see {prog} --help)"
+    return f"{unknown_name('option', option, known)} (see {prog} --help)"
 
 
 def _first_part(box: str) -> str:

@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> None:
         _show(console, get_contract(pattern))
         return
     if pattern is not None and not list_recipes(pattern):
-        raise UserError(f"no recipe is called {pattern!r}; normfree recipes --all lists them")
+        raise UserError(f"no recipe matches {pattern!r}; normfree recipes --all lists them")
     if pattern is not None or options.all:
         console.print(_table(recipe_groups(), pattern or "*"))
     else:

@@ -52,10 +52,19 @@ def _parse(options: Sequence[str], name: str, *, tried: bool) -> Recipe:
 
 def _open_to(recipe: Recipe, options: Sequence[str]) -> Recipe:
     """The recipe, silent where it would outdo what was typed."""
-    flags = [word.partition("=")[0] for word in options if word.startswith("--")]
-    typed = {flag.removeprefix("--").replace("-", "_") for flag in flags}
+    typed = _typed(options)
     silent: dict[str, Any] = {by: None for name, by in OUTDONE_BY.items() if name in typed}
+    for name, by in OUTDONE_BY.items():
+        if {name, by} <= typed:
+            one, other = (f"--{word.replace('_', '-')}" for word in (name, by))
+            raise UsageError(f"give {one} or {other}, not both: {other} outdoes {one}")
     return replace(recipe, **silent)
+
+
+def _typed(options: Sequence[str]) -> set[str]:
+    """The settings that are on the command line."""
+    flags = [word.partition("=")[0] for word in options if word.startswith("--")]
+    return {flag.removeprefix("--").replace("-", "_") for flag in flags}
 
 
 def _saved_recipe(given: Recipe, name: str | None) -> Recipe:

@@ -111,7 +111,7 @@ def _row(name: str, title: str, source: str, *, expected: str = "", **changes: A
     contract = paper_contract(
         name,
         title,
-        expected=expected or f"read off {source}",
+        expected=expected or f"drawn only: {source}",
         source=f"{source}; assumed: {assumed}",
     )
     return Row(recipe, contract)

@@ -45,6 +45,7 @@ def parse_contract(header: str) -> Contract:
         ValueError: a line is missing, or the status is neither ``measured`` nor ``paper``,
             or it is ``measured`` and a line is left open.
     """
+    header = header.replace("``", "`")
     lines = {name.lower(): value.strip() for name, value in _LINE.findall(header)}
     missing = [n for n in Contract.__dataclass_fields__ if n != "title" and n not in lines]
     if missing:

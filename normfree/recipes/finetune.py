@@ -32,7 +32,6 @@ RECIPE = Recipe(
     stochastic_depth_rate=0.1,
     ema_decay=0.9999,
     augment="crop_flip",
-    test_margin=32,
     channels_last=True,
     workers=2,
     log_every=10,

@@ -35,6 +35,7 @@ def _row(level: int) -> Row:
         clipping=None,
         ema_decay=0.99999,
         stochastic_depth_rate=0.1,
+        test_margin=32,
         test_crop="crop_resize",
         mixing="mixup_cutmix",
         precision="float32",

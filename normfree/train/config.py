@@ -67,7 +67,7 @@ class Recipe:
     """Side of a test image, in pixels. None: the model's."""
     test_margin: int | None = None
     """Pixels of resized side that the centre crop of a test image removes.
-    None: 32 for photographs, as in the paper, else 0."""
+    None: for photographs an eighth of the test size, but no more than the paper's 32; else 0."""
     test_crop: TestCrop = "resize_crop"
     """resize_crop: resize both sides, then cut the centre, as the NFNets are tested; crop_resize:
     cut a square of the centre, then resize it, which keeps the aspect ratio."""
@@ -237,6 +237,14 @@ def _contradictions(recipe: Recipe) -> Iterator[tuple[bool, str]]:
     yield (
         recipe.optimizer != "sgd" and recipe.lr is None,
         f"--optimizer {recipe.optimizer} wants a rate of its own, base_lr is sgd's: give --lr",
+    )
+    yield (
+        recipe.sam_fraction < 1 and recipe.sam_rho == 0,
+        "--sam-fraction does nothing without --sam-rho; the paper's is --sam-rho 0.05",
+    )
+    yield (
+        recipe.randaugment_magnitude is not None and recipe.randaugment_layers == 0,
+        "--randaugment-magnitude does nothing without --randaugment-layers; the paper has 4",
     )
     yield (
         recipe.mixing != "none" and recipe.pairing == "in_batch" and recipe.batch_size < 2,

@@ -8,6 +8,8 @@ from normfree.train.resolve import Resolved
 
 Row = tuple[str, str, str]
 
+GIVEN = "the recipe's"
+
 
 def derivation(resolved: Resolved) -> list[Row]:
     """Rows of (name, value, where it comes from)."""
@@ -35,21 +37,21 @@ def _steps(r: Resolved) -> Iterator[Row]:
     parts = f"in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
     yield "batch", str(b), parts
     yield "steps per epoch", f"{r.steps_per_epoch:.2f}", f"{n} / {b}"
-    given = f"{recipe.epochs} epochs" if recipe.steps is None else "given"
+    given = f"{recipe.epochs} epochs" if recipe.steps is None else GIVEN
     yield "total steps", str(r.total_steps), given
-    given = f"{recipe.warmup_epochs:g} epochs" if recipe.warmup_steps is None else "given"
+    given = f"{recipe.warmup_epochs:g} epochs" if recipe.warmup_steps is None else GIVEN
     if r.warmup_steps > r.total_steps:
-        given += ": longer than the run, the peak is not reached"
+        given += ": longer than the run, the peak is not reached; lower --warmup-epochs"
     yield "warm-up steps", f"{r.warmup_steps:.2f}", given
 
 
 def _optimizer(r: Resolved) -> Iterator[Row]:
     recipe = r.recipe
-    rate = "given" if recipe.lr is not None else f"{recipe.base_lr:g} × {recipe.batch_size} / 256"
+    rate = GIVEN if recipe.lr is not None else f"{recipe.base_lr:g} × {recipe.batch_size} / 256"
     yield "peak learning rate", f"{r.peak_lr:.4g}", f"{rate}, {recipe.optimizer}"
     if r.clipping is not None:
         name = {"unit": "AGC", "layer": "AGC by layer", "global": "largest norm"}[recipe.clip]
-        origin = f"for batches of {recipe.batch_size}" if recipe.clipping == "auto" else "given"
+        origin = f"for batches of {recipe.batch_size}" if recipe.clipping == "auto" else GIVEN
         yield "clipping", f"{r.clipping:g}", f"{name}, {origin}"
     if recipe.sam_rho:
         share = f"{recipe.sam_fraction:.0%} of each {recipe.sam_scope} ascends"
@@ -78,7 +80,7 @@ def _augmentation(r: Resolved) -> Iterator[Row]:
 
 
 def _origin(setting: object) -> str:
-    return "the model's" if setting is None else "given"
+    return "the model's" if setting is None else GIVEN
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -160,7 +160,8 @@ def _finish(run: Run) -> Result:
     note = plot_curves(run.directory.metrics, run.directory.curves)
     last = [line for line in read_metrics(run.directory.metrics) if line["kind"] == "epoch"][-1]
     for text in (
-        f"test accuracy {last['test_top1']:.2%}, with averaged weights {last['test_top1_ema']:.2%}",
+        f"after the last epoch: test {last['test_top1']:.2%}, averaged weights "
+        f"{last['test_top1_ema']:.2%}",
         note,
         f"best averaged weights ({run.state.best:.2%}): {run.directory.model}",
     ):

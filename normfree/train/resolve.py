@@ -138,7 +138,7 @@ def resolve(
         peak_lr=_first(recipe.lr, recipe.base_lr * b / 256),
         train_size=model.train_size,
         test_size=model.test_size,
-        test_margin=_first(recipe.test_margin, 32 if recipe.augment == "crop_flip" else 0),
+        test_margin=_first(recipe.test_margin, _margin(recipe, model.test_size)),
         mean=mean,
         std=std,
         device=find_device(recipe.device),
@@ -172,6 +172,10 @@ def _model_fields(recipe: Recipe, classes: int, channels: int) -> dict[str, Any]
         if getattr(recipe, field) is not None:
             values[field] = getattr(recipe, field)
     return values
+
+
+def _margin(recipe: Recipe, test_size: int) -> int:
+    return min(32, test_size // 8) if recipe.augment == "crop_flip" else 0
 
 
 def _check_statistics(recipe: Recipe, normalization: str) -> None:
@@ -265,4 +269,5 @@ def differences(saved: Resolved, now: Resolved) -> list[str]:
         for part in ("recipe", "derived")
         for name, value in after[part].items()
         if name not in FREE_ON_RESUME and before[part].get(name) != value
+        if part == "recipe" or name not in after["recipe"]
     ]

@@ -73,7 +73,7 @@ def open_folder(
     """
     directory = Path(directory).expanduser()
     if not directory.is_dir():
-        raise UserError(f"there is no directory {directory}")
+        raise UserError(f"there is no directory {directory}; name yours as folder:DIR")
     known = tuple(classes or ())
     if split == "train" or not known or (directory / "train").is_dir():
         known = _training_classes(directory)

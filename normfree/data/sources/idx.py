@@ -116,7 +116,7 @@ def _find(directory: Path, stem: str, dimensions: int) -> Path:
         if (directory / name).is_file():
             return directory / name
     if not directory.is_dir():
-        raise UserError(f"there is no directory {directory}")
+        raise UserError(f"there is no directory {directory}; name yours as idx:DIR")
     raise UserError(f"{directory} has neither {names[0]} nor {names[1]}")
 
 

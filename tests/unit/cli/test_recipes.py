@@ -56,5 +56,5 @@ def test_a_name_shows_its_contract(capsys: Capture) -> None:
 
 
 def test_a_pattern_that_matches_nothing_is_said() -> None:
-    with pytest.raises(UserError, match="no recipe is called 'zip'; normfree recipes --all"):
+    with pytest.raises(UserError, match="no recipe matches 'zip'; normfree recipes --all"):
         run(["zip"])

@@ -84,7 +84,6 @@ def test_a_run_of_another_recipe_is_not_resumed(capsys: pytest.CaptureFixture[st
         (["--epochs", "3"], {"epochs": 3, "steps": None, "lr": 0.1, "warmup_steps": 5000}),
         (["--base-lr", "0.2"], {"base_lr": 0.2, "lr": None, "steps": 15_000}),
         (["--warmup-epochs=1"], {"warmup_epochs": 1.0, "warmup_steps": None}),
-        (["--epochs", "3", "--steps", "7"], {"epochs": 3, "steps": 7}),
     ],
 )
 def test_what_is_typed_is_not_outdone_by_the_recipe(
@@ -97,3 +96,10 @@ def test_what_is_typed_is_not_outdone_by_the_recipe(
 def test_the_smoke_form_of_a_recipe_takes_options_too(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = asked_to_fit(monkeypatch, "imagenet_nfnet_f5_sam", "--smoke", "--seed", "3")
     assert (recipe.steps, recipe.data[:9], recipe.sam_rho, recipe.seed) == (2, "synthetic", 0.05, 3)
+
+
+def test_what_outdoes_each_other_is_not_taken_together(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", "digits", "--lr", "0.1", "--base-lr", "0.2"])
+    assert end.value.code == 2
+    assert "give --base-lr or --lr, not both" in capsys.readouterr().err

@@ -28,7 +28,7 @@ def test_figure_2a_compares_three_ways_of_training(depth: int, batch: int) -> No
     without = f"imagenet_nf_resnet{depth}_b{batch}_noagc"
     for name, model in ((normalized, "bn_resnet"), (without, "nf_resnet")):
         assert settings(name, "model", "batch_size", "clipping") == (f"{model}{depth}", batch, None)
-        assert get_contract(name).expected == "read off figure 2a"
+        assert get_contract(name).expected == "drawn only: figure 2a"
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -42,7 +42,7 @@ def test_figures_2b_and_7_have_five_values_of_lambda(depth: int, figure: str, ba
         assert settings(name, "model", "batch_size", "unclipped") == (
             *(f"nf_resnet{depth}", batch, ("classifier",)),
         )
-        assert get_contract(name).expected == f"read off {figure}"
+        assert get_contract(name).expected == f"drawn only: {figure}"
 
 
 def test_every_set_of_layers_is_left_unclipped_once() -> None:

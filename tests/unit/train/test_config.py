@@ -100,6 +100,8 @@ def test_settings_that_no_run_could_have_are_refused(setting: str, value: Any) -
     ("settings", "said"),
     [
         ({"freeze": 2}, "give them by --init"),
+        ({"sam_fraction": 0.2}, "--sam-fraction does nothing without --sam-rho"),
+        ({"randaugment_magnitude": 7.0}, "does nothing without --randaugment-layers"),
         ({"optimizer": "adamw"}, "give --lr"),
         ({"clip": "global", "unclipped": ("stem",)}, "--unclipped is AGC's"),
         ({"mixing": "cutmix", "pairing": "in_batch", "batch_size": 1}, "takes two or more"),

@@ -161,7 +161,14 @@ def test_every_derived_value_is_shown() -> None:
 
 def test_a_recipe_needs_no_defaults_of_ours() -> None:
     recipe = Recipe(data="digits", model="nfnet_pico", epochs=1, batch_size=8)
-    assert resolve(recipe, grey(64), grey(8)).test_margin == 32
+    assert resolve(recipe, grey(64), grey(8)).test_margin == 1
+
+
+@pytest.mark.parametrize(("size", "margin"), [(64, 8), (256, 32), (576, 32)])
+def test_the_margin_of_a_test_photograph_is_the_papers_or_an_eighth(size: int, margin: int) -> None:
+    assert resolved(augment="crop_flip", test_size=size).test_margin == margin
+    assert resolved(augment="crop_flip", test_size=size, test_margin=5).test_margin == 5
+    assert resolved(augment="shift", test_size=size).test_margin == 0
 
 
 def test_steps_outdo_epochs_and_the_last_epoch_ends_with_them() -> None:

@@ -1,0 +1,22 @@
+"""The examples of the documentation run as they are printed, block after block."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("page", ["augmentation", "optimizer"])
+def test_the_blocks_of_a_page_run_in_order(page: str) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / f"{page}.md").read_text(), re.M | re.S)
+    assert blocks
+    names: dict[str, object] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for block in blocks:
+            exec(compile(block, f"{page}.md", "exec"), names)
