@@ -22,20 +22,18 @@ if TYPE_CHECKING:
     from normfree.data.augment.mix import Mix
     from normfree.data.augment.randaugment import Plan
 
-#: Images normalized at a time: floats that the processor's cache holds.
-NORMALIZED = 8
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Images a second that augmentation makes on this machine, for each processor core.
 
-    Two images become one (half by MixUp, half by CutMix), which meets RandAugment's operations and
-    is normalized to float32. With --peers, Pillow does the same, image by image, as the workers of
-    a data loader do: its own operations of the same strength, on images it already holds, with
-    everything random drawn beforehand; the normalization is ours. Pillow uses one core and is taken
-    to lose nothing on more. The two take turns, so what slows the machine slows both. The images
-    are slopes with noise.
+    Two images become one (half by MixUp, half by CutMix), which meets RandAugment's operations:
+    that is "images". Then it is normalized to float32: that is "all", what training does. With
+    --peers, Pillow does the same, image by image, as the workers of a data loader do: its own
+    operations of the same strength, on images it already holds, with everything random drawn
+    beforehand; in "all", they become a batch, and the normalization is ours. Pillow uses one core
+    and is taken to lose nothing on more. The two take turns, so what slows the machine slows both.
+    The images are slopes with noise.
     """
 
     batch_size: int = 128
@@ -102,7 +100,7 @@ class _Bench:
     def __init__(self, options: Options, magnitude: float) -> None:
         import torch
 
-        from normfree.data.augment.randaugment import RandAugment
+        from normfree.data.augment import IMAGENET_MEAN, IMAGENET_STD, RandAugment
 
         self.options, self.magnitude = options, magnitude
         self.randaugment = RandAugment(options.layers, magnitude)
@@ -111,14 +109,17 @@ class _Bench:
         self.pair = tuple(part.to(options.device) for part in both.split(n))
         self.keys = torch.arange(n)
         self.cutmix = torch.arange(n) >= n // 2
-        self.result = torch.empty(n, 3, size, size, device=options.device)
+        self.scale = [
+            torch.tensor(values, device=options.device) for values in (IMAGENET_MEAN, IMAGENET_STD)
+        ]
         self.held = _pillow_images(both) if options.peers else []
 
     def pipelines(self) -> Iterator[dict[str, Any]]:
-        calls = {"normfree": self._waiting(self.ours)}
-        if self.options.peers:
-            calls["pillow"] = self._pillow()
-        yield from self._compare("all", calls)
+        for what, normalized in (("images", False), ("all", True)):
+            calls = {"normfree": self._waiting(partial(_use, self.ours, normalized=normalized))}
+            if self.options.peers:
+                calls["pillow"] = partial(_use, self.pillow(), normalized=normalized)
+            yield from self._compare(what, calls)
 
     def operations(self) -> Iterator[dict[str, Any]]:
         from normfree.data.augment.randaugment import OPERATIONS, RandAugment
@@ -132,39 +133,41 @@ class _Bench:
                 calls["pillow"] = self._pillow_randaugment(plan)
             yield from self._compare(name, calls)
 
-    def ours(self) -> Tensor:
-        """The whole pipeline, part by part: what is freed is used again, without the system."""
-        from normfree.data.augment.mix import draw_mix, mix
-        from normfree.data.augment.operations import to_bytes
+    def ours(self, *, normalized: bool = True) -> Iterator[Tensor]:
+        """What training does, part by part."""
+        from normfree.data.augment import draw_mix, normalize
+        from normfree.data.augment.mix import mix_bytes
 
         size, device = self.options.size, self.options.device
-        whole = (self.result, self.keys, self.cutmix, *self.pair)
-        for result, keys, cutmix, images, others in zip(
-            *(tensor.split(self.options.part) for tensor in whole), strict=True
+        for keys, cutmix, images, others in zip(
+            *(whole.split(self.options.part) for whole in (self.keys, self.cutmix, *self.pair)),
+            strict=True,
         ):
             drawn = draw_mix(keys, cutmix, size, size).to(device)
             plan = self.randaugment.draw(keys, size, size).to(device)
-            _normalize(self.randaugment(to_bytes(mix(images, others, drawn)), plan), result)
-        return self.result
+            augmented = self.randaugment(mix_bytes(images, others, drawn), plan)
+            yield normalize(augmented, *self.scale) if normalized else augmented
 
-    def _pillow(self) -> Callable[[], Tensor]:
-        """The same by Pillow."""
+    def pillow(self) -> Callable[..., Iterator[Tensor | list[Image.Image]]]:
+        """The same by Pillow, as a function."""
         from normfree.analysis import pillow_augment as pillow
-        from normfree.data.augment.mix import draw_mix
+        from normfree.data.augment import draw_mix, normalize
         from normfree.data.augment.randaugment import arguments
 
-        n, size = self.options.batch_size, self.options.size
-        drawn = draw_mix(self.keys, self.cutmix, size, size)
-        mixes = list(_pillow_mixes(drawn))
+        n, size, length = self.options.batch_size, self.options.size, self.options.part
+        mixes = _pillow_mixes(draw_mix(self.keys, self.cutmix, size, size))
         steps = pillow.steps_of_each(self.randaugment.draw(self.keys, size, size))
         by_sign = {sign: arguments(self.magnitude, sign, size, size) for sign in (1, -1)}
-        pairs = list(zip(self.held[:n], self.held[n:], strict=True))
+        work = list(zip(mixes, self.held[:n], self.held[n:], steps, strict=True))
+        scale = [values.cpu() for values in self.scale]
 
-        def call() -> Tensor:
-            mixed = (m(*pair) for m, pair in zip(mixes, pairs, strict=True))
-            done = [pillow.augment(x, todo, by_sign) for x, todo in zip(mixed, steps, strict=True)]
-            _normalize(pillow.to_batch(done), self.result)
-            return self.result
+        def call(*, normalized: bool) -> Iterator[Tensor | list[Image.Image]]:
+            for part in (work[start : start + length] for start in range(0, n, length)):
+                done = [
+                    pillow.augment(mix(image, other), todo, by_sign)
+                    for mix, image, other, todo in part
+                ]
+                yield normalize(pillow.to_batch(done), *scale) if normalized else done
 
         return call
 
@@ -188,11 +191,11 @@ class _Bench:
         groups = tuple(Group(name, *half) for half in halves)
         return replace(RandAugment(1, 0).draw(self.keys, size, size), groups=(groups,))
 
-    def _waiting(self, call: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def _waiting(self, call: Callable[[], Any]) -> Callable[[], Any]:
         """The call, until an accelerator has done it."""
         import torch
 
-        def wait() -> Tensor:
+        def wait() -> Any:
             result = call()
             torch.cuda.synchronize()
             return result
@@ -225,13 +228,10 @@ def _ratio(latencies: dict[str, Latency], threads: int) -> dict[str, float]:
     }
 
 
-def _normalize(images: Tensor, result: Tensor) -> None:
-    """Bytes to floats, some images at a time; into what is there already."""
-    from normfree.data.augment.normalize import IMAGENET_MEAN, IMAGENET_STD, normalize
-
-    length = NORMALIZED if images.device.type == "cpu" else len(images)
-    for out, part in zip(result.split(length), images.split(length), strict=True):
-        out.copy_(normalize(part, IMAGENET_MEAN, IMAGENET_STD))
+def _use(pipeline: Callable[..., Iterator[Any]], *, normalized: bool) -> None:
+    """One part after the other, each gone when the next is there: as in training."""
+    for _ in pipeline(normalized=normalized):
+        pass
 
 
 def _images(n: int, size: int) -> Tensor:

@@ -28,11 +28,14 @@ def test_both_are_timed_and_each_operation(tmp_path: Path, capsys: Capture) -> N
     options = ("--magnitude", "5", "10", "--peers", "--operations")
     assert run(*words, *options, "--json", str(file)) == 0
     assert torch.get_num_threads() == threads
-    assert len(capsys.readouterr().out.splitlines()) == 2 + 4 + 2 * 2 * len(OPERATIONS)
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 2 * 4 + 2 * 2 * len(OPERATIONS)
     found = json.loads(file.read_text())
     assert (found["benchmark"], found["threads"], found["options"]["size"]) == ("augment", 1, 16)
-    assert [(row["magnitude"], row["by"]) for row in found["results"]] == [
-        (magnitude, by) for magnitude in (5, 10) for by in ("normfree", "pillow")
+    assert [(row["magnitude"], row["what"], row["by"]) for row in found["results"]] == [
+        (magnitude, what, by)
+        for magnitude in (5, 10)
+        for what in ("images", "all")
+        for by in ("normfree", "pillow")
     ]
     assert [row["what"] for row in found["operations"][:32:2]] == [*OPERATIONS]
     for ours, pillow in zip(found["results"][::2], found["results"][1::2], strict=True):
@@ -46,7 +49,7 @@ def test_both_are_timed_and_each_operation(tmp_path: Path, capsys: Capture) -> N
 
 def test_ours_alone(capsys: Capture) -> None:
     assert run("--batch-size", "2", "--size", "8", "--rounds", "2", "--layers", "1") == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def test_what_cannot_be_measured_is_said(capsys: Capture) -> None:
@@ -62,7 +65,13 @@ def test_what_is_timed_is_the_pipeline() -> None:
     mixed = mix(images, others, draw_mix(bench.keys, bench.cutmix, 24, 24))
     augmented = augment(to_bytes(mixed), augment.draw(bench.keys, 24, 24))
     expected = normalize(augmented, IMAGENET_MEAN, IMAGENET_STD)
-    assert torch.equal(bench.ours(), expected)
+    assert torch.equal(torch.cat([*bench.ours()]), expected)
+    assert torch.equal(torch.cat([*bench.ours(normalized=False)]), augmented)
+    parts = [*bench.pillow()(normalized=False)]
+    assert [len(part) for part in parts] == [4, 4, 2]
+    pillow = torch.cat([pillow_augment.to_batch(part) for part in parts])
+    theirs = torch.cat([*bench.pillow()(normalized=True)])
+    assert torch.equal(theirs, normalize(pillow, IMAGENET_MEAN, IMAGENET_STD))
     assert bench.cutmix.sum() == 5
 
 
