@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from normfree.data.augment import native
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 """Mean of ImageNet's red, green and blue, in grey levels of 0 to 255."""
 
@@ -41,6 +43,9 @@ def normalize(
     spread = torch.as_tensor(std, dtype=dtype, device=images.device).view(-1, 1, 1)
     if images.device.type != "cpu":
         return (images.to(dtype) - center) / spread
+    one_each = len(center) == len(spread) == images.shape[1]
+    if images.dtype == torch.uint8 and images.is_contiguous() and one_each and native.available():
+        return native.normalize(images, center, spread)
     result = torch.empty_like(images, dtype=dtype)
     length = max(1, _CHUNK // max(1, images[:1].numel()))
     for out, part in zip(result.split(length), images.split(length), strict=True):

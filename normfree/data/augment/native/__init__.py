@@ -16,7 +16,7 @@ from torch import Tensor
 from normfree.data.augment.geometry import MOVES, source_pixels
 from normfree.data.augment.native.build import available, library
 
-__all__ = ["Operations", "available", "mix_bytes", "randaugment"]
+__all__ = ["Operations", "available", "mix_bytes", "normalize", "randaugment"]
 
 _RUN = 8  # pixels that move together on average, from which on runs are copied as such
 
@@ -137,6 +137,29 @@ def mix_bytes(
         *map(ctypes.c_int64, images.shape),
         ctypes.c_int64(images.dtype == torch.float32),
         *_pointers(*draws),
+        ctypes.c_int64(torch.get_num_threads()),
+    )
+    return result
+
+
+def normalize(
+    images: UInt8[Tensor, "n c h w"], mean: Float32[Tensor, " c"], std: Float32[Tensor, " c"]
+) -> Float32[Tensor, "n c h w"]:
+    """``(x − mean) / std``, channel by channel.
+
+    Args:
+        images: on the host, like all of these; contiguous.
+        mean: one value a channel.
+        std: one value a channel.
+    """
+    kernels = library()
+    assert kernels is not None
+    result = torch.empty_like(images, dtype=torch.float32)
+    scale = (_of(torch.float32, mean), _of(torch.float32, std))
+    kernels.normalize(
+        *_pointers(images, result),
+        *map(ctypes.c_int64, images.shape),
+        *_pointers(*scale),
         ctypes.c_int64(torch.get_num_threads()),
     )
     return result

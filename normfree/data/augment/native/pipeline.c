@@ -1,17 +1,31 @@
-/* Mixing and RandAugment on a processor: batches of bytes, one image after the other.
+/* Mixing, RandAugment and normalization on a processor: whole batches, image after image.
  *
  * An image meets its operations one by one while it lies in the second-level cache. Images are
  * contiguous (n, channels, height, width).
  */
 
+#define _DEFAULT_SOURCE /* madvise */
+
 #include "operations.h"
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 enum { MOST_THREADS = 64 };
 
 /* ---- Whole batches, divided among threads ---- */
+
+/* New memory costs the system more, in pages of 4 KiB, than what is to be written there. */
+static void ask_for_huge_pages(void *start, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = 1 << 21, from = ((uintptr_t)start + page - 1) / page * page;
+    const uintptr_t to = ((uintptr_t)start + bytes) / page * page;
+    if (from < to) madvise((void *)from, to - from, MADV_HUGEPAGE);
+#else
+    (void)start, (void)bytes;
+#endif
+}
 
 /* Images first ... last - 1 of a job; 0 if there was memory for it. */
 typedef int Work(const void *job, int64_t first, int64_t last);
@@ -131,6 +145,7 @@ int randaugment(
     const int64_t *columns, int64_t threads) {
     const Augmentation job = {images, result, {channels, height, width}, operations,
                               n,      layers, codes, rows, columns};
+    ask_for_huge_pages(result, n * bytes_of(job.shape));
     return divide(augment_images, &job, n, threads);
 }
 
@@ -204,5 +219,36 @@ void mix_bytes(
     const byte *cutmix, int64_t threads) {
     const Mixture job = {images, others, result, {channels, height, width}, floats,
                          ratios, boxes,  cutmix};
+    ask_for_huge_pages(result, n * bytes_of(job.shape));
     divide(mix_images, &job, n, threads);
+}
+
+/* ---- Normalization ---- */
+
+typedef struct {
+    const byte *images;
+    float *result;
+    Shape shape;
+    const float *means, *deviations; /* (channels) */
+} Normalization;
+
+static int normalize_images(const void *given, int64_t first, int64_t last) {
+    const Normalization *job = given;
+    const int64_t n = pixels_of(job->shape), channels = job->shape.channels;
+    for (int64_t plane = first * channels; plane < last * channels; plane++) {
+        const byte *restrict in = job->images + plane * n;
+        float *restrict out = job->result + plane * n;
+        const float mean = job->means[plane % channels];
+        const float deviation = job->deviations[plane % channels];
+        for (int64_t i = 0; i < n; i++) out[i] = ((float)in[i] - mean) / deviation;
+    }
+    return 0;
+}
+
+void normalize(
+    const byte *images, float *result, int64_t n, int64_t channels, int64_t height, int64_t width,
+    const float *means, const float *deviations, int64_t threads) {
+    const Normalization job = {images, result, {channels, height, width}, means, deviations};
+    ask_for_huge_pages(result, n * bytes_of(job.shape) * (int64_t)sizeof(float));
+    divide(normalize_images, &job, n, threads);
 }

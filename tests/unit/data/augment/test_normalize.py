@@ -28,9 +28,11 @@ def test_dtypes(given, returned):
     torch.testing.assert_close(ours[0, :, 0, 0], expected.to(returned), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("kernels", ["0", "1"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_parts_are_the_equation_to_the_last_bit(dtype, layout, monkeypatch):
+def test_parts_are_the_equation_to_the_last_bit(dtype, layout, kernels, monkeypatch):
+    monkeypatch.setenv("NORMFREE_NATIVE", kernels)
     generator = torch.Generator().manual_seed(0)
     images = (torch.rand(7, 3, 5, 9, generator=generator) * 255).to(dtype)
     images = images.to(memory_format=layout)
@@ -45,3 +47,28 @@ def test_parts_are_the_equation_to_the_last_bit(dtype, layout, monkeypatch):
         assert ours.is_contiguous(memory_format=layout)
     assert torch.equal(images, before)
     assert normalize(images[:0], IMAGENET_MEAN, IMAGENET_STD).shape == (0, 3, 5, 9)
+
+
+@pytest.mark.parametrize("kernels", ["0", "1"])
+@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (300, 3, 37, 41), (2, 1, 16, 16), (2, 0, 4, 4)])
+def test_every_level_is_the_equation_to_the_last_bit(shape, kernels, monkeypatch):
+    """Also of more memory than a huge page has, and with any number of threads."""
+    monkeypatch.setenv("NORMFREE_NATIVE", kernels)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    mean, std = (torch.tensor(x[: shape[1]]) for x in (IMAGENET_MEAN, IMAGENET_STD))
+    expected = (images.float() - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            assert torch.equal(normalize(images, mean, std), expected)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("kernels", ["0", "1"])
+def test_one_value_for_all_channels(kernels, monkeypatch):
+    monkeypatch.setenv("NORMFREE_NATIVE", kernels)
+    images = torch.full((2, 3, 4, 4), 30, dtype=torch.uint8)
+    assert torch.equal(normalize(images, [10.0], [5.0]), torch.full((2, 3, 4, 4), 4.0))
