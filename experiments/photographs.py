@@ -60,6 +60,7 @@ SECOND_TASK = replace(
     test_size=64,
     test_margin=8,
     batch_size=16,
+    workers=0,
 )
 TRANSFER = {
     "from the seed, rate 0.03": {"init": None, "lr": 0.03},
