@@ -57,8 +57,10 @@ static void look_up(const byte *restrict in, byte *restrict out, int64_t n, cons
     }
 #elif defined(__AVX2__) /* 32 at a time: what is not in a sixteenth of the table gets 0 from it */
     __m256i parts[16];
-    for (int part = 0; part < 16; part++)
-        parts[part] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)(table + 16 * part)));
+    for (int part = 0; part < 16; part++) {
+        const __m128i levels = _mm_loadu_si128((const void *)(table + 16 * part));
+        parts[part] = _mm256_broadcastsi128_si256(levels);
+    }
     for (; i + 32 <= n; i += 32) {
         const __m256i x = _mm256_loadu_si256((const void *)(in + i));
         __m256i found = _mm256_setzero_si256();
@@ -271,7 +273,8 @@ static void cutout(
     const byte *restrict in, byte *restrict out, Shape shape, int64_t row, int64_t column,
     int64_t pad) {
     const int64_t top = within(row - pad, shape.height), bottom = within(row + pad, shape.height);
-    const int64_t left = within(column - pad, shape.width), right = within(column + pad, shape.width);
+    const int64_t left = within(column - pad, shape.width);
+    const int64_t right = within(column + pad, shape.width);
     memcpy(out, in, bytes_of(shape));
     for (int64_t channel = 0; channel < shape.channels; channel++, out += pixels_of(shape))
         for (int64_t y = top; y < bottom; y++)
