@@ -5,12 +5,15 @@ timm's or the authors', or ``hf:OWNER/NAME``; ``--model`` is the network it belo
 fine-tunes with sharpness-aware minimization, ``--sam-rho 0.05 --sam-fraction 0.2``, which costs
 more time.
 
+The figures are those of a small network, with ten photographs of each of six classes, from weights
+of six other classes (docs/experiments/photographs.md).
+
 Command:   normfree train finetune --data folder:DIR --model nfnet_f0 --init FILE
-Hardware:  one GPU
-Time:      not known
-Expected:  not known
-Source:    appendix A.5 of the paper, for small batches: not measured yet
-Status:    paper
+Hardware:  2 CPU cores, nfnet_nano at 64 px, 60 photographs
+Time:      12 s
+Expected:  89.4 ± 0.6 % top-1, EMA, over 3 seeds, nfnet_nano; from the seed 74.3 %
+Source:    appendix A.5 of the paper, with a rate for small batches
+Status:    measured
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from normfree.data.augment.crop import (
     random_crop_resize,
     random_resized_crop_box,
 )
-from normfree.data.augment.mix import Mix, draw_mix, mix
+from normfree.data.augment.mix import Mix, draw_mix, mix, mix_bytes
 from normfree.data.augment.normalize import IMAGENET_MEAN, IMAGENET_STD, normalize
 from normfree.data.augment.operations import to_bytes
 from normfree.data.augment.randaugment import RandAugment
@@ -25,6 +25,7 @@ __all__ = [
     "distorted_bounding_box",
     "draw_mix",
     "mix",
+    "mix_bytes",
     "normalize",
     "random_crop_resize",
     "random_resized_crop_box",
