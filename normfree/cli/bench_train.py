@@ -29,8 +29,9 @@ class Options:
     """Time of a training step on this machine: a recipe, and the same with other settings.
 
     A step is all from the batch in memory to the updated averages: augmentation on the device,
-    forward and backward pass, clipping, update. Reading images is left out. All take turns, so what
-    slows the machine slows all of them.
+    forward and backward pass, clipping, update. Reading images is left out, but some are needed:
+    --set data=folder:DIR, where the recipe has none. All take turns, so what slows the machine
+    slows all of them.
 
     For the cost of sharpness-aware minimization: --variants sam_rho=0.05
     sam_rho=0.05,sam_fraction=0.2
