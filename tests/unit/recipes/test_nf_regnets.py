@@ -16,7 +16,7 @@ def test_nf_regnets_are_trained_as_the_authors_do(level: int, decay: float) -> N
     )
     assert settings(name, "weight_decay", "clipping", "ema_decay") == (decay, None, 0.99999)
     assert settings(name, "mixing", "randaugment_layers", "test_crop", "test_margin") == (
-        *("mixup_cutmix", 0, "crop_resize", None),
+        *("mixup_cutmix", 0, "crop_resize", 32),
     )
     assert settings(name, "precision", "warmup_epochs", "optimizer") == ("float32", 5, "sgd")
     assert network(name).stochastic_depth_rate == 0.1
