@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,15 @@ def run(study: Study) -> None:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """A hash of the settings, but for where the files lie; 8 hexadecimal digits."""
-    settings = recipe_to_dict(recipe)
-    for place in ("data", "init"):
-        settings[place] = settings[place] and Path(settings[place]).name
+    """A hash of the settings, but for defaults and where the files lie; 8 hexadecimal digits.
+
+    A setting that recipes gain later leaves the runs of today known.
+    """
+    default = {field.name: field.default for field in fields(Recipe)}
+    own = {name for name in default if getattr(recipe, name) != default[name]}
+    settings = {name: value for name, value in recipe_to_dict(recipe).items() if name in own}
+    for place in settings.keys() & {"data", "init"}:
+        settings[place] = Path(settings[place]).name
     return hashlib.blake2b(json.dumps(settings).encode(), digest_size=4).hexdigest()
 
 

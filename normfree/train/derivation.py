@@ -65,12 +65,8 @@ def _augmentation(r: Resolved) -> Iterator[Row]:
     recipe = r.recipe
     yield "augmentation", recipe.augment, ""
     if recipe.mixing != "none":
-        partner = (
-            "an image of a second batch"
-            if recipe.reads > recipe.batch_size
-            else "the batch's next image"
-        )
-        yield "mixing", recipe.mixing, f"with {partner}"
+        partner = {"two_batches": "of a second batch", "in_batch": "next in the batch"}
+        yield "mixing", recipe.mixing, f"with the image {partner[recipe.pairing]}"
     if recipe.randaugment_layers:
         strength = f"{recipe.randaugment_layers} layers × {r.randaugment_magnitude:g}"
         kind = "as the authors' code" if recipe.quirks else "without the authors' quirks"

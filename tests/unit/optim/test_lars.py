@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from normfree import UserError
 from normfree.optim import LARS, param_groups
 from normfree.optim.functional import lars_rate
 from tests.unit.optim.test_agc import small_net
-from tests.unit.optim.test_sgd import gradient, parameters, quadratic, run
+from tests.unit.optim.test_sgd import gradient, parameters, run
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -81,34 +79,6 @@ def test_without_trust_it_is_torch_s_sgd_while_the_rate_is_constant():
     run(torch.optim.SGD(theirs, lr=0.05, momentum=0.9, weight_decay=0.1), theirs, 20)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
-
-
-def test_the_state_dict_resumes_to_the_bit():
-    params = parameters()
-    optimizer = LARS(params, lr=0.5, weight_decay=0.01)
-    run(optimizer, params, 5)
-    twins = [nn.Parameter(p.detach().clone()) for p in params]
-    resumed = LARS(twins, lr=1.0, momentum=0.0)
-    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    run(optimizer, params, 5)
-    run(resumed, twins, 5)
-    for a, b in zip(params, twins, strict=True):
-        assert torch.equal(a, b)
-
-
-def test_a_closure_and_a_parameter_without_gradient():
-    params, idle = parameters(), nn.Parameter(torch.ones(2, 2))
-    optimizer = LARS([*params, idle], lr=0.05)
-
-    def closure():
-        optimizer.zero_grad()
-        loss = quadratic(params)
-        loss.backward()
-        return loss
-
-    first = optimizer.step(closure)
-    assert quadratic(params) < first
-    assert torch.equal(idle, torch.ones(2, 2))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,7 @@ from torch import nn
 from normfree import UserError
 from normfree.optim import RMSProp, param_groups
 from tests.unit.optim.test_agc import small_net
-from tests.unit.optim.test_sgd import gradient, parameters, quadratic, run
+from tests.unit.optim.test_sgd import gradient, parameters
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -82,34 +80,6 @@ def test_groups_have_their_own_decay():
     optimizer.step()
     for name, p in net.named_parameters():
         assert torch.equal(p, before[name]) == name.endswith("bias")
-
-
-def test_the_state_dict_resumes_to_the_bit():
-    params = parameters()
-    optimizer = RMSProp(params, lr=0.01, weight_decay=0.01)
-    run(optimizer, params, 5)
-    twins = [nn.Parameter(p.detach().clone()) for p in params]
-    resumed = RMSProp(twins, lr=1.0, momentum=0.0)
-    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    run(optimizer, params, 5)
-    run(resumed, twins, 5)
-    for a, b in zip(params, twins, strict=True):
-        assert torch.equal(a, b)
-
-
-def test_a_closure_and_a_parameter_without_gradient():
-    params, idle = parameters(), nn.Parameter(torch.ones(2, 2))
-    optimizer = RMSProp([*params, idle], lr=0.01)
-
-    def closure():
-        optimizer.zero_grad()
-        loss = quadratic(params)
-        loss.backward()
-        return loss
-
-    first = optimizer.step(closure)
-    assert quadratic(params) < first
-    assert torch.equal(idle, torch.ones(2, 2))
 
 
 @pytest.mark.parametrize(
