@@ -43,7 +43,7 @@ def _load() -> ctypes.CDLL | None:
         path = _build()
         log.debug("augmentation on a CPU is compiled: %s", path)
         return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError) as reason:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as reason:  # or there is no home
         said = getattr(reason, "stderr", None) or reason
         log.debug("augmentation on a CPU is by PyTorch's operations: %s", said)
         return None

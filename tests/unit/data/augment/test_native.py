@@ -226,6 +226,10 @@ def test_kernels_can_be_switched_off(monkeypatch):
     assert augment(_images(4, 6, 6), augment.draw(torch.arange(4), 6, 6)).shape == (4, 3, 6, 6)
 
 
+def homeless():
+    raise RuntimeError("who are you")  # as Path.home() where the user is unknown
+
+
 @pytest.mark.parametrize(
     ("trouble", "reason"),
     [
@@ -233,6 +237,7 @@ def test_kernels_can_be_switched_off(monkeypatch):
         ("no such compiler", "/nowhere/cc"),
         ("compiler fails", "cannot compile today"),
         ("nowhere to write", "directory"),
+        ("no home", "who are you"),
         ("compiles what cannot be loaded", "augment"),
     ],
 )
@@ -250,6 +255,11 @@ def test_without_kernels_pytorch_does_the_work(
             monkeypatch.setenv("CC", "/nowhere/cc")
         case "compiler fails":
             compiler.write_text("#!/bin/sh\necho cannot compile today >&2\nexit 1\n")
+        case "no home":
+            monkeypatch.delenv("XDG_CACHE_HOME")
+            monkeypatch.setattr(build.Path, "home", homeless)
+            compiler.write_text("#!/bin/sh\n")
+            monkeypatch.setenv("CC", str(compiler))
         case "nowhere to write":
             (tmp_path / "file").write_text("")
             monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
