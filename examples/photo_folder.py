@@ -1,10 +1,10 @@
 """Make a folder of photographs in classes from a few large ones: a class a photograph.
 
-    python examples/photo_folder.py /usr/share/backgrounds/mate/nature pictures
+    python examples/photo_folder.py /usr/share/backgrounds/mate/nature images
 
-The training pictures of a class are random windows of the left 70 % of its photograph, the test
-pictures of the right 30 %: no pixel is in both. The photographs in the command are those of
-Debian's package ``mate-backgrounds``; any directory of large pictures will do.
+The training images of a class are random windows of the left 70 % of its photograph, the test
+images of the right 30 %: no pixel is in both. The photographs in the command are those of
+Debian's package ``mate-backgrounds``; any directory of large images will do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SPLITS = {"train": (0.0, 0.7), "val": (0.7, 1.0)}
 
 
 def windows(photo: Image.Image, part: tuple[float, float], rng: np.random.Generator, count: int):
-    """Random squares of a part of the photograph, 15 to 35 % of its height, as 160×160 pictures."""
+    """Random squares of a part of the photograph, 15 to 35 % of its height, as 160×160 images."""
     left, right = (round(share * photo.width) for share in part)
     for _ in range(count):
         side = min(int(photo.height * rng.uniform(0.15, 0.35)), right - left)
@@ -31,10 +31,10 @@ def windows(photo: Image.Image, part: tuple[float, float], rng: np.random.Genera
 def main() -> None:
     """Read the photographs, write ``OUT/train/CLASS/*.jpg`` and ``OUT/val/CLASS/*.jpg``."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("photographs", type=Path, help="a directory of large pictures")
+    parser.add_argument("photographs", type=Path, help="a directory of large images")
     parser.add_argument("out", type=Path, help="where the classes go")
-    parser.add_argument("--train", type=int, default=100, help="training pictures of a class")
-    parser.add_argument("--val", type=int, default=30, help="test pictures of a class")
+    parser.add_argument("--train", type=int, default=100, help="training images of a class")
+    parser.add_argument("--val", type=int, default=30, help="test images of a class")
     args = parser.parse_args()
     counts = {"train": args.train, "val": args.val}
     files = sorted(args.photographs.glob("*.jpg"))
@@ -48,9 +48,7 @@ def main() -> None:
             rng = np.random.default_rng([number, len(split)])
             for i, window in enumerate(windows(photo, part, rng, counts[split])):
                 window.save(directory / f"{i:03d}.jpg", quality=92)
-    print(
-        f"{len(files)} classes in {args.out}: {args.train} training, {args.val} test pictures each"
-    )
+    print(f"{len(files)} classes in {args.out}: {args.train} training, {args.val} test images each")
 
 
 if __name__ == "__main__":

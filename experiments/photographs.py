@@ -2,9 +2,9 @@
 
     python -m experiments.data && python -m experiments.photographs
 
-Twelve landscapes are twelve classes; training and test pictures are windows of different parts of
+Twelve landscapes are twelve classes; training and test images are windows of different parts of
 them. For transfer, a network is trained on six of the classes and then meets the other six, of
-which it has 10 pictures each.
+which it has 10 images each.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ROWS = {
     "batch-normalized twin, baseline": TWIN,
 }
 
-#: A network trained on six of the classes meets the other six, with ten pictures of each.
+#: A network trained on six of the classes meets the other six, with ten images of each.
 FIRST = DATA / "first-task"
 SECOND_TASK = replace(
     get_recipe("finetune"),

@@ -11,7 +11,7 @@ class UserError(ValueError):
 
 
 class BadImageError(UserError):
-    """A picture that cannot be read.
+    """A image that cannot be read.
 
     Args:
         name: the file, or ``source[index]`` where there is no file.

@@ -1,7 +1,7 @@
 """Mixing and RandAugment image by image with Pillow, as data loaders' workers do it: a yardstick.
 
 The operations are Pillow's own, used as is usual (``ImageOps``, ``ImageEnhance``,
-``Image.transform``), with the arguments of :mod:`normfree.data.augment.randaugment`.
+``Image.transform``), with the arguments of :mod:`normfree.augment.randaugment`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from normfree.data.augment.randaugment import Plan
+from normfree.augment.randaugment import Plan
 
 _FILL = (128, 128, 128)
 
@@ -39,7 +39,7 @@ class Step(NamedTuple):
 def steps_of_each(plan: Plan) -> list[list[Step]]:
     """The same plan, image by image.
 
-    >>> from normfree.data.augment.randaugment import RandAugment
+    >>> from normfree.augment.randaugment import RandAugment
     >>> plan = RandAugment(layers=4, magnitude=10).draw(torch.tensor([1, 2]), 8, 8)
     >>> [len(steps) for steps in steps_of_each(plan)]
     [4, 4]

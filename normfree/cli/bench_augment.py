@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from normfree.analysis.latency import Latency
-    from normfree.data.augment.mix import Mix
-    from normfree.data.augment.randaugment import Plan
+    from normfree.augment.mix import Mix
+    from normfree.augment.randaugment import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class _Bench:
     def __init__(self, options: Options, magnitude: float) -> None:
         import torch
 
-        from normfree.data.augment import IMAGENET_MEAN, IMAGENET_STD, RandAugment
+        from normfree.augment import IMAGENET_MEAN, IMAGENET_STD, RandAugment
 
         self.options, self.magnitude = options, magnitude
         self.randaugment = RandAugment(options.layers, magnitude)
@@ -122,7 +122,7 @@ class _Bench:
             yield from self._compare(what, calls)
 
     def operations(self) -> Iterator[dict[str, Any]]:
-        from normfree.data.augment.randaugment import OPERATIONS, RandAugment
+        from normfree.augment.randaugment import OPERATIONS, RandAugment
 
         augment, (images, _) = RandAugment(1, self.magnitude), self.pair
         for name in OPERATIONS:
@@ -135,8 +135,8 @@ class _Bench:
 
     def ours(self, *, normalized: bool = True) -> Iterator[Tensor]:
         """What training does, part by part."""
-        from normfree.data.augment import draw_mix, normalize
-        from normfree.data.augment.mix import mix_bytes
+        from normfree.augment import draw_mix, normalize
+        from normfree.augment.mix import mix_bytes
 
         size, device = self.options.size, self.options.device
         for keys, cutmix, images, others in zip(
@@ -151,8 +151,8 @@ class _Bench:
     def pillow(self) -> Callable[..., Iterator[Tensor | list[Image.Image]]]:
         """The same by Pillow, as a function."""
         from normfree.analysis import pillow_augment as pillow
-        from normfree.data.augment import draw_mix, normalize
-        from normfree.data.augment.randaugment import arguments
+        from normfree.augment import draw_mix, normalize
+        from normfree.augment.randaugment import arguments
 
         n, size, length = self.options.batch_size, self.options.size, self.options.part
         mixes = _pillow_mixes(draw_mix(self.keys, self.cutmix, size, size))
@@ -173,7 +173,7 @@ class _Bench:
 
     def _pillow_randaugment(self, plan: Plan) -> Callable[[], object]:
         from normfree.analysis import pillow_augment as pillow
-        from normfree.data.augment.randaugment import arguments
+        from normfree.augment.randaugment import arguments
 
         steps, size = pillow.steps_of_each(plan), self.options.size
         by_sign = {sign: arguments(self.magnitude, sign, size, size) for sign in (1, -1)}
@@ -184,7 +184,7 @@ class _Bench:
 
     def _one_operation(self, name: str) -> Plan:
         """A plan by which all images meet one operation, those that have a sign in halves."""
-        from normfree.data.augment.randaugment import SIGNED, Group, RandAugment
+        from normfree.augment.randaugment import SIGNED, Group, RandAugment
 
         n, size = self.options.batch_size, self.options.size
         halves = [(1, 0, n // 2), (-1, n // 2, n)] if name in SIGNED else [(1, 0, n)]

@@ -114,7 +114,7 @@ def _step(recipe: Recipe) -> Callable[[], None]:
     """A call that does one step of a recipe and waits for it."""
     from normfree.data import Order, open_source, train_batches
     from normfree.train.init import init_fields, new_model, read_init
-    from normfree.train.inputs import make_inputs, train_view
+    from normfree.train.inputs import make_inputs, train_transform
     from normfree.train.resolve import resolve
     from normfree.train.state import build_state
     from normfree.train.step import train_step
@@ -124,7 +124,7 @@ def _step(recipe: Recipe) -> Callable[[], None]:
     resolved = resolve(recipe, source, open_source(recipe.data, "val"), told)
     state = build_state(resolved, new_model(resolved, weights)[0])
     order = Order(seed=recipe.seed, examples=len(source), batch_size=recipe.reads)
-    reading = train_batches(source, train_view(resolved, source), order, start=0, stop=BATCHES)
+    reading = train_batches(source, train_transform(resolved, source), order, start=0, stop=BATCHES)
     with closing(reading):  # type: ignore[type-var]
         batches = cycle(list(reading))
     inputs = make_inputs(resolved)

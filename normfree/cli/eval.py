@@ -42,7 +42,7 @@ def run(words: Sequence[str]) -> None:
     from normfree.data import BadImages, eval_batches, open_source
     from normfree.train.device import find_device
     from normfree.train.evaluate import evaluate
-    from normfree.train.inputs import Inputs, eval_view
+    from normfree.train.inputs import Inputs, eval_transform
     from normfree.train.model_file import load_classifier
 
     device = find_device(options.device)
@@ -59,7 +59,7 @@ def run(words: Sequence[str]) -> None:
     bad = BadImages()
     batches = eval_batches(
         source,
-        eval_view(card, source),
+        eval_transform(card, source),
         options.batch_size,
         workers=options.workers,
         on_bad_image=options.on_bad_image,

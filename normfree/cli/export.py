@@ -81,14 +81,15 @@ def _calibration_images(card: Mapping[str, Any], options: Options, bad: BadImage
     import numpy as np
     import torch
 
-    from normfree.data import normalize, open_source
-    from normfree.train.inputs import eval_view
+    from normfree.augment import normalize
+    from normfree.data import open_source
+    from normfree.train.inputs import eval_transform
 
     data = options.data or card.get("data")
     if data is None:
         raise UserError("name the images to measure activations on with --data")
     source = open_source(data, "train")
-    view = eval_view(card, source)
+    view = eval_transform(card, source)
     images: list[np.ndarray] = []
     for index in np.random.default_rng(0).permutation(len(source)).tolist():
         try:

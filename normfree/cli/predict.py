@@ -74,12 +74,13 @@ def _classify(classifier: Classifier, path: Path, device: str, top: int) -> list
     """The ``top`` likeliest classes of an image, with their probabilities."""
     import torch
 
-    from normfree.data import decode, normalize
-    from normfree.train.inputs import card_view
+    from normfree.augment import normalize
+    from normfree.data import decode
+    from normfree.train.inputs import card_transform
 
     card = classifier.card
     image = decode(path, channels=card["model"]["in_channels"])
-    x = torch.from_numpy(card_view(card)(image)).permute(2, 0, 1)[None].to(device)
+    x = torch.from_numpy(card_transform(card)(image)).permute(2, 0, 1)[None].to(device)
     with torch.no_grad():
         logits = classifier.model(normalize(x, card["mean"], card["std"]))
     # A network may have more outputs than the data had classes: those have no name.

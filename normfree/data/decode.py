@@ -1,7 +1,7 @@
 """From a file's bytes to pixels.
 
 Pillow decodes as fast as OpenCV here, reads more formats, and reports a truncated file instead of
-filling the rest of the picture with grey.
+filling the rest of the image with grey.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose mode ``I`` runs from 0 to 65,535
 def decode(
     data: bytes | Path, *, channels: int = 3, name: str | None = None
 ) -> UInt8[np.ndarray, "h w c"]:
-    """Decode a picture, upright.
+    """Decode a image, upright.
 
     The orientation a camera noted (EXIF) is applied. Sixteen-bit grey is divided by 256; grey of
     32 bits or floats is refused, for nobody knows where its white is. Transparency is dropped, the
-    colour underneath kept; of an animation, the first picture is read.
+    colour underneath kept; of an animation, the first image is read.
 
     Args:
         data: a file or its bytes, in any format that Pillow reads.
-        channels: 3 for colour (grey pictures are repeated), 1 for grey.
-        name: what to call the picture in an error; by default the file.
+        channels: 3 for colour (grey images are repeated), 1 for grey.
+        name: what to call the image in an error; by default the file.
 
     Returns:
-        The picture, red, green and blue last.
+        The image, red, green and blue last.
 
     Raises:
         BadImageError: if it cannot be read to the end.
@@ -55,7 +55,7 @@ def decode(
     except (BadImageError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise BadImageError(name, "not a picture in a format that Pillow reads") from None
+        raise BadImageError(name, "not a image in a format that Pillow reads") from None
     except OSError as error:
         raise BadImageError(name, error.strerror or str(error)) from error
     except Exception as error:  # what a decoder raises on a damaged file is not documented
@@ -80,12 +80,12 @@ def _pixels(image: Image.Image, channels: int) -> UInt8[np.ndarray, "h w c"]:
 
 
 @cache
-def picture_endings() -> frozenset[str]:
+def image_endings() -> frozenset[str]:
     """The endings of the file formats that Pillow reads, in lower case.
 
-    >>> {".jpg", ".jpeg", ".png", ".webp"} <= picture_endings()
+    >>> {".jpg", ".jpeg", ".png", ".webp"} <= image_endings()
     True
-    >>> ".pdf" in picture_endings()
+    >>> ".pdf" in image_endings()
     False
     """
     endings = Image.registered_extensions()  # loads Pillow's plugins, which fills Image.OPEN

@@ -22,20 +22,20 @@ from torch.utils.data import DataLoader, Dataset
 
 from normfree.data.order import InOrder, Order, permutation
 from normfree.data.sources.source import ArraySource, Source
-from normfree.data.views import View
+from normfree.data.transforms import Transform
 from normfree.errors import BadImageError, UserError
 from normfree.random import example_keys, numpy_generator
 
 OnBadImage: TypeAlias = Literal["error", "skip"]
 
-_STREAM = 1  # of numpy_generator: what a view draws for one example
+_STREAM = 1  # of numpy_generator: what a transform draws for one example
 
 
 class Batch(NamedTuple):
     """What a step works on.
 
     Attributes:
-        images: bytes as stored, or floats, 0 to 255, from a view.
+        images: bytes as stored, or floats, 0 to 255, from a transform.
         labels: class of each example, int64.
         keys: ``example_keys(seed, epoch, index)`` of each example, int64.
     """
@@ -47,11 +47,11 @@ class Batch(NamedTuple):
 
 @dataclass
 class BadImages:
-    """A log of the pictures that could not be read.
+    """A log of the images that could not be read.
 
     Attributes:
         reasons: file → what was wrong, in the order in which they were met.
-        times: how often a batch had to do without one; a picture counts again in each epoch.
+        times: how often a batch had to do without one; a image counts again in each epoch.
 
     >>> log = BadImages()
     >>> log.add(BadImageError("cat/7.jpg", "the file is empty"))
@@ -63,24 +63,24 @@ class BadImages:
     times: int = 0
 
     def add(self, error: BadImageError) -> None:
-        """Note a picture."""
+        """Note a image."""
         self.reasons[error.name] = error.reason
         self.times += 1
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The pictures, each once."""
+        """The images, each once."""
         return tuple(self.reasons)
 
     @property
     def count(self) -> int:
-        """How many different pictures there are."""
+        """How many different images there are."""
         return len(self.reasons)
 
 
 def train_batches(
     source: Source,
-    view: View | None,
+    transform: Transform | None,
     order: Order,
     *,
     start: int,
@@ -92,24 +92,24 @@ def train_batches(
     """The batches of steps ``start`` to ``stop − 1``.
 
     Worker processes are started afresh (not forked from this one, whose threads they would
-    inherit half-dead), so ``view`` and ``source`` must be picklable, and a script that uses them
-    needs ``if __name__ == "__main__":``. They end when the iterator is exhausted or closed.
+    inherit half-dead), so ``transform`` and ``source`` must be picklable, and a script that uses
+    them needs ``if __name__ == "__main__":``. They end when the iterator is exhausted or closed.
 
     Args:
-        source: the pictures.
-        view: what to make of each picture; None takes them as they are stored.
+        source: the images.
+        transform: what to make of each image; None takes them as they are stored.
         order: which examples a step has.
         start: first step.
         stop: step after the last.
-        workers: processes that read ahead; 0 reads in this one. Pictures that lie in memory and
-            need no view are always read in this one: that is faster than sending them.
-        on_bad_image: ``error`` raises at a picture that cannot be read; ``skip`` puts the epoch's
+        workers: processes that read ahead; 0 reads in this one. Images that lie in memory and
+            need no transform are always read in this one: that is faster than sending them.
+        on_bad_image: ``error`` raises at a image that cannot be read; ``skip`` puts the epoch's
             next readable example in its place (with the randomness of the place) and logs it.
         bad_images: the log to add to; needed for ``skip``.
 
     Raises:
         BadImageError: names the file that cannot be read.
-        UserError: if nothing can be read, or pictures of different sizes meet in one batch.
+        UserError: if nothing can be read, or images of different sizes meet in one batch.
 
     >>> from normfree.data.sources import open_source
     >>> source = open_source("digits", "train")
@@ -118,13 +118,13 @@ def train_batches(
     >>> batch.images.shape, batch.images.dtype
     (torch.Size([64, 1, 8, 8]), torch.uint8)
     """
-    reader = _Reader(source, view, order, training=True, skip=on_bad_image == "skip")
+    reader = _Reader(source, transform, order, training=True, skip=on_bad_image == "skip")
     return _batches(reader, range(start, stop), workers, bad_images)
 
 
 def eval_batches(
     source: Source,
-    view: View | None,
+    transform: Transform | None,
     batch_size: int,
     *,
     workers: int = 0,
@@ -134,23 +134,23 @@ def eval_batches(
     """Every example once, in the order of the source; the last batch may be short.
 
     Args:
-        source: the pictures.
-        view: what to make of each picture (it gets no generator); None takes them as stored.
+        source: the images.
+        transform: what to make of each image (it gets no generator); None takes them as stored.
         batch_size: examples of a batch.
         workers: see :func:`train_batches`.
-        on_bad_image: ``error`` raises at a picture that cannot be read; ``skip`` leaves it out.
+        on_bad_image: ``error`` raises at a image that cannot be read; ``skip`` leaves it out.
         bad_images: the log to add to; needed for ``skip``.
 
     Raises:
         BadImageError: names the file that cannot be read.
-        UserError: if nothing can be read, or pictures of different sizes meet in one batch.
+        UserError: if nothing can be read, or images of different sizes meet in one batch.
 
     >>> from normfree.data.sources import open_source
     >>> sum(len(batch.labels) for batch in eval_batches(open_source("digits", "val"), None, 100))
     355
     """
     order = InOrder(examples=len(source), batch_size=batch_size)
-    reader = _Reader(source, view, order, training=False, skip=on_bad_image == "skip")
+    reader = _Reader(source, transform, order, training=False, skip=on_bad_image == "skip")
     return _batches(reader, range(order.steps), workers, bad_images)
 
 
@@ -168,7 +168,7 @@ class _Reader(Dataset[_Read | UserError]):
     """Step → batch; all that a worker process knows."""
 
     source: Source
-    view: View | None
+    transform: Transform | None
     order: Order | InOrder
     training: bool
     skip: bool
@@ -177,7 +177,9 @@ class _Reader(Dataset[_Read | UserError]):
     @property
     def memory(self) -> ArraySource | None:
         """The source, if a batch is no more than one copy from memory."""
-        return self.source if self.view is None and isinstance(self.source, ArraySource) else None
+        return (
+            self.source if self.transform is None and isinstance(self.source, ArraySource) else None
+        )
 
     def __getitem__(self, step: int) -> _Read | UserError:
         try:
@@ -192,16 +194,16 @@ class _Reader(Dataset[_Read | UserError]):
             images = np.ascontiguousarray(self.memory.images(indices).transpose(0, 3, 1, 2))
             return _Read(torch.from_numpy(images), self.source.labels[indices], keys, [])
         bad: list[BadImageError] = []
-        views: list[np.ndarray] = []
+        transformed: list[np.ndarray] = []
         labels: list[int] = []
-        kept: list[int] = []  # the places of the batch that a picture was found for
+        kept: list[int] = []  # the places of the batch that a image was found for
         for place, index in enumerate(indices.tolist()):
             found, image = self._readable(int(epochs[place]), index, bad)
             if image is not None:
-                views.append(self._viewed(image, int(epochs[place]), index))
+                transformed.append(self._transformed(image, int(epochs[place]), index))
                 labels.append(int(self.source.labels[found]))
                 kept.append(place)
-        return _Read(_stack(views), np.array(labels, dtype=np.int64), keys[kept], bad)
+        return _Read(_stack(transformed), np.array(labels, dtype=np.int64), keys[kept], bad)
 
     def _readable(
         self, epoch: int, index: int, bad: list[BadImageError]
@@ -220,7 +222,7 @@ class _Reader(Dataset[_Read | UserError]):
         if not self.training:
             return index, None
         raise UserError(
-            f"none of the {len(self.source)} pictures can be read, the last one {bad[-1].name}: "
+            f"none of the {len(self.source)} images can be read, the last one {bad[-1].name}: "
             f"{bad[-1].reason}; is the data where it should be?"
         )
 
@@ -241,11 +243,11 @@ class _Reader(Dataset[_Read | UserError]):
             self.known_bad[index] = error.reason
             raise
 
-    def _viewed(self, image: UInt8[np.ndarray, "h w c"], epoch: int, index: int) -> np.ndarray:
-        if self.view is None:
+    def _transformed(self, image: UInt8[np.ndarray, "h w c"], epoch: int, index: int) -> np.ndarray:
+        if self.transform is None:
             return image
         rng = numpy_generator(self.order.seed, _STREAM, epoch, index) if self.training else None
-        return self.view(image, rng)
+        return self.transform(image, rng)
 
 
 def _batches(
@@ -272,7 +274,7 @@ def _deliver(reader: _Reader, steps: range, workers: int, bad_images: BadImages)
     finally:
         del reads  # ends the workers, also when the consumer stops early
     if len(steps) and not delivered:
-        raise UserError(f"none of the {bad_images.count} pictures can be read")
+        raise UserError(f"none of the {bad_images.count} images can be read")
 
 
 def _start_reading(reader: _Reader, steps: range, workers: int) -> Iterator[_Read | UserError]:
@@ -315,8 +317,8 @@ def _stack(images: list[np.ndarray]) -> Shaped[Tensor, "n c h w"]:
     shapes = sorted({image.shape for image in images})
     if len(shapes) > 1:
         raise UserError(
-            f"pictures of different sizes meet in a batch, {shapes[0]} and {shapes[-1]} for "
-            "example: use a view that resizes them"
+            f"images of different sizes meet in a batch, {shapes[0]} and {shapes[-1]} for "
+            "example: use a transform that resizes them"
         )
     height, width, channels = images[0].shape
     batch = np.empty((len(images), channels, height, width), dtype=images[0].dtype)

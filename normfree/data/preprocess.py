@@ -21,7 +21,7 @@ def resize_crop(
         margin: pixels cut off in all along each side.
 
     Returns:
-        The picture, in grey levels, 0 to 255 but for the overshoot of the cubic.
+        The image, in grey levels, 0 to 255 but for the overshoot of the cubic.
 
     >>> resize_crop(np.zeros((48, 64, 3), dtype=np.uint8), 16).shape
     (16, 16, 3)

@@ -1,4 +1,4 @@
-"""TensorFlow's bicubic resize: every picture the authors' networks saw went through it.
+"""TensorFlow's bicubic resize: every image the authors' networks saw went through it.
 
 An output pixel is a weighted mean of 4 × 4 input pixels, whatever the ratio of the sizes (there is
 no antialiasing), and is not clamped: it may leave [0, 255].
@@ -47,7 +47,7 @@ def keys_cubic(x: Float32[np.ndarray, "*n"], a: float = -0.5) -> Float32[np.ndar
 def cubic_taps(length: int, out: int) -> Taps:
     """The taps that resize one axis, with pixel centres at half-integers.
 
-    Output ``i`` samples the input at ``(i + ½)·length/out − ½``. Taps outside the picture weigh
+    Output ``i`` samples the input at ``(i + ½)·length/out − ½``. Taps outside the image weigh
     nothing, and the rest are divided by their sum.
 
     Args:
@@ -82,12 +82,12 @@ def resize_bicubic(
     width: int,
     window: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> Float32[np.ndarray, "out_h out_w c"]:
-    """Resize a picture, or compute only a window of the resized picture.
+    """Resize a image, or compute only a window of the resized image.
 
     Args:
-        image: the picture.
-        height: rows of the resized picture.
-        width: columns of the resized picture.
+        image: the image.
+        height: rows of the resized image.
+        width: columns of the resized image.
         window: rows and columns of the result that are wanted; all of them by default.
 
     Returns:
@@ -102,7 +102,7 @@ def resize_bicubic(
     """
     rows, columns = cubic_taps(image.shape[0], height), cubic_taps(image.shape[1], width)
     across = _gather_rows(image, rows, window[0])
-    # The second axis is gathered as rows of the transposed picture: whole rows are copied fast.
+    # The second axis is gathered as rows of the transposed image: whole rows are copied fast.
     down = _gather_rows(across.transpose(1, 0, 2), columns, window[1])
     return np.ascontiguousarray(down.transpose(1, 0, 2))
 

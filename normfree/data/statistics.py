@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a source, for pictures that are not like ImageNet's."""
+"""Mean and standard deviation of a source, for images that are not like ImageNet's."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 
 from normfree.data.sources.source import ArraySource
 
-_CHUNK = 1024  # pictures at a time: bounds the memory
+_CHUNK = 1024  # images at a time: bounds the memory
 
 
 def dataset_statistics(source: ArraySource) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over all pixels of all pictures.
+    """Mean and standard deviation of each channel over all pixels of all images.
 
     The sums are of integers, hence exact and the same on every machine.
 
     Args:
-        source: pictures in memory.
+        source: images in memory.
 
     Returns:
         ``(mean, std)`` in grey levels, 0 to 255, one value a channel. A channel that never changes

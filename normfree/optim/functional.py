@@ -67,8 +67,8 @@ def clip_scale(
     """
     norm = unitwise_norm if unitwise else torch.linalg.vector_norm
     largest = clipping * norm(param).clamp(min=eps)
-    loudness = norm(grad)
-    return torch.where(loudness > largest, largest / loudness.clamp(min=1e-6), 1.0)
+    grad_norm = norm(grad)
+    return torch.where(grad_norm > largest, largest / grad_norm.clamp(min=1e-6), 1.0)
 
 
 def adaptive_clip(
@@ -208,9 +208,9 @@ def lars_rate(
 
     Source: algorithm 1 of You et al. (2017).
     """
-    norm, loudness = torch.linalg.vector_norm(param), torch.linalg.vector_norm(grad)
-    rate = trust * norm / (loudness + weight_decay * norm)
-    return torch.where((norm > 0) & (loudness > 0), rate, 1.0)
+    norm, grad_norm = torch.linalg.vector_norm(param), torch.linalg.vector_norm(grad)
+    rate = trust * norm / (grad_norm + weight_decay * norm)
+    return torch.where((norm > 0) & (grad_norm > 0), rate, 1.0)
 
 
 def ema_decay(step: int, decay: float) -> float:

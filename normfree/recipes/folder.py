@@ -1,7 +1,7 @@
 """Your own photographs, a few hundred or thousand, in a directory for each class.
 
 ``DIR/train/CLASS/*.jpg`` are trained on, ``DIR/val/CLASS/*.jpg`` are the test. The figures are
-those of the folder that ``examples/photo_folder.py`` makes: 12 classes, 1,200 and 360 pictures.
+those of the folder that ``examples/photo_folder.py`` makes: 12 classes, 1,200 and 360 images.
 
 Command:   normfree train folder --data folder:DIR
 Hardware:  2 CPU cores

@@ -11,17 +11,17 @@ import yaml
 from normfree.models import model_config
 from normfree.train.config import Recipe
 
-#: Two batches of pictures; a quarter as many are the test.
+#: Two batches of images; a quarter as many are the test.
 _BATCH, _CLASSES = 8, 4
 _TRAIN_SIZE, _TEST_SIZE = 32, 40
 _DEPTHS = [1, 1, 2, 1]
 
 
 def smoke(recipe: Recipe) -> Recipe:
-    """Two optimizer steps of a recipe on synthetic pictures, on a shrunk network.
+    """Two optimizer steps of a recipe on synthetic images, on a shrunk network.
 
     The network keeps its family, its options and the proportions of its widths, at a sixteenth; it
-    has five blocks and pictures of 32 pixels. Optimizer, clipping, mixing, RandAugment, SAM,
+    has five blocks and images of 32 pixels. Optimizer, clipping, mixing, RandAugment, SAM,
     schedule, averages and arithmetic are the recipe's; warm-up takes one step. The weights start
     from the seed, also where the recipe starts from a file.
 

@@ -12,10 +12,10 @@ def plot_curves(metrics: Path, out: Path) -> str:
 
     Args:
         metrics: the file of a run.
-        out: where the picture goes; its ending says the format.
+        out: where the image goes; its ending says the format.
 
     Returns:
-        A line that says where the picture is, or what to install for one.
+        A line that says where the image is, or what to install for one.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from normfree.data.augment import Crop
+from normfree.data.crop import Crop
 from normfree.data.loader import OnBadImage
 from normfree.errors import UserError, unknown_name
 from normfree.fields import check_types

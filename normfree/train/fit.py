@@ -98,7 +98,7 @@ def _about_data(train: Source, test: Source) -> list[str]:
     sources = (train, test)
     ignored = sum(source.ignored for source in sources if isinstance(source, FolderSource))
     if ignored:
-        notes.append(f"{ignored} files passed over: not pictures by their ending, or in no class")
+        notes.append(f"{ignored} files passed over: not images by their ending, or in no class")
     untested = sorted(set(range(len(train.classes))) - set(test.labels.tolist()))
     if untested:
         notes.append(

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from normfree.data import ArraySource, Batch, EvalView, Source, TrainView, View
-from normfree.data.augment import RandAugment, draw_mix, mix, normalize, shift, to_bytes
-from normfree.data.augment.mix import mix_bytes
+from normfree.augment import RandAugment, draw_mix, mix, normalize, shift, to_bytes
+from normfree.augment.mix import mix_bytes
+from normfree.data import ArraySource, Batch, EvalTransform, Source, TrainTransform, Transform
 from normfree.train.loss import soft_labels
 from normfree.train.parts import Part
 from normfree.train.resolve import Resolved
@@ -140,29 +140,29 @@ def make_inputs(resolved: Resolved) -> Inputs:
     )
 
 
-def train_view(resolved: Resolved, source: Source) -> View | None:
+def train_transform(resolved: Resolved, source: Source) -> Transform | None:
     """What the loader does to a training image: random crops of photographs, else resizing."""
     if resolved.recipe.augment == "crop_flip":
-        return TrainView(resolved.train_size, crop=resolved.recipe.crop)
-    return _fitting(source, EvalView(resolved.train_size, margin=0))
+        return TrainTransform(resolved.train_size, crop=resolved.recipe.crop)
+    return _fitting(source, EvalTransform(resolved.train_size, margin=0))
 
 
-def card_view(card: Mapping[str, Any]) -> EvalView:
+def card_transform(card: Mapping[str, Any]) -> EvalTransform:
     """What is done to a test image.
 
     Args:
         card: says ``test_size``, ``test_margin`` and ``test_crop``; of a run or of a file.
     """
     keep_aspect = card.get("test_crop", "resize_crop") == "crop_resize"
-    return EvalView(card["test_size"], card["test_margin"], keep_aspect)
+    return EvalTransform(card["test_size"], card["test_margin"], keep_aspect)
 
 
-def eval_view(card: Mapping[str, Any], source: Source) -> View | None:
+def eval_transform(card: Mapping[str, Any], source: Source) -> Transform | None:
     """What the loader does to a test image; nothing where images have the right size already."""
-    return _fitting(source, card_view(card))
+    return _fitting(source, card_transform(card))
 
 
-def _fitting(source: Source, view: EvalView) -> View | None:
+def _fitting(source: Source, view: EvalTransform) -> Transform | None:
     """The view, unless it would leave every image as it is."""
     size = (view.size, view.size)
     if isinstance(source, ArraySource) and view.margin == 0 and source.pixels.shape[1:3] == size:

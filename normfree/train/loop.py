@@ -50,8 +50,8 @@ def _steps(run: Run) -> None:
         for batch in batches:
             output = train_step(state, batch, resolved, run.inputs)
             watch.see(output.loss, state.step - 1)
-            for tally in (state.window, state.epoch):
-                tally.add(**output._asdict())
+            for accumulator in (state.window, state.epoch):
+                accumulator.add(**output._asdict())
             run.progress.advance()
             if state.step % recipe.log_every == 0:
                 watch.check()

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
 from normfree.data import ArraySource, Source, dataset_statistics
-from normfree.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from normfree.errors import UserError
 from normfree.models import model_config
 from normfree.optim import advised_clipping
@@ -220,7 +220,7 @@ def _statistics(recipe: Recipe, train: Source) -> tuple[tuple[float, ...], tuple
 def _fingerprint(source: Source) -> str:
     """A short hash of names and labels; a directory may move, so what its files share is left out.
 
-    Files are not opened: a picture that is mended leaves a run its own.
+    Files are not opened: a image that is mended leaves a run its own.
     """
     names = [source.name(index) for index in range(len(source))]
     shared = len(os.path.commonpath(names))

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 from normfree.data import BadImages, Batch, Order, Source, eval_batches, train_batches
-from normfree.train.inputs import Inputs, eval_view, train_view
+from normfree.train.inputs import Inputs, eval_transform, train_transform
 from normfree.train.metrics import MetricsFile
 from normfree.train.progress import Progress
 from normfree.train.resolve import Resolved
@@ -45,7 +45,7 @@ class Run:
         recipe = self.resolved.recipe
         yield from train_batches(
             self.train,
-            train_view(self.resolved, self.train),
+            train_transform(self.resolved, self.train),
             Order(seed=recipe.seed, examples=len(self.train), batch_size=recipe.reads),
             start=self.state.step,
             stop=self.resolved.total_steps,
@@ -59,7 +59,7 @@ class Run:
         recipe = self.resolved.recipe
         return eval_batches(
             self.test,
-            eval_view(vars(self.resolved) | {"test_crop": recipe.test_crop}, self.test),
+            eval_transform(vars(self.resolved) | {"test_crop": recipe.test_crop}, self.test),
             max(1, recipe.batch_size // recipe.accumulate),
             workers=recipe.workers,
             on_bad_image=recipe.on_bad_image,

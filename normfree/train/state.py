@@ -11,9 +11,9 @@ from torch import Tensor
 
 from normfree.models import ImageClassifier
 from normfree.optim import EMA, SAM
+from normfree.train.accumulator import MetricAccumulator
 from normfree.train.optimizer import new_optimizer
 from normfree.train.resolve import Resolved
-from normfree.train.tally import Tally
 
 
 @dataclass
@@ -37,8 +37,8 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     ema: EMA
     sam: SAM | None
-    epoch: Tally
-    window: Tally
+    epoch: MetricAccumulator
+    window: MetricAccumulator
     step: int = 0
     best: float = -1.0
 
@@ -79,6 +79,6 @@ def build_state(resolved: Resolved, model: ImageClassifier) -> TrainState:
         optimizer=new_optimizer(model, resolved),
         ema=EMA(model, decay=recipe.ema_decay),
         sam=SAM(model.parameters(), rho=recipe.sam_rho) if recipe.sam_rho else None,
-        epoch=Tally(resolved.device),
-        window=Tally(resolved.device),
+        epoch=MetricAccumulator(resolved.device),
+        window=MetricAccumulator(resolved.device),
     )

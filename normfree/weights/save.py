@@ -125,7 +125,7 @@ def sha256(path: str | Path) -> str:
 
 def default_card(model: ImageClassifier) -> dict[str, Any]:
     """How to feed a published network of ImageNet; its classes have numbers for names."""
-    from normfree.data.augment import IMAGENET_MEAN, IMAGENET_STD
+    from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
 
     config = model.config
     if config.in_channels != len(IMAGENET_MEAN):

@@ -23,8 +23,8 @@ def damaged(photographs: Path, tmp_path: Path) -> Path:
     """Photographs of which one is cut off in the middle."""
     directory = tmp_path / "damaged"
     shutil.copytree(photographs, directory)
-    picture = directory / "train" / "flower" / "3.jpg"
-    picture.write_bytes(picture.read_bytes()[:700])
+    image = directory / "train" / "flower" / "3.jpg"
+    image.write_bytes(image.read_bytes()[:700])
     return directory
 
 
@@ -70,8 +70,8 @@ def test_debug_shows_where(tmp_path: Path) -> None:
 def test_a_class_without_images(photographs: Path, tmp_path: Path) -> None:
     directory = tmp_path / "data"
     shutil.copytree(photographs, directory)
-    for picture in (directory / "train" / "china").iterdir():
-        picture.unlink()
+    for image in (directory / "train" / "china").iterdir():
+        image.unlink()
     result = normfree(*TINY, "--data", f"folder:{directory}", "--out", tmp_path / "run")
     assert_one_line(result, 1, str(directory / "train" / "china"))
 
@@ -138,10 +138,10 @@ def test_the_network_and_its_files(photographs: Path, tmp_path: Path) -> None:
     held_out = normfree("eval", run, "--data", f"folder:{tmp_path / 'held-out'}")
     assert (held_out.returncode, held_out.stderr) == (0, "")
     assert "4 images classified, 0 unreadable" in held_out.stdout
-    picture = photographs / "val" / "flower" / "0.jpg"
+    image = photographs / "val" / "flower" / "0.jpg"
     (tmp_path / "alone").mkdir()
     shutil.copy(run / "model.safetensors", tmp_path / "alone" / "net.safetensors")
-    predicted = normfree("predict", tmp_path / "alone" / "net.safetensors", picture)
+    predicted = normfree("predict", tmp_path / "alone" / "net.safetensors", image)
     assert (predicted.returncode, predicted.stderr) == (0, "")
     assert "flower" in predicted.stdout
 

@@ -29,8 +29,8 @@ def test_convert_and_predict(tmp_path: Path, photographs: Path) -> None:
     assert "nfnet_pico" in result.stdout
     assert "under the names of deepmind" in result.stdout
 
-    picture = next((photographs / "val" / "flower").iterdir())
-    result = normfree("predict", out, picture, "--top", "2")
+    image = next((photographs / "val" / "flower").iterdir())
+    result = normfree("predict", out, image, "--top", "2")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("%") == 2
 

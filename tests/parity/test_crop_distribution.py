@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from normfree.data.augment.crop import distorted_bounding_box
+from normfree.data.crop import distorted_bounding_box
 from tests.parity.reference import table
 
 MEASURED = table("randaugment_ops")["measured_crop_distribution"]

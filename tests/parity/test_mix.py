@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from normfree.data.augment.mix import Mix, box_share, cutmix_box, mask, mix
+from normfree.augment.mix import Mix, box_share, cutmix_box, mask, mix
 from tests.parity.reference import arrays, below, nchw
 
 BOXES = 6  # stored draws

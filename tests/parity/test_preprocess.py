@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from normfree.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
+from normfree.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
 from normfree.data.preprocess import center_crop_resize, padded_center_crop, resize_crop
 from normfree.data.resize import keys_cubic, resize_bicubic
 from tests.parity.reference import arrays, nchw

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from normfree.data.augment.geometry import rotate, shear_x, shear_y, translate_x, translate_y
-from normfree.data.augment.operations import (
+from normfree.augment.geometry import rotate, shear_x, shear_y, translate_x, translate_y
+from normfree.augment.operations import (
     auto_contrast,
     brightness,
     color,
@@ -20,7 +20,7 @@ from normfree.data.augment.operations import (
     solarize,
     solarize_add,
 )
-from normfree.data.augment.randaugment import OPERATIONS, arguments
+from normfree.augment.randaugment import OPERATIONS, arguments
 from tests.parity.reference import arrays, nchw, table
 
 STORED = arrays("ra_ops_golden")

@@ -1,4 +1,4 @@
-"""Where pictures come from: one file a source, opened by a short description."""
+"""Where images come from: one file a source, opened by a short description."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def open_source(spec: str, split: Split, classes: Sequence[str] | None = None) -
     Args:
         spec: ``digits``, ``idx:DIR``, ``folder:DIR`` or ``synthetic:N``.
         split: ``train`` or ``val``.
-        classes: the classes of ``val`` where there are no training pictures that say them.
+        classes: the classes of ``val`` where there are no training images that say them.
 
     Raises:
         UserError: if there is no such source, or it cannot be opened.

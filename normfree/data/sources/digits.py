@@ -1,4 +1,4 @@
-"""``digits``: scikit-learn's handwritten digits, real pictures that need no network."""
+"""``digits``: scikit-learn's handwritten digits, real images that need no network."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from normfree.data.decode import decode, picture_endings
+from normfree.data.decode import decode, image_endings
 from normfree.data.sources.source import Split
 from normfree.errors import UserError, unknown_name
 
@@ -28,7 +28,7 @@ class FolderSource:
         files: the photographs.
         labels: the label of every photograph.
         classes: names of the classes.
-        ignored: how many files were passed over because their ending is not that of a picture or
+        ignored: how many files were passed over because their ending is not that of a image or
             they lie beside the classes.
     """
 
@@ -86,12 +86,12 @@ def open_folder(
             raise UserError(f"{place / name}: {unknown_name('class', name, known)}")
         found, others = _pictures(place / name)
         if not found:
-            raise UserError(f"{place / name} holds no pictures: add some or remove the directory")
+            raise UserError(f"{place / name} holds no images: add some or remove the directory")
         files += found
         labels += [known.index(name)] * len(found)
         ignored += others
     if not files:
-        raise UserError(f"{place} is empty: put the pictures of each class into {place}/CLASS/")
+        raise UserError(f"{place} is empty: put the images of each class into {place}/CLASS/")
     return FolderSource(tuple(files), np.array(labels, dtype=np.int64), known, ignored)
 
 
@@ -100,7 +100,7 @@ def _training_classes(directory: Path) -> tuple[str, ...]:
     if len(classes) < 2:
         raise UserError(
             f"{directory / 'train'} has {len(classes)} class directories, and a classifier needs "
-            "two or more: put the pictures of each class into train/CLASS/"
+            "two or more: put the images of each class into train/CLASS/"
         )
     return classes
 
@@ -111,7 +111,7 @@ def _split_directory(directory: Path, split: Split) -> Path:
             return directory / name
     expected = _DIRECTORIES[split][0]
     raise UserError(
-        f"{directory} has no directory '{expected}': the pictures of each class belong in "
+        f"{directory} has no directory '{expected}': the images of each class belong in "
         f"{directory / expected}/CLASS/"
     )
 
@@ -122,15 +122,15 @@ def _sub_directories(directory: Path) -> tuple[str, ...]:
 
 
 def _pictures(directory: Path) -> tuple[list[str], int]:
-    """The pictures below a directory, sorted, and the number of visible files that are none."""
-    endings = picture_endings()
-    pictures: list[str] = []
+    """The images below a directory, sorted, and the number of visible files that are none."""
+    endings = image_endings()
+    images: list[str] = []
     others = 0
     for place, directories, names in os.walk(directory):
         directories[:] = sorted(name for name in directories if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             if Path(name).suffix.lower() in endings:
-                pictures.append(str(Path(place, name)))
+                images.append(str(Path(place, name)))
             else:
                 others += 1
-    return pictures, others
+    return images, others

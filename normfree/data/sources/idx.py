@@ -34,7 +34,7 @@ _UNSIGNED_BYTE = 0x08
 def open_idx(
     directory: str | Path, split: Split, classes: Sequence[str] | None = None
 ) -> ArraySource:
-    """The pictures and labels of a directory of IDX files, in memory.
+    """The images and labels of a directory of IDX files, in memory.
 
     Args:
         directory: holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the same for
@@ -53,11 +53,11 @@ def open_idx(
     images, labels = read_idx(images_file, 3), read_idx(labels_file, 1)
     if len(images) != len(labels):
         raise UserError(
-            f"{images_file} holds {len(images)} pictures but {labels_file} {len(labels)} labels: "
+            f"{images_file} holds {len(images)} images but {labels_file} {len(labels)} labels: "
             "the two files do not belong together"
         )
     if not images.size:
-        raise UserError(f"{images_file} holds no pictures")
+        raise UserError(f"{images_file} holds no images")
     known = tuple(classes or ())
     if split == "train" or not known or any(directory.glob("train-labels*")):
         training = labels if split == "train" else read_idx(_find(directory, "train-labels", 1), 1)

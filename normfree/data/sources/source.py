@@ -1,4 +1,4 @@
-"""What a source of labelled pictures is."""
+"""What a source of labelled images is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Split: TypeAlias = Literal["train", "val"]
 
 @runtime_checkable
 class Source(Protocol):
-    """Labelled pictures, numbered from 0."""
+    """Labelled images, numbered from 0."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -22,7 +22,7 @@ class Source(Protocol):
 
     @property
     def labels(self) -> Int[np.ndarray, " n"]:
-        """The label of every picture, int64."""
+        """The label of every image, int64."""
         ...
 
     @property
@@ -33,7 +33,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """Picture ``index``.
+        """Image ``index``.
 
         Raises:
             BadImageError: if it cannot be read.
@@ -41,18 +41,18 @@ class Source(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """What to call picture ``index`` when speaking to a person: its file, for instance."""
+        """What to call image ``index`` when speaking to a person: its file, for instance."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """A source whose pictures have one size and lie in memory; the loader reads whole batches.
+    """A source whose images have one size and lie in memory; the loader reads whole batches.
 
     Args:
-        title: what the pictures are called, ``digits`` for instance.
-        pixels: all pictures, channels last.
-        labels: the label of every picture.
+        title: what the images are called, ``digits`` for instance.
+        pixels: all images, channels last.
+        labels: the label of every image.
         classes: names of the classes.
 
     >>> pixels = np.zeros((2, 8, 8, 1), dtype=np.uint8)
@@ -75,11 +75,11 @@ class ArraySource:
         return len(self.pixels)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """Picture ``index``."""
+        """Image ``index``."""
         return self.pixels[index]
 
     def images(self, indices: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m h w c"]:
-        """Several pictures at once."""
+        """Several images at once."""
         return self.pixels[indices]
 
     def name(self, index: int) -> str:

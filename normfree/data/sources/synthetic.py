@@ -23,12 +23,12 @@ def open_synthetic(spec: str, split: Split) -> ArraySource:
 
     Args:
         spec: ``N``, ``NxSIZE``, ``NxSIZExCHANNELS`` or ``NxSIZExCHANNELSxCLASSES``: number of
-            training pictures, side in pixels (32), channels (3) and classes (10). ``val`` has a
-            quarter as many pictures.
+            training images, side in pixels (32), channels (3) and classes (10). ``val`` has a
+            quarter as many images.
         split: ``train`` or ``val``.
 
     Raises:
-        UserError: if the description has another form, or there are fewer pictures than classes.
+        UserError: if the description has another form, or there are fewer images than classes.
 
     >>> source = open_synthetic("40x16x1x4", "val")
     >>> len(source), source.image(0).shape, source.classes
@@ -41,8 +41,8 @@ def open_synthetic(spec: str, split: Split) -> ArraySource:
     examples = examples if split == "train" else examples // 4
     if classes < 2 or examples < classes:
         raise UserError(
-            f"synthetic:{spec} has {examples} pictures for {split} in {classes} classes: "
-            f"ask for at least {4 * max(classes, 2)} pictures and 2 classes"
+            f"synthetic:{spec} has {examples} images for {split} in {classes} classes: "
+            f"ask for at least {4 * max(classes, 2)} images and 2 classes"
         )
     labels = np.arange(examples, dtype=np.int64) % classes
     rng = numpy_generator(_SEED, int(split == "val"))

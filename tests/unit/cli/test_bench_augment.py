@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from normfree.analysis import pillow_augment
+from normfree.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
+from normfree.augment.mix import Mix, draw_mix, mix
+from normfree.augment.operations import to_bytes
+from normfree.augment.randaugment import OPERATIONS, RandAugment, arguments
 from normfree.cli import bench_augment, main
-from normfree.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
-from normfree.data.augment.mix import Mix, draw_mix, mix
-from normfree.data.augment.operations import to_bytes
-from normfree.data.augment.randaugment import OPERATIONS, RandAugment, arguments
 
 Capture = pytest.CaptureFixture[str]
 

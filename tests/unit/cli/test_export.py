@@ -16,7 +16,7 @@ CARD: dict[str, Any] = {"test_size": 8, "test_margin": 0, "mean": (0.0,) * 3, "s
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six training pictures of two classes."""
+    """Six training images of two classes."""
     rng = np.random.default_rng(0)
     for name in ("a/0", "a/1", "a/2", "b/0", "b/1", "b/2"):
         path = tmp_path / "train" / f"{name}.png"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from normfree.data.decode import decode, picture_endings
+from normfree.data.decode import decode, image_endings
 from normfree.errors import BadImageError
 
 
@@ -100,7 +100,7 @@ def test_truncated_files_are_bad(photographs, tmp_path, kind, share):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "empty"), (b"hello", "not a picture"), (b"\xff\xd8\xff\xe0" + b"\0" * 50, "")],
+    [(b"", "empty"), (b"hello", "not a image"), (b"\xff\xd8\xff\xe0" + b"\0" * 50, "")],
 )
 def test_what_is_no_picture_is_bad(content, reason):
     with pytest.raises(BadImageError, match=f"cannot read image there: .*{reason}"):
@@ -119,5 +119,5 @@ def test_a_decompression_bomb_is_bad(pixels, monkeypatch):
 
 
 def test_endings():
-    assert {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".webp"} <= picture_endings()
-    assert not {".txt", ".pdf", ".mp4", ".json"} & picture_endings()
+    assert {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".webp"} <= image_endings()
+    assert not {".txt", ".pdf", ".mp4", ".json"} & image_endings()

@@ -9,9 +9,9 @@ import torch
 from normfree.data import (
     ArraySource,
     BadImages,
-    EvalView,
+    EvalTransform,
     Order,
-    TrainView,
+    TrainTransform,
     eval_batches,
     open_source,
     train_batches,
@@ -41,7 +41,7 @@ def damaged(folder):
     (folder / "train/china/6.jpg").write_bytes(b"")
     whole = (folder / "train/flower/0.jpg").read_bytes()
     (folder / "train/flower/0.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "val/china/3.jpg").write_bytes(b"not a picture")
+    (folder / "val/china/3.jpg").write_bytes(b"not a image")
     return folder
 
 
@@ -74,15 +74,15 @@ def test_reading_one_by_one_gives_the_same_as_the_copy_from_memory():
 def test_any_start_gives_the_same_batches(folder, start):
     source = open_source(f"folder:{folder}", "train")
     order = _order(source)
-    whole = list(train_batches(source, TrainView(16), order, start=0, stop=8))
-    rest = list(train_batches(source, TrainView(16), order, start=start, stop=8))
+    whole = list(train_batches(source, TrainTransform(16), order, start=0, stop=8))
+    rest = list(train_batches(source, TrainTransform(16), order, start=start, stop=8))
     _same(rest, whole[start:])
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_any_number_of_workers_gives_the_same_batches(folder, workers):
     source = open_source(f"folder:{folder}", "train")
-    order, view = _order(source), TrainView(16)
+    order, view = _order(source), TrainTransform(16)
     torch.manual_seed(0)
     alone = list(train_batches(source, view, order, start=2, stop=7))
     state = torch.get_rng_state()
@@ -91,14 +91,14 @@ def test_any_number_of_workers_gives_the_same_batches(folder, workers):
     assert torch.equal(torch.get_rng_state(), state)  # the caller's randomness is left alone
 
     val = open_source(f"folder:{folder}", "val")
-    alone = list(eval_batches(val, EvalView(16), 3))
-    _same(list(eval_batches(val, EvalView(16), 3, workers=workers)), alone)
+    alone = list(eval_batches(val, EvalTransform(16), 3))
+    _same(list(eval_batches(val, EvalTransform(16), 3, workers=workers)), alone)
 
 
 def test_an_epoch_crops_anew(folder):
     source = open_source(f"folder:{folder}", "train")
     order = Order(seed=0, examples=len(source), batch_size=len(source))
-    first, second = train_batches(source, TrainView(16), order, start=0, stop=2)
+    first, second = train_batches(source, TrainTransform(16), order, start=0, stop=2)
     at = [int(np.flatnonzero(order.batch(step).indices == 0)[0]) for step in (0, 1)]
     assert not torch.equal(first.images[at[0]], second.images[at[1]])
     assert first.images.dtype == torch.float32
@@ -107,19 +107,19 @@ def test_an_epoch_crops_anew(folder):
 
 def test_a_grey_picture_of_a_view_keeps_its_channel():
     source = open_source("digits", "val")
-    batch = next(eval_batches(source, EvalView(12, margin=0), 7))
+    batch = next(eval_batches(source, EvalTransform(12, margin=0), 7))
     assert batch.images.shape == (7, 1, 12, 12)
 
 
 def test_evaluation_covers_every_example_once_in_order(folder):
     source = open_source(f"folder:{folder}", "val")
-    batches = list(eval_batches(source, EvalView(16), 3))
+    batches = list(eval_batches(source, EvalTransform(16), 3))
     assert [len(batch.labels) for batch in batches] == [3, 3, 2]
     labels = torch.cat([batch.labels for batch in batches])
     np.testing.assert_array_equal(labels.numpy(), source.labels)
     images = torch.cat([batch.images for batch in batches])
     for index in range(len(source)):
-        expected = EvalView(16)(source.image(index)).transpose(2, 0, 1)
+        expected = EvalTransform(16)(source.image(index)).transpose(2, 0, 1)
         np.testing.assert_array_equal(images[index].numpy(), expected)
 
 
@@ -127,7 +127,11 @@ def test_evaluation_covers_every_example_once_in_order(folder):
 def test_a_bad_image_is_an_error_that_names_the_file(damaged, workers):
     source = open_source(f"folder:{damaged}", "train")
     with pytest.raises(BadImageError) as caught:
-        list(train_batches(source, TrainView(8), _order(source), start=0, stop=3, workers=workers))
+        list(
+            train_batches(
+                source, TrainTransform(8), _order(source), start=0, stop=3, workers=workers
+            )
+        )
     assert any(caught.value.name.endswith(name) for name in DAMAGED)
     assert "Traceback" not in str(caught.value)
 
@@ -138,7 +142,7 @@ def test_training_skips_named_and_counted(damaged, workers):
     order, log = _order(source, batch_size=len(source)), BadImages()
     batches = list(
         train_batches(
-            source, TrainView(8), order, start=0, stop=3,
+            source, TrainTransform(8), order, start=0, stop=3,
             workers=workers, on_bad_image="skip", bad_images=log,
         )
     )  # fmt: skip
@@ -159,7 +163,7 @@ def test_training_skips_named_and_counted(damaged, workers):
 
 
 class Damaged(ArraySource):
-    """Its first 150 pictures cannot be read; counts what is decoded."""
+    """Its first 150 images cannot be read; counts what is decoded."""
 
     decoded = 0
 
@@ -192,7 +196,9 @@ def test_many_damaged_pictures_are_replaced_by_all_the_others_and_met_once_each(
 def test_evaluation_leaves_bad_images_out(damaged, workers):
     source, log = open_source(f"folder:{damaged}", "val"), BadImages()
     batches = list(
-        eval_batches(source, EvalView(8), 3, workers=workers, on_bad_image="skip", bad_images=log)
+        eval_batches(
+            source, EvalTransform(8), 3, workers=workers, on_bad_image="skip", bad_images=log
+        )
     )
     assert log.names == (str(damaged / "val/china/3.jpg"),)
     assert [len(batch.labels) for batch in batches] == [3, 2, 2]
@@ -202,7 +208,7 @@ def test_evaluation_leaves_bad_images_out(damaged, workers):
 
 def test_a_batch_that_loses_all_its_pictures_is_left_out(damaged):
     source, log = open_source(f"folder:{damaged}", "val"), BadImages()
-    batches = list(eval_batches(source, EvalView(8), 1, on_bad_image="skip", bad_images=log))
+    batches = list(eval_batches(source, EvalTransform(8), 1, on_bad_image="skip", bad_images=log))
     assert len(batches) == len(source) - 1
 
 
@@ -211,16 +217,16 @@ def test_a_source_without_a_readable_picture_is_an_error(damaged):
         file.write_bytes(b"")
     train, val = (open_source(f"folder:{damaged}", split) for split in ("train", "val"))
     skip = {"on_bad_image": "skip", "bad_images": BadImages()}
-    with pytest.raises(UserError, match=r"none of the 14 pictures .*the file is empty"):
-        list(train_batches(train, TrainView(8), _order(train), start=0, stop=1, **skip))
-    with pytest.raises(UserError, match=r"none of the .* pictures can be read"):
-        list(eval_batches(val, EvalView(8), 3, **skip))
+    with pytest.raises(UserError, match=r"none of the 14 images .*the file is empty"):
+        list(train_batches(train, TrainTransform(8), _order(train), start=0, stop=1, **skip))
+    with pytest.raises(UserError, match=r"none of the .* images can be read"):
+        list(eval_batches(val, EvalTransform(8), 3, **skip))
 
 
 def test_skipping_without_a_log_is_refused_at_once(folder):
     source = open_source(f"folder:{folder}", "val")
     with pytest.raises(ValueError, match="needs a log"):
-        eval_batches(source, EvalView(8), 3, on_bad_image="skip")
+        eval_batches(source, EvalTransform(8), 3, on_bad_image="skip")
 
 
 def test_pictures_of_different_sizes_need_a_view(folder):
@@ -231,7 +237,9 @@ def test_pictures_of_different_sizes_need_a_view(folder):
 
 def test_a_consumer_that_stops_early_leaves_no_process(folder):
     source = open_source(f"folder:{folder}", "train")
-    batches = train_batches(source, TrainView(8), _order(source), start=0, stop=1000, workers=2)
+    batches = train_batches(
+        source, TrainTransform(8), _order(source), start=0, stop=1000, workers=2
+    )
     next(batches)
     assert len(multiprocessing.active_children()) == 2
     batches.close()
@@ -240,4 +248,4 @@ def test_a_consumer_that_stops_early_leaves_no_process(folder):
 
 def test_no_steps_no_batches(folder):
     source = open_source(f"folder:{folder}", "train")
-    assert not list(train_batches(source, TrainView(8), _order(source), start=3, stop=3))
+    assert not list(train_batches(source, TrainTransform(8), _order(source), start=3, stop=3))

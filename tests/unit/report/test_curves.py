@@ -34,9 +34,9 @@ def written(directory: Path, lines: list[dict[str, object]]) -> Path:
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     said = plot_curves(written(tmp_path, LINES), tmp_path / "curves.png")
     assert "curves.png" in said
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.size[0] > 1000
-        assert len(set(picture.convert("L").tobytes())) > 10
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size[0] > 1000
+        assert len(set(image.convert("L").tobytes())) > 10
 
 
 def test_a_run_too_short_for_a_report_can_be_drawn(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from normfree.data import Batch, Order, open_source, train_batches
 from normfree.train.gradient import batch_gradient
 from normfree.train.init import new_model
-from normfree.train.inputs import Inputs, make_inputs, train_view
+from normfree.train.inputs import Inputs, make_inputs, train_transform
 from normfree.train.loss import softmax_cross_entropy
 from normfree.train.parts import split
 from normfree.train.resolve import Resolved, resolve
@@ -43,7 +43,7 @@ def prepared(**changes: Any) -> tuple[TrainState, Batch, Resolved, Inputs]:
                 parameter.fill_(0.5)
         state.model.classifier.weight.mul_(20)
     order = Order(seed=recipe.seed, examples=len(source), batch_size=recipe.reads)
-    batches = train_batches(source, train_view(resolved, source), order, start=0, stop=1)
+    batches = train_batches(source, train_transform(resolved, source), order, start=0, stop=1)
     return state, next(batches), resolved, make_inputs(resolved)
 
 

@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from normfree.data import Batch, EvalView, TrainView, open_source
-from normfree.data.augment import draw_mix, mix
-from normfree.data.augment.randaugment import RandAugment
+from normfree.augment import draw_mix, mix
+from normfree.augment.randaugment import RandAugment
+from normfree.data import Batch, EvalTransform, TrainTransform, open_source
 from normfree.random import example_keys
-from normfree.train.inputs import Inputs, card_view, eval_view, make_inputs, train_view
+from normfree.train.inputs import (
+    Inputs,
+    card_transform,
+    eval_transform,
+    make_inputs,
+    train_transform,
+)
 from normfree.train.parts import split
 from normfree.train.resolve import Resolved, resolve
 from tests.unit.train.tiny import tiny_recipe
@@ -108,19 +114,21 @@ def test_the_host_never_looks_at_what_is_on_the_device(quirks: bool) -> None:
 def test_the_crop_is_the_recipes(crop: str) -> None:
     settings = resolved(augment="crop_flip", crop=crop)
     source = open_source(settings.recipe.data, "train")
-    assert train_view(settings, source) == TrainView(8, crop=crop)  # type: ignore[arg-type]
+    assert train_transform(settings, source) == TrainTransform(8, crop=crop)  # type: ignore[arg-type]
 
 
 def test_a_card_says_how_test_images_are_cut() -> None:
     card = {"test_size": 64, "test_margin": 16}
-    assert card_view(card) == EvalView(64, 16)
-    assert card_view(card | {"test_crop": "crop_resize"}) == EvalView(64, 16, keep_aspect=True)
+    assert card_transform(card) == EvalTransform(64, 16)
+    assert card_transform(card | {"test_crop": "crop_resize"}) == EvalTransform(
+        64, 16, keep_aspect=True
+    )
 
 
 def test_test_images_of_the_right_size_are_left_alone() -> None:
     source = open_source("synthetic:8x16x1x2", "train")
-    assert eval_view({"test_size": 16, "test_margin": 0}, source) is None
-    assert eval_view({"test_size": 16, "test_margin": 4}, source) == EvalView(16, 4)
+    assert eval_transform({"test_size": 16, "test_margin": 0}, source) is None
+    assert eval_transform({"test_size": 16, "test_margin": 4}, source) == EvalTransform(16, 4)
 
 
 def test_evaluation_neither_mixes_nor_augments() -> None:

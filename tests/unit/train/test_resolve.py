@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from normfree.data import IMAGENET_MEAN, IMAGENET_STD, ArraySource
+from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
+from normfree.data import ArraySource
 from normfree.data.sources.folder import FolderSource
 from normfree.errors import UserError
 from normfree.recipes import get_recipe

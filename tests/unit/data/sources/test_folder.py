@@ -55,7 +55,7 @@ def test_nested_hidden_and_foreign_files(folder):
     (place / ".cache").mkdir()
     (place / ".cache/a.jpg").write_bytes(b"")
     (folder / "train/.git").mkdir()
-    (place / "notes.txt").write_text("not a picture")
+    (place / "notes.txt").write_text("not a image")
     (folder / "train/read.me").write_text("beside the classes")
     Image.new("RGB", (5, 5)).save(place / "8.webp")
     source = open_source(f"folder:{folder}", "train")
@@ -106,8 +106,8 @@ def _remove_pictures(place):
         ("train", lambda d: shutil.rmtree(d / "train"), "no directory 'train': .*train/CLASS/"),
         ("val", lambda d: shutil.rmtree(d / "val"), "no directory 'val': .*val/CLASS/"),
         ("train", lambda d: shutil.rmtree(d / "train/china"), "1 class directories"),
-        ("train", lambda d: _remove_pictures(d / "train/china"), "china holds no pictures: add"),
-        ("val", lambda d: _remove_pictures(d / "val/flower"), "flower holds no pictures: add"),
+        ("train", lambda d: _remove_pictures(d / "train/china"), "china holds no images: add"),
+        ("val", lambda d: _remove_pictures(d / "val/flower"), "flower holds no images: add"),
         ("val", lambda d: [shutil.rmtree(c) for c in (d / "val").iterdir()], "val is empty: put"),
         ("val", lambda d: (d / "val/china").rename(d / "val/chino"), "'chino'; did you mean china"),
     ],

@@ -21,7 +21,7 @@ def _write(path, array):
 
 @pytest.fixture
 def directory(tmp_path):
-    """Unpacked files, 12 pictures of 4 × 5 pixels."""
+    """Unpacked files, 12 images of 4 × 5 pixels."""
     rng = np.random.default_rng(0)
     for prefix in ("train", "t10k"):
         images = rng.integers(0, 256, (12, 4, 5))
@@ -35,13 +35,13 @@ def test_fashion_mnist():
     assert train.pixels.shape == (200, 28, 28, 1)
     assert val.pixels.shape == (100, 28, 28, 1)
     assert np.bincount(train.labels).tolist() == [20] * 10
-    assert train.labels[0] == 9  # the first picture of the whole set is an ankle boot
+    assert train.labels[0] == 9  # the first image of the whole set is an ankle boot
     assert train.classes == val.classes
     assert train.classes[9] == "Ankle boot"
     assert train.name(3) == "fashion_mnist_subset[3]"
     bags = train.pixels[train.labels == 8].mean()
     sandals = train.pixels[train.labels == 5].mean()
-    assert bags > 2 * sandals  # pictures and labels belong together
+    assert bags > 2 * sandals  # images and labels belong together
 
 
 def test_unpacked_files_and_plain_names(directory):
@@ -84,7 +84,7 @@ def test_missing(directory):
 
 def test_two_files_that_do_not_belong_together(directory):
     _write(directory / "train-labels-idx1-ubyte", np.zeros(11))
-    with pytest.raises(UserError, match=r"12 pictures .* 11 labels"):
+    with pytest.raises(UserError, match=r"12 images .* 11 labels"):
         open_source(f"idx:{directory}", "train")
 
 
@@ -97,7 +97,7 @@ def test_a_label_unknown_to_train(directory):
 def test_empty(directory):
     _write(directory / "train-images-idx3-ubyte", np.zeros((0, 4, 5)))
     _write(directory / "train-labels-idx1-ubyte", np.zeros(0))
-    with pytest.raises(UserError, match="no pictures"):
+    with pytest.raises(UserError, match="no images"):
         open_source(f"idx:{directory}", "train")
 
 

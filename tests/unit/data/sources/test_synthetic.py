@@ -47,7 +47,7 @@ def test_forms_that_are_wrong(spec):
 
 
 def test_fewer_pictures_than_classes():
-    with pytest.raises(UserError, match="ask for at least 40 pictures"):
+    with pytest.raises(UserError, match="ask for at least 40 images"):
         open_source("synthetic:39", "val")
     with pytest.raises(UserError, match="2 classes"):
         open_source("synthetic:39x8x1x1", "val")

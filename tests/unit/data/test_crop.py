@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normfree.data.augment import (
+from normfree.data.crop import (
     distorted_bounding_box,
     random_crop_resize,
     random_resized_crop_box,

@@ -1,6 +1,6 @@
-"""Views: what the loader makes of a stored picture before it enters a batch.
+"""Transforms: what the loader makes of a stored image before it enters a batch.
 
-A view is any ``(image, rng) -> image``. These two are for photographs; they are small frozen
+A transform is any ``(image, rng) -> image``. These two are for photographs; they are small frozen
 dataclasses so that they print well in a run's configuration and travel to worker processes.
 """
 
@@ -13,15 +13,15 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from normfree.data.augment.crop import Crop, random_crop_resize
+from normfree.data.crop import Crop, random_crop_resize
 from normfree.data.preprocess import center_crop_resize, resize_crop
 
-View: TypeAlias = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
-"""Takes a picture (h, w, c) and the generator of its place in the run (None when evaluating)."""
+Transform: TypeAlias = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
+"""Takes a image (h, w, c) and the generator of its place in the run (None when evaluating)."""
 
 
 @dataclass(frozen=True)
-class TrainView:
+class TrainTransform:
     """Random crop and flip, resized to a square.
 
     Args:
@@ -29,8 +29,8 @@ class TrainView:
         flip: whether to mirror left and right with probability ½.
         crop: distribution of the crops.
 
-    >>> view = TrainView(32)
-    >>> view(np.zeros((90, 130, 3), dtype=np.uint8), np.random.default_rng(0)).shape
+    >>> transform = TrainTransform(32)
+    >>> transform(np.zeros((90, 130, 3), dtype=np.uint8), np.random.default_rng(0)).shape
     (32, 32, 3)
     """
 
@@ -41,14 +41,14 @@ class TrainView:
     def __call__(
         self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator | None
     ) -> Float32[np.ndarray, "size size c"]:
-        """The picture as the network is to see it this time."""
+        """The image as the network is to see it this time."""
         if rng is None:
-            raise ValueError("TrainView draws at random: use EvalView to evaluate")
+            raise ValueError("TrainTransform draws at random: use EvalTransform to evaluate")
         return random_crop_resize(image, self.size, rng, flip=self.flip, crop=self.crop)
 
 
 @dataclass(frozen=True)
-class EvalView:
+class EvalTransform:
     """Evaluation preprocessing.
 
     Args:
@@ -57,7 +57,7 @@ class EvalView:
         keep_aspect: cut a central square and resize it (as the NF-RegNets are evaluated), rather
             than resize both sides and cut the centre (as the NFNets are).
 
-    >>> EvalView(32)(np.zeros((90, 130, 3), dtype=np.uint8)).shape
+    >>> EvalTransform(32)(np.zeros((90, 130, 3), dtype=np.uint8)).shape
     (32, 32, 3)
     """
 
@@ -68,6 +68,6 @@ class EvalView:
     def __call__(
         self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator | None = None
     ) -> Float32[np.ndarray, "size size c"]:
-        """The picture as the network is to see it; ``rng`` is not used."""
+        """The image as the network is to see it; ``rng`` is not used."""
         preprocess = center_crop_resize if self.keep_aspect else resize_crop
         return preprocess(image, self.size, self.margin)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float32, Int, Int64, UInt8
 from torch import Tensor
 
-from normfree.data.augment.operations import FILL
+from normfree.augment.operations import FILL
 
 MOVES = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 """RandAugment's names of these operations."""

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 
-from normfree.data.augment.geometry import MOVES, source_pixels
-from normfree.data.augment.native.build import available, library
+from normfree.augment.geometry import MOVES, source_pixels
+from normfree.augment.native.build import available, library
 
 __all__ = ["Operations", "available", "mix_bytes", "normalize", "randaugment"]
 
@@ -123,17 +123,17 @@ def mix_bytes(
     Args:
         images: what enters the boxes; bytes or float32, on the host like all of these.
         others: what each is mixed with; of the same dtype.
-        ratio: as in :class:`normfree.data.augment.Mix`.
+        ratio: as in :class:`normfree.augment.Mix`.
         boxes: as there.
         cutmix: as there.
     """
     kernels = library()
     assert kernels is not None
-    pictures = (images.contiguous(), others.contiguous())
+    both = (images.contiguous(), others.contiguous())
     draws = (_of(torch.float32, ratio), _of(torch.int64, boxes), _of(torch.bool, cutmix))
-    result = torch.empty_like(pictures[0], dtype=torch.uint8)
+    result = torch.empty_like(both[0], dtype=torch.uint8)
     kernels.mix_bytes(
-        *_pointers(*pictures, result),
+        *_pointers(*both, result),
         *map(ctypes.c_int64, images.shape),
         ctypes.c_int64(images.dtype == torch.float32),
         *_pointers(*draws),

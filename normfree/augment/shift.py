@@ -1,4 +1,4 @@
-"""The crop of tiny pictures: pad, cut at a random place, mirror; one batch at a time."""
+"""The crop of tiny images: pad, cut at a random place, mirror; one batch at a time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _STREAM = 0x53484946  # "SHIF": far from the small numbers that a network's laye
 def shift(
     images: Shaped[Tensor, "n c h w"], keys: Int[Tensor, " n"], padding: int, *, flip: bool = False
 ) -> Shaped[Tensor, "n c h w"]:
-    """Move each picture by up to ``padding`` pixels, and mirror half of them.
+    """Move each image by up to ``padding`` pixels, and mirror half of them.
 
-    A pure function: what happens to a picture follows from its key alone, so it does not depend on
+    A pure function: what happens to a image follows from its key alone, so it does not depend on
     the batch it came in, on the device or on the number of workers.
 
     Args:
-        images: pictures of any dtype; on any device.
-        keys: one key a picture, on the same device.
+        images: images of any dtype; on any device.
+        keys: one key a image, on the same device.
         padding: largest displacement along each axis, pixels; zeros move in from outside.
         flip: whether to mirror left and right with probability ½.
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from normfree.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
+from normfree.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
 
 MODULE = sys.modules[normalize.__module__]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from normfree.data.augment import Mix, draw_mix, mix
-from normfree.data.augment.mix import cutmix_box, mask
+from normfree.augment import Mix, draw_mix, mix
+from normfree.augment.mix import cutmix_box, mask
 from normfree.random import example_keys
 
 N = 20_000
@@ -32,7 +32,7 @@ def _plain_cutmix(rng, height, width, alpha):
 
 
 def _numpy_mix(images, others, drawn):
-    """x = m·a + (1 − m)·b in float64, one picture at a time."""
+    """x = m·a + (1 − m)·b in float64, one image at a time."""
     mixed = others.double().numpy().copy()
     for x, a, ratio, box, cutmix in zip(mixed, images.double().numpy(), *drawn, strict=True):
         top, bottom, left, right = box.tolist()

@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from normfree.data.augment import random_crop_resize
+from normfree.data.crop import random_crop_resize
 from normfree.data.preprocess import center_crop_resize, padded_center_crop, resize_crop
-from normfree.data.views import EvalView, TrainView
+from normfree.data.transforms import EvalTransform, TrainTransform
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 4), (375, 500)])
@@ -16,18 +16,22 @@ from normfree.data.views import EvalView, TrainView
 def test_pictures_of_any_shape_become_squares(shape, channels, crop):
     image = np.full((*shape, channels), 200, dtype=np.uint8)
     for seed in range(5):
-        ours = TrainView(24, crop=crop)(image, np.random.default_rng(seed))
+        ours = TrainTransform(24, crop=crop)(image, np.random.default_rng(seed))
         assert ours.shape == (24, 24, channels)
         np.testing.assert_allclose(ours, 200, atol=1e-3)
-    for view in (EvalView(24), EvalView(24, keep_aspect=True), EvalView(24, margin=0)):
+    for view in (
+        EvalTransform(24),
+        EvalTransform(24, keep_aspect=True),
+        EvalTransform(24, margin=0),
+    ):
         assert view(image).shape == (24, 24, channels)
 
 
 def test_eval_view_is_the_preprocessing_it_names(photographs):
     image = photographs["china"]
-    np.testing.assert_array_equal(EvalView(32)(image), resize_crop(image, 32))
+    np.testing.assert_array_equal(EvalTransform(32)(image), resize_crop(image, 32))
     np.testing.assert_array_equal(
-        EvalView(32, margin=8, keep_aspect=True)(image), center_crop_resize(image, 32, 8)
+        EvalTransform(32, margin=8, keep_aspect=True)(image), center_crop_resize(image, 32, 8)
     )
 
 
@@ -47,22 +51,24 @@ def test_padded_center_crop_is_central():
 @pytest.mark.parametrize("crop", ["tensorflow", "torchvision"])
 def test_train_view_crops_as_it_is_told(photographs, crop):
     image = photographs["china"]
-    ours = TrainView(32, crop=crop)(image, np.random.default_rng(3))
+    ours = TrainTransform(32, crop=crop)(image, np.random.default_rng(3))
     expected = random_crop_resize(image, 32, np.random.default_rng(3), crop=crop)
     np.testing.assert_array_equal(ours, expected)
 
 
 def test_the_kinds_of_crop_differ(photographs):
-    views = TrainView(8), TrainView(8, crop="torchvision")
+    views = TrainTransform(8), TrainTransform(8, crop="torchvision")
     first, second = (view(photographs["china"], np.random.default_rng(3)) for view in views)
     assert not np.array_equal(first, second)
 
 
 def test_train_view_needs_a_generator():
-    with pytest.raises(ValueError, match="EvalView"):
-        TrainView(8)(np.zeros((9, 9, 3), dtype=np.uint8), None)
+    with pytest.raises(ValueError, match="EvalTransform"):
+        TrainTransform(8)(np.zeros((9, 9, 3), dtype=np.uint8), None)
 
 
-@pytest.mark.parametrize("view", [TrainView(8, flip=False, crop="torchvision"), EvalView(8, 4)])
+@pytest.mark.parametrize(
+    "view", [TrainTransform(8, flip=False, crop="torchvision"), EvalTransform(8, 4)]
+)
 def test_views_travel_to_workers(view):
     assert pickle.loads(pickle.dumps(view)) == view

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from normfree.data.augment import shift
+from normfree.augment import shift
 from normfree.random import example_keys
 
 KEYS = torch.from_numpy(example_keys(0, 0, np.arange(4000)))
 
 
 def _numpy_shift(image, down, right, mirror, padding):
-    """One picture, the plain way."""
+    """One image, the plain way."""
     _, height, width = image.shape
     padded = np.pad(image, [(0, 0), (padding, padding), (padding, padding)])
     cut = padded[:, down : down + height, right : right + width]

@@ -39,24 +39,24 @@ def distorted_bounding_box(
 
     ``r ~ U(aspect)``; ``h`` uniform among the integers from ``√(area₀·H·W / r)`` to
     ``min(H, W/r, √(area₁·H·W / r))``; ``w = round(r·h)``; the place is uniform. Boxes that cover
-    less than ``min_covered`` of the picture are drawn again.
+    less than ``min_covered`` of the image are drawn again.
 
     Args:
         height: rows of the photograph.
         width: columns of the photograph.
         rng: source of the draws.
-        min_covered: smallest share of the picture a box may have; it outdoes ``area[0]``.
+        min_covered: smallest share of the image a box may have; it outdoes ``area[0]``.
         aspect: range of width over height.
-        area: range of the share of the picture that bounds the heights.
+        area: range of the share of the image that bounds the heights.
         attempts: draws before giving up.
 
     Returns:
-        The box; the whole picture if every attempt failed.
+        The box; the whole image if every attempt failed.
 
     >>> distorted_bounding_box(375, 500, np.random.default_rng(0))
     Box(top=34, left=68, height=248, width=278)
 
-    Source: ``tf.image.sample_distorted_bounding_box`` with the whole picture as the object.
+    Source: ``tf.image.sample_distorted_bounding_box`` with the whole image as the object.
     Differs from: :func:`random_resized_crop_box`, which draws the area uniformly and the logarithm
         of the aspect ratio uniformly; here large areas are rarer.
     """
@@ -75,7 +75,7 @@ def distorted_bounding_box(
 def _draw_size(
     height: int, width: int, ratio: float, area: tuple[float, float], rng: np.random.Generator
 ) -> tuple[int, int] | None:
-    """Height and width of a crop with this aspect ratio; None if the picture cannot hold one."""
+    """Height and width of a crop with this aspect ratio; None if the image cannot hold one."""
     least, most = area[0] * height * width, area[1] * height * width
     lowest = round(math.sqrt(least / ratio))
     highest = min(height, round(math.sqrt(most / ratio)))
@@ -105,14 +105,14 @@ def random_resized_crop_box(
     """Draw a crop: its area, its aspect ratio, then its place.
 
     ``a ~ U(area)·H·W`` and ``ln r ~ U(ln aspect)``; ``h = round(√(a / r))``, ``w = round(√(a·r))``;
-    the place is uniform. Boxes that are larger than the picture are drawn again.
+    the place is uniform. Boxes that are larger than the image are drawn again.
 
     Args:
         height: rows of the photograph.
         width: columns of the photograph.
         rng: source of the draws.
         aspect: range of width over height.
-        area: range of the share of the picture.
+        area: range of the share of the image.
         attempts: draws before giving up.
 
     Returns:
@@ -160,14 +160,14 @@ def random_crop_resize(
         crop: distribution of the crops.
 
     Returns:
-        The picture, in grey levels, 0 to 255 but for the overshoot of the cubic.
+        The image, in grey levels, 0 to 255 but for the overshoot of the cubic.
 
     >>> image = np.zeros((375, 500, 3), dtype=np.uint8)
     >>> random_crop_resize(image, 192, np.random.default_rng(0)).shape
     (192, 192, 3)
 
     Source: ``_decode_and_random_crop`` and what follows it in the authors' ``dataset.py``; a draw
-    of the whole picture counts as failed there, and the padded centre crop takes its place.
+    of the whole image counts as failed there, and the padded centre crop takes its place.
 
     Differs from: torchvision's ``RandomResizedCrop``, whatever ``crop`` is, by the resizing: a
     bicubic without antialiasing, not an antialiased bilinear one.

@@ -9,17 +9,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-class Tally:
+class MetricAccumulator:
     """Mean loss, accuracy and clipped share over some steps.
 
     Args:
         device: where the sums live.
 
     Example:
-        >>> tally = Tally()
+        >>> accumulator = MetricAccumulator()
         >>> loss, correct, clipped = torch.tensor(0.5), torch.tensor(3), torch.tensor(1)
-        >>> tally.add(loss, correct, images=4, clipped=clipped, units=8)
-        >>> tally.read()
+        >>> accumulator.add(loss, correct, images=4, clipped=clipped, units=8)
+        >>> accumulator.read()
         {'loss': 0.5, 'accuracy': 0.75, 'clipped': 0.125}
     """
 

@@ -177,7 +177,7 @@ typedef struct {
     const byte *cutmix;   /* (n) */
 } Mixture;
 
-/* `n` pixels from place `at` on, of which the first picture has the weight. */
+/* `n` pixels from place `at` on, of which the first image has the weight. */
 static void mix_pixels(const Mixture *job, int64_t at, int64_t n, float weight) {
     byte *out = job->result + at;
     if (job->floats) {

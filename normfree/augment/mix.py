@@ -1,4 +1,4 @@
-"""MixUp and CutMix: two pictures become one, ``x = m·a + (1 − m)·b``.
+"""MixUp and CutMix: two images become one, ``x = m·a + (1 − m)·b``.
 
 In MixUp m is the same number at every pixel; in CutMix it is 1 inside a box and 0 outside.
 """
@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int64, Shaped, UInt8
 from torch import Tensor
 
-from normfree.data.augment import native
-from normfree.data.augment.operations import to_bytes
+from normfree.augment import native
+from normfree.augment.operations import to_bytes
 from normfree.random import beta, uniform
 
 _RATIO = 0x4D495855  # "MIXU": streams far from the small numbers that a network's layers use
@@ -26,10 +26,10 @@ class Mix(NamedTuple):
     """How each example is mixed.
 
     Attributes:
-        ratio: share of the first picture, and weight of its label.
-        boxes: top, bottom, left and right of what the first picture enters, the ends excluded;
-            the whole picture in MixUp.
-        cutmix: whether the first picture fills the box, rather than tints it.
+        ratio: share of the first image, and weight of its label.
+        boxes: top, bottom, left and right of what the first image enters, the ends excluded;
+            the whole image in MixUp.
+        cutmix: whether the first image fills the box, rather than tints it.
     """
 
     ratio: Float32[Tensor, " n"]
@@ -55,13 +55,13 @@ def draw_mix(
     """Draw how each example is mixed: a pure function of its key.
 
     MixUp: ``ratio ~ Beta(α, α)``. CutMix: the centre of the box is a uniform pixel, and the share
-    it leaves is ``~ Beta(α, α)``; the ratio is the exact share of what lies within the picture.
+    it leaves is ``~ Beta(α, α)``; the ratio is the exact share of what lies within the image.
 
     Args:
         keys: one key an example.
         cutmix: which examples get a box; the others are blended.
-        height: rows of the pictures.
-        width: columns of the pictures.
+        height: rows of the images.
+        width: columns of the images.
         mixup_alpha: α of MixUp.
         cutmix_alpha: α of CutMix; 1 is the uniform distribution.
 
@@ -92,10 +92,10 @@ def cutmix_box(
     height: int,
     width: int,
 ) -> Int64[Tensor, "n 4"]:
-    """The box of CutMix: ``[y − h, y + h) × [x − w, x + w)`` within the picture.
+    """The box of CutMix: ``[y − h, y + h) × [x − w, x + w)`` within the image.
 
     ``h = ⌊H·√(1 − λ)⌋ div 2``, ``w = ⌊W·√(1 − λ)⌋ div 2``: before it is cut off at the border, the
-    box has about 1 − λ of the picture's area.
+    box has about 1 − λ of the image's area.
 
     Args:
         x: column of the centre.
@@ -119,7 +119,7 @@ def cutmix_box(
 
 
 def box_share(boxes: Int64[Tensor, "n 4"], height: int, width: int) -> Float32[Tensor, " n"]:
-    """Area of each box over that of the picture: the weight of the label that comes with it.
+    """Area of each box over that of the image: the weight of the label that comes with it.
 
     >>> box_share(torch.tensor([[4, 36, 0, 32]]), 48, 64)
     tensor([0.3333])
@@ -156,7 +156,7 @@ def mix_bytes(
 ) -> UInt8[Tensor, "n c h w"]:
     """:func:`mix`, clipped to 0 … 255, without the fractions: what RandAugment takes.
 
-    On a CPU compiled kernels do it in one step, if :func:`normfree.data.augment.native.available`.
+    On a CPU compiled kernels do it in one step, if :func:`normfree.augment.native.available`.
 
     Args:
         images: a; bytes or floats.
@@ -176,7 +176,7 @@ def mix_bytes(
 
 
 def mask(drawn: Mix, height: int, width: int) -> Float32[Tensor, "n 1 h w"]:
-    """m: the weight of the first picture in the box, 0 outside.
+    """m: the weight of the first image in the box, 0 outside.
 
     >>> drawn = Mix(torch.tensor([0.25]), torch.tensor([[1, 2, 0, 1]]), torch.tensor([True]))
     >>> mask(drawn, 2, 2)

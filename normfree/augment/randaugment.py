@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Int, Int64, Shaped, UInt8
 from torch import Tensor
 
-from normfree.data.augment import geometry, native, operations
-from normfree.data.augment.geometry import MOVES
-from normfree.data.augment.operations import chunk_length
+from normfree.augment import geometry, native, operations
+from normfree.augment.geometry import MOVES
+from normfree.augment.operations import chunk_length
 from normfree.errors import UserError
 from normfree.random import uniform
 
@@ -223,7 +223,7 @@ class RandAugment:
         """Carry out a plan.
 
         Nothing waits for the device, and no loop goes over the images. On a CPU compiled kernels do
-        the same, if :func:`normfree.data.augment.native.available`.
+        the same, if :func:`normfree.augment.native.available`.
 
         Args:
             images: bytes; they stay as they are.

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from normfree.data.augment import native
+from normfree.augment import native
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 """Mean of ImageNet's red, green and blue, in grey levels of 0 to 255."""

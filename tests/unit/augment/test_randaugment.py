@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normfree.data.augment import native, operations, randaugment
-from normfree.data.augment.randaugment import OPERATIONS, Plan, RandAugment, arguments
+from normfree.augment import native, operations, randaugment
+from normfree.augment.randaugment import OPERATIONS, Plan, RandAugment, arguments
 from normfree.errors import UserError
 from normfree.random import example_keys
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from normfree.data.augment import native
-from normfree.data.augment.mix import Mix, draw_mix, mix, mix_bytes
-from normfree.data.augment.native import build
-from normfree.data.augment.operations import to_bytes
-from normfree.data.augment.randaugment import OPERATIONS, SIGNED, Group, RandAugment
+from normfree.augment import native
+from normfree.augment.mix import Mix, draw_mix, mix, mix_bytes
+from normfree.augment.native import build
+from normfree.augment.operations import to_bytes
+from normfree.augment.randaugment import OPERATIONS, SIGNED, Group, RandAugment
 
 LEVELS = [0, 1, 3.7, 5, 10, 15, 20]
 SIZES = [(1, 1), (2, 3), (1, 9), (3, 3), (5, 7), (37, 29), (64, 67)]
@@ -293,7 +293,7 @@ def test_kernels_are_compiled_once_and_kept(fresh, tmp_path, monkeypatch):
 
 @needs_kernels
 def test_processes_that_compile_at_once_do_not_meet(tmp_path):
-    code = "from normfree.data.augment import native; assert native.available()"
+    code = "from normfree.augment import native; assert native.available()"
     with_cache = {**build.os.environ, "XDG_CACHE_HOME": str(tmp_path), "NORMFREE_NATIVE": "1"}
     several = [subprocess.Popen([sys.executable, "-c", code], env=with_cache) for _ in range(2)]
     assert [process.wait() for process in several] == [0, 0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from normfree.data.augment.geometry import rotate, shear_x, shear_y, translate_x, translate_y
+from normfree.augment.geometry import rotate, shear_x, shear_y, translate_x, translate_y
 
 F32 = np.float32
 SHAPES = [(1, 1), (1, 6), (5, 1), (8, 8), (7, 12), (13, 9)]

@@ -1,0 +1,22 @@
+"""The device stage of augmentation: shift, mix, RandAugment, normalize; whole batches at a time."""
+
+from __future__ import annotations
+
+from normfree.augment.mix import Mix, draw_mix, mix, mix_bytes
+from normfree.augment.normalize import IMAGENET_MEAN, IMAGENET_STD, normalize
+from normfree.augment.operations import to_bytes
+from normfree.augment.randaugment import RandAugment
+from normfree.augment.shift import shift
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Mix",
+    "RandAugment",
+    "draw_mix",
+    "mix",
+    "mix_bytes",
+    "normalize",
+    "shift",
+    "to_bytes",
+]

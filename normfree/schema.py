@@ -1,0 +1,149 @@
+"""Typed records: frozen, validated when they are made, and read from and written to plain values.
+
+Everything that is configured or that a file says of itself (recipes, networks, model cards) is such
+a record. Validation is pydantic's; its errors become one line for a person.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar, dataclass_transform, get_args
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass, is_pydantic_dataclass
+
+from normfree.errors import UserError, unknown_name
+
+__all__ = ["Field", "from_plain", "record", "to_plain"]
+
+T = TypeVar("T")
+
+_FINDINGS = 20  # of a hostile file's thousands: more are not put into words
+
+_CONFIG = ConfigDict(
+    strict=True,
+    extra="forbid",
+    allow_inf_nan=False,
+    use_attribute_docstrings=True,
+    validate_default=False,
+)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+def record(cls: type[T]) -> type[T]:
+    """Make a class a frozen, keyword-only dataclass whose fields are validated.
+
+    ``dataclasses.replace``, ``fields`` and ``asdict`` work as for any dataclass. Numbers are
+    finite; nothing is coerced: ``"3"`` is not 3. A docstring under a field describes it. A class
+    attribute ``spelling`` (a function of the field's name) says what a person calls a field, such
+    as ``--batch-size``.
+
+    Raises (when an instance is made):
+        UserError: every field that is wrong, what was expected, and what was found.
+
+    >>> @record
+    ... class Crop:
+    ...     size: int = Field(gt=0)
+    >>> Crop(size=0)
+    Traceback (most recent call last):
+    normfree.errors.UserError: size should be greater than 0; got 0
+    """
+    made: Any = dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls)
+    validate = made.__init__
+
+    @functools.wraps(validate)
+    def init(self: Any, **values: Any) -> None:
+        try:
+            validate(self, **values)
+        except ValidationError as error:
+            raise UserError(explain(error, made)) from None
+
+    made.__init__ = init
+    return made
+
+
+def from_plain(kind: type[T], values: object) -> T:
+    """The record of plain values: what YAML and JSON hold.
+
+    Args:
+        kind: a class made by :func:`record`.
+        values: a dictionary, with lists for tuples and dictionaries for records.
+
+    Raises:
+        UserError: every value that is missing, unknown or wrong.
+
+    >>> @record
+    ... class Crop:
+    ...     sizes: tuple[int, ...]
+    >>> from_plain(Crop, {"sizes": [1, 2]})
+    Crop(sizes=(1, 2))
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise UserError(explain(error, kind)) from None
+    except (RecursionError, ValueError, TypeError) as error:
+        raise UserError(f"these values do not describe a {kind.__name__}: {error}") from None
+
+
+def to_plain(value: Any) -> dict[str, Any]:
+    """The inverse of :func:`from_plain`."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
+
+
+def explain(error: ValidationError, kind: Any, most: int = 3) -> str:
+    """What is wrong, on one line: ``--lr should be greater than 0; got -1``.
+
+    Args:
+        error: pydantic's.
+        kind: the record that was to be made.
+        most: how many of its findings are named.
+    """
+    found = error.errors(include_url=False)
+    said = list(dict.fromkeys(_sentence(item, kind) for item in found[:_FINDINGS]))
+    more = f"; and {len(said) - most} more" if len(said) > most else ""
+    return "; ".join(said[:most]) + more
+
+
+def _sentence(item: Mapping[str, Any], kind: Any) -> str:
+    if item["type"] == "value_error":  # said by the record itself
+        return str(item["ctx"]["error"])
+    owner, name = _owner(kind, item["loc"])
+    spelling: Callable[[str], str] = getattr(owner, "spelling", str)
+    called = spelling(name) if name else getattr(owner, "__name__", "the value")
+    match item["type"]:
+        case "missing" | "missing_keyword_only_argument":
+            return f"{called} is missing"
+        case "unexpected_keyword_argument":
+            known = getattr(owner, "__dataclass_fields__", {})
+            return str(unknown_name("setting", str(item["loc"][-1]), known))
+    wanted = str(item["msg"]).removeprefix("Input ")
+    return f"{called} {wanted}; got {_short(item['input'])}"
+
+
+def _owner(kind: Any, loc: tuple[int | str, ...]) -> tuple[Any, str]:
+    """The record that an error lies in, and the name of its field."""
+    owner, name, inside = kind, "", [kind]
+    for place in loc:
+        for candidate in inside:
+            if place in candidate.__pydantic_fields__:
+                owner, name = candidate, str(place)
+                inside = list(_records(candidate.__pydantic_fields__[place].annotation))
+                break
+    return owner, name
+
+
+def _records(annotation: Any) -> Iterator[Any]:
+    """The records that an annotation names, in unions too."""
+    if is_pydantic_dataclass(annotation):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _records(part)
+
+
+def _short(value: object) -> str:
+    """A value as a message shows it: never more than a line."""
+    return reprlib.repr(value)
