@@ -6,12 +6,33 @@ import difflib
 from collections.abc import Iterable
 
 
+def shown(text: str) -> str:
+    r"""Text as a terminal may show it: what cannot be printed is escaped.
+
+    Names of files and of classes come from outside and may hold line breaks, terminal escapes or
+    bytes that are not UTF-8.
+
+    >>> print(shown("cat\x1b[2J\n.jpg"), shown("naïve 犬.jpg"), shown("\udcff"))
+    cat\x1b[2J\n.jpg naïve 犬.jpg \udcff
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class UserError(ValueError):
-    """Input that a person can mend; the command line prints its message without a traceback."""
+    """Input that a person can correct; the command line prints its message without a traceback.
+
+    Args:
+        message: one line; what cannot be printed is escaped (see :func:`shown`).
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shown(str(message)))
 
 
 class BadImageError(UserError):
-    """A image that cannot be read.
+    """An image that cannot be read.
 
     Args:
         name: the file, or ``source[index]`` where there is no file.
@@ -19,12 +40,12 @@ class BadImageError(UserError):
     """
 
     def __init__(self, name: str, reason: str) -> None:
+        self.name = shown(name)
+        self.reason = shown(reason)
         super().__init__(
-            f"cannot read image {name}: {reason}; "
-            "mend or remove it, or go on without it with --on-bad-image skip"
+            f"cannot read image {self.name}: {self.reason}; "
+            "repair or remove it, or continue without it with --on-bad-image skip"
         )
-        self.name = name
-        self.reason = reason
 
     def __reduce__(self) -> tuple[type[BadImageError], tuple[str, str]]:
         """Survive the trip from a loader's worker process."""

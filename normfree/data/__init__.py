@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 from normfree.data.decode import decode
+from normfree.data.formats import FORMATS, LIMITS, Limits, image_endings
 from normfree.data.loader import BadImages, Batch, eval_batches, train_batches
 from normfree.data.order import InOrder, Order
 from normfree.data.preprocess import center_crop_resize, resize_crop
 from normfree.data.resize import resize_bicubic
-from normfree.data.sources import ArraySource, Source, open_source, source_names
+from normfree.data.sources import (
+    ArraySource,
+    Opening,
+    Source,
+    Split,
+    has_split,
+    open_source,
+    register_source,
+    source_names,
+)
 from normfree.data.statistics import dataset_statistics
 from normfree.data.transforms import EvalTransform, TrainTransform, Transform
 
 __all__ = [
+    "FORMATS",
+    "LIMITS",
     "ArraySource",
     "BadImages",
     "Batch",
     "EvalTransform",
     "InOrder",
+    "Limits",
+    "Opening",
     "Order",
     "Source",
+    "Split",
     "TrainTransform",
     "Transform",
     "center_crop_resize",
     "dataset_statistics",
     "decode",
     "eval_batches",
+    "has_split",
+    "image_endings",
     "open_source",
+    "register_source",
     "resize_bicubic",
     "resize_crop",
     "source_names",

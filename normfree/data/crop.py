@@ -13,7 +13,7 @@ from normfree.data.preprocess import center_crop_resize
 from normfree.data.resize import resize_bicubic
 
 Crop: TypeAlias = Literal["tensorflow", "torchvision"]
-"""Whose distribution a random crop has."""
+"""The implementation whose crop distribution is used."""
 
 
 class Box(NamedTuple):
@@ -35,17 +35,17 @@ def distorted_bounding_box(
     area: tuple[float, float] = (0.08, 1.0),
     attempts: int = 10,
 ) -> Box:
-    """Draw a crop: aspect ratio first, then a height, then a place.
+    """Draw a crop: aspect ratio first, then a height, then a position.
 
     ``r ~ U(aspect)``; ``h`` uniform among the integers from ``√(area₀·H·W / r)`` to
-    ``min(H, W/r, √(area₁·H·W / r))``; ``w = round(r·h)``; the place is uniform. Boxes that cover
+    ``min(H, W/r, √(area₁·H·W / r))``; ``w = round(r·h)``; the position is uniform. Boxes that cover
     less than ``min_covered`` of the image are drawn again.
 
     Args:
         height: rows of the photograph.
         width: columns of the photograph.
-        rng: source of the draws.
-        min_covered: smallest share of the image a box may have; it outdoes ``area[0]``.
+        rng: random number generator.
+        min_covered: smallest share of the image a box may have; it overrides a smaller ``area[0]``.
         aspect: range of width over height.
         area: range of the share of the image that bounds the heights.
         attempts: draws before giving up.
@@ -83,7 +83,7 @@ def _draw_size(
         highest = int((width + 0.5 - 1e-7) / ratio)
     rows = min(lowest, highest)
     rows += int(rng.integers(highest - rows + 1))
-    # Rounding may have left the area just outside its bounds: one row more or less mends that.
+    # Rounding may have moved the area just outside its bounds: correct by one row.
     if rows * round(rows * ratio) < least:
         rows += 1
     if rows * round(rows * ratio) > most:
@@ -102,15 +102,15 @@ def random_resized_crop_box(
     area: tuple[float, float] = (0.08, 1.0),
     attempts: int = 10,
 ) -> Box:
-    """Draw a crop: its area, its aspect ratio, then its place.
+    """Draw a crop: its area, its aspect ratio, then its position.
 
     ``a ~ U(area)·H·W`` and ``ln r ~ U(ln aspect)``; ``h = round(√(a / r))``, ``w = round(√(a·r))``;
-    the place is uniform. Boxes that are larger than the image are drawn again.
+    the position is uniform. Boxes that are larger than the image are drawn again.
 
     Args:
         height: rows of the photograph.
         width: columns of the photograph.
-        rng: source of the draws.
+        rng: random number generator.
         aspect: range of width over height.
         area: range of the share of the image.
         attempts: draws before giving up.
@@ -150,12 +150,12 @@ def random_crop_resize(
     flip: bool = True,
     crop: Crop = "tensorflow",
 ) -> Float32[np.ndarray, "size size c"]:
-    """Random crop, mirrored half of the time, resized to a square.
+    """Random crop, flipped half of the time, resized to a square.
 
     Args:
         image: a photograph.
         size: side of the result, pixels.
-        rng: source of the draws.
+        rng: random number generator.
         flip: whether to mirror left and right with probability ½.
         crop: distribution of the crops.
 

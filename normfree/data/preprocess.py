@@ -1,4 +1,4 @@
-"""Evaluation preprocessing: from a photograph of any size to a square, without randomness."""
+"""Evaluation preprocessing: a photograph of any size becomes a square, without randomness."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def resize_crop(
 ) -> Float32[np.ndarray, "size size c"]:
     """Resize both sides to ``size + margin``, then keep the ``size × size`` centre.
 
-    The aspect ratio is not kept: the whole height and width of the photograph shrink to the square.
+    The aspect ratio is not kept: height and width are scaled independently.
 
     Args:
         image: a photograph.
         size: side of the result, pixels.
-        margin: pixels cut off in all along each side.
+        margin: total pixels cut off along each axis.
 
     Returns:
         The image, in grey levels, 0 to 255 but for the overshoot of the cubic.

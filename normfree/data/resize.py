@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 _STEPS = 1024  # TensorFlow reads the cubic from a table of this many steps; so do we
+_WIDE = 8  # ratio of widths from which on only the columns that are read are resized vertically
 
 
 class Taps(NamedTuple):
-    """Which four inputs make each output along one axis, and with what weight."""
+    """The four inputs of each output along one axis, and their weights."""
 
     inputs: Int[np.ndarray, "out 4"]
     weights: Float32[np.ndarray, "out 4"]
@@ -82,16 +83,17 @@ def resize_bicubic(
     width: int,
     window: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> Float32[np.ndarray, "out_h out_w c"]:
-    """Resize a image, or compute only a window of the resized image.
+    """Resize an image, or compute only a window of the resized image.
 
     Args:
         image: the image.
         height: rows of the resized image.
         width: columns of the resized image.
-        window: rows and columns of the result that are wanted; all of them by default.
+        window: the rows and columns of the result to compute; all of them by default.
 
     Returns:
-        The window, in the units of ``image``, not clamped.
+        The window, in the units of ``image``, not clamped. The memory is that of ``8 · width``
+        columns of the result at most, however wide the image.
 
     >>> image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
     >>> resize_bicubic(image, 2, 2)[..., 0]
@@ -100,18 +102,27 @@ def resize_bicubic(
 
     Source: ``tf.image.resize(image, (height, width), "bicubic")`` of TensorFlow 2.
     """
-    rows, columns = cubic_taps(image.shape[0], height), cubic_taps(image.shape[1], width)
-    across = _gather_rows(image, rows, window[0])
-    # The second axis is gathered as rows of the transposed image: whole rows are copied fast.
-    down = _gather_rows(across.transpose(1, 0, 2), columns, window[1])
+    rows = _windowed(cubic_taps(image.shape[0], height), window[0])
+    columns = _windowed(cubic_taps(image.shape[1], width), window[1])
+    if image.shape[1] > _WIDE * len(columns.inputs):  # at most 4 columns an output are read
+        read, places = np.unique(columns.inputs, return_inverse=True)
+        image = np.take(image, read, axis=1)
+        columns = Taps(places.reshape(-1, 4), columns.weights)
+    across = _weigh_rows(image, rows)
+    # The second axis is read as rows of the transposed image: whole rows are copied fast.
+    down = _weigh_rows(across.transpose(1, 0, 2), columns)
     return np.ascontiguousarray(down.transpose(1, 0, 2))
 
 
-def _gather_rows(
-    image: UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"], taps: Taps, wanted: slice
+def _windowed(taps: Taps, window: slice) -> Taps:
+    return Taps(taps.inputs[window], taps.weights[window])
+
+
+def _weigh_rows(
+    image: UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"], taps: Taps
 ) -> Float32[np.ndarray, "out w c"]:
     image = np.ascontiguousarray(image)
-    inputs, weights = taps.inputs[wanted], taps.weights[wanted, :, None, None]
+    inputs, weights = taps.inputs, taps.weights[..., None, None]
     result: Float32[np.ndarray, "out w c"] = weights[:, 0] * image[inputs[:, 0]]
     for tap in range(1, 4):
         result += weights[:, tap] * image[inputs[:, tap]]

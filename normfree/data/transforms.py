@@ -1,4 +1,4 @@
-"""Transforms: what the loader makes of a stored image before it enters a batch.
+"""Transforms: what the loader does to a stored image before it enters a batch.
 
 A transform is any ``(image, rng) -> image``. These two are for photographs; they are small frozen
 dataclasses so that they print well in a run's configuration and travel to worker processes.
@@ -17,7 +17,7 @@ from normfree.data.crop import Crop, random_crop_resize
 from normfree.data.preprocess import center_crop_resize, resize_crop
 
 Transform: TypeAlias = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
-"""Takes a image (h, w, c) and the generator of its place in the run (None when evaluating)."""
+"""Takes an image (h, w, c) and the generator of its example and epoch (None for evaluation)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class TrainTransform:
     def __call__(
         self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator | None
     ) -> Float32[np.ndarray, "size size c"]:
-        """The image as the network is to see it this time."""
+        """A random crop of the image."""
         if rng is None:
             raise ValueError("TrainTransform draws at random: use EvalTransform to evaluate")
         return random_crop_resize(image, self.size, rng, flip=self.flip, crop=self.crop)
@@ -53,7 +53,7 @@ class EvalTransform:
 
     Args:
         size: side of the result, pixels.
-        margin: pixels cut off in all along each side (or that would be, if ``keep_aspect``).
+        margin: total pixels cut off along each axis.
         keep_aspect: cut a central square and resize it (as the NF-RegNets are evaluated), rather
             than resize both sides and cut the centre (as the NFNets are).
 
@@ -68,6 +68,6 @@ class EvalTransform:
     def __call__(
         self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator | None = None
     ) -> Float32[np.ndarray, "size size c"]:
-        """The image as the network is to see it; ``rng`` is not used."""
+        """The preprocessed image; ``rng`` is not used."""
         preprocess = center_crop_resize if self.keep_aspect else resize_crop
         return preprocess(image, self.size, self.margin)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from normfree.data.sources.registry import Opening, register_source
 from normfree.data.sources.source import ArraySource, Split
 from normfree.errors import UserError
 
 
-def open_digits(split: Split) -> ArraySource:
+@register_source("digits")
+def open_digits(argument: str, split: Split, opening: Opening) -> ArraySource:
     """1,797 handwritten digits, 8 × 8 pixels, grey: 1,442 to train on and 355 to validate.
 
-    Every fifth example of each class is for validation. The file does not say who wrote which
+    Every fifth example of each class is for validation. The file does not record who wrote which
     digit, so the same 43 people wrote in both splits: accuracy here is for writers seen in
     training.
 
     Args:
+        argument: nothing.
         split: ``train`` or ``val``.
+        opening: not used.
 
     Returns:
         The digits, their 17 grey levels spread over 0 to 255.
@@ -24,7 +28,8 @@ def open_digits(split: Split) -> ArraySource:
     Raises:
         UserError: if scikit-learn is not installed.
 
-    >>> train, val = open_digits("train"), open_digits("val")
+    >>> from normfree.data import open_source
+    >>> train, val = open_source("digits", "train"), open_source("digits", "val")
     >>> len(train), len(val), val.image(0).shape
     (1442, 355, (8, 8, 1))
 

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from normfree.data.decode import decode, image_endings
+from normfree.data.decode import decode
+from normfree.data.formats import LIMITS, Limits, image_endings
+from normfree.data.sources.registry import Opening, register_source
 from normfree.data.sources.source import Split
-from normfree.errors import UserError, unknown_name
+from normfree.data.sources.tree import Tree, is_directory, read_tree, visible
+from normfree.errors import UserError, shown, unknown_name
 
 _DIRECTORIES: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
-    "val": ("val", "validation", "valid", "test"),
+    "val": ("val", "validation", "valid"),
+    "test": ("test",),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class FolderSource:
-    """Photographs in files, decoded when they are asked for.
+    """Photographs in files, decoded on access.
 
     Args:
         files: the photographs.
         labels: the label of every photograph.
         classes: names of the classes.
-        ignored: how many files were passed over because their ending is not that of a image or
-            they lie beside the classes.
+        ignored: how many files were ignored because their ending is not that of an image or they
+            lie beside the classes.
+        notes: what a person should know about this source: that ``val`` is the directory ``test``,
+            or that a linked directory was not followed.
+        limits: how large a file may be.
     """
 
     files: tuple[str, ...] = field(repr=False)
@@ -37,66 +44,127 @@ class FolderSource:
     classes: tuple[str, ...]
     ignored: int = 0
     channels: int = 3
+    notes: tuple[str, ...] = ()
+    limits: Limits = LIMITS
 
     def __len__(self) -> int:
         return len(self.files)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Photograph ``index`` in colour.
+        """Photograph ``index`` in color.
 
         Raises:
             BadImageError: if it cannot be read.
         """
-        return decode(Path(self.files[index]))
+        return decode(Path(self.files[index]), limits=self.limits)
 
     def name(self, index: int) -> str:
-        """The file of photograph ``index``."""
-        return self.files[index]
+        """The file of photograph ``index``, as a terminal may show it."""
+        return shown(self.files[index])
 
 
-def open_folder(
-    directory: str | Path, split: Split, classes: Sequence[str] | None = None
-) -> FolderSource:
-    """The photographs of ``DIR/train/CLASS/`` or ``DIR/val/CLASS/``.
+def folder_splits(argument: str) -> dict[Split, Path]:
+    """The splits of a folder and their directories.
 
-    The classes are the directories of ``train``, sorted by name; a class may have directories of
-    its own. Hidden files are passed over. Where there is no ``val``, then ``validation``,
-    ``valid`` or ``test`` is taken, the first that exists.
+    ``val`` is the first of ``val``, ``validation`` and ``valid`` that exists. Where there is none,
+    ``test`` is the validation split, and there is no test split.
 
     Args:
-        directory: ``DIR``.
-        split: ``train`` or ``val``.
-        classes: what to take for ``val`` where there is no ``train``.
+        argument: ``DIR``.
 
     Raises:
-        UserError: if a directory is missing or empty, or ``val`` has a class that ``train`` lacks.
+        UserError: if there is no such directory.
     """
-    directory = Path(directory).expanduser()
+    directory = _expanded(argument)
     if not directory.is_dir():
         raise UserError(f"there is no directory {directory}; name yours as folder:DIR")
-    known = tuple(classes or ())
-    if split == "train" or not known or (directory / "train").is_dir():
-        known = _training_classes(directory)
-    place = _split_directory(directory, split)
-    files: list[str] = []
-    labels: list[int] = []
-    ignored = sum(not entry.name.startswith(".") for entry in place.iterdir() if entry.is_file())
-    for name in _sub_directories(place):
-        if name not in known:
-            raise UserError(f"{place / name}: {unknown_name('class', name, known)}")
-        found, others = _pictures(place / name)
-        if not found:
-            raise UserError(f"{place / name} holds no images: add some or remove the directory")
-        files += found
-        labels += [known.index(name)] * len(found)
-        ignored += others
-    if not files:
+    found: dict[Split, Path] = {}
+    for split, names in _DIRECTORIES.items():
+        places = (directory / name for name in names)
+        if place := next((place for place in places if place.is_dir()), None):
+            found[split] = place
+    if "val" not in found and "test" in found:
+        found["val"] = found.pop("test")
+    return found
+
+
+@register_source("folder", "DIR", splits=lambda argument: tuple(folder_splits(argument)))
+def open_folder(argument: str, split: Split, opening: Opening) -> FolderSource:
+    """The photographs of ``DIR/train/CLASS/``, ``DIR/val/CLASS/`` or ``DIR/test/CLASS/``.
+
+    The classes are the directories of ``train``, sorted by name; a class may have directories of
+    its own and links to directories. Hidden files are ignored. See :func:`folder_splits` for other
+    names of ``val``.
+
+    Args:
+        argument: ``DIR``.
+        split: ``train``, ``val`` or ``test``.
+        opening: its classes are those of ``val`` and ``test`` where there is no ``train``.
+
+    Raises:
+        UserError: if a directory is missing, empty or cannot be read, ``val`` has a class that
+            ``train`` lacks, or a class cannot be named in UTF-8.
+    """
+    directory, splits = _expanded(argument), folder_splits(argument)
+    known = opening.classes
+    if split == "train" or not known or "train" in splits:
+        known = _training_classes(directory, splits)
+    place = _place(directory, splits, split)
+    trees = dict(_class_trees(place, known))
+    if not trees:
         raise UserError(f"{place} is empty: put the images of each class into {place}/CLASS/")
-    return FolderSource(tuple(files), np.array(labels, dtype=np.int64), known, ignored)
+    labels = {name: label for label, name in enumerate(known)}
+    beside = sum(not is_directory(entry) for entry in visible(place))
+    return FolderSource(
+        files=tuple(file for tree in trees.values() for file in tree.files),
+        labels=np.repeat(
+            np.array([labels[name] for name in trees], dtype=np.int64),
+            [len(tree.files) for tree in trees.values()],
+        ),
+        classes=known,
+        ignored=beside + sum(tree.others for tree in trees.values()),
+        notes=(*_about_val(split, place), *_about_links(place, trees)),
+        limits=opening.limits,
+    )
 
 
-def _training_classes(directory: Path) -> tuple[str, ...]:
-    classes = _sub_directories(_split_directory(directory, "train"))
+def _class_trees(place: Path, known: tuple[str, ...]) -> Iterator[tuple[str, Tree]]:
+    endings, names = image_endings(), frozenset(known)
+    for name in _class_names(place):
+        if name not in names:
+            raise UserError(f"{place / name}: {unknown_name('class', name, known)}")
+        tree = read_tree(place / name, endings)
+        if not tree.files:
+            raise UserError(f"{place / name} holds no images: add some or remove the directory")
+        yield name, tree
+
+
+def _about_val(split: Split, place: Path) -> Iterator[str]:
+    if split == "val" and place.name == "test":
+        yield (
+            f"there is no {place.with_name('val')}: the validation images are those of {place}, "
+            "so the accuracy on them is not that of a test"
+        )
+
+
+def _about_links(place: Path, trees: dict[str, Tree]) -> Iterator[str]:
+    skipped = [link for tree in trees.values() for link in tree.skipped]
+    if skipped:
+        yield (
+            f"{len(skipped)} linked directories in {place} were not followed, because they lead "
+            f"back into what is read already: {shown(skipped[0])}"
+        )
+
+
+def _expanded(argument: str) -> Path:
+    try:
+        return Path(argument).expanduser()
+    except RuntimeError as error:  # there is no home directory
+        raise UserError(f"cannot open folder:{argument}: {error}") from None
+
+
+def _training_classes(directory: Path, splits: dict[Split, Path]) -> tuple[str, ...]:
+    classes = tuple(_class_names(_place(directory, splits, "train")))
     if len(classes) < 2:
         raise UserError(
             f"{directory / 'train'} has {len(classes)} class directories, and a classifier needs "
@@ -105,10 +173,9 @@ def _training_classes(directory: Path) -> tuple[str, ...]:
     return classes
 
 
-def _split_directory(directory: Path, split: Split) -> Path:
-    for name in _DIRECTORIES[split]:
-        if (directory / name).is_dir():
-            return directory / name
+def _place(directory: Path, splits: dict[Split, Path], split: Split) -> Path:
+    if split in splits:
+        return splits[split]
     expected = _DIRECTORIES[split][0]
     raise UserError(
         f"{directory} has no directory '{expected}': the images of each class belong in "
@@ -116,21 +183,12 @@ def _split_directory(directory: Path, split: Split) -> Path:
     )
 
 
-def _sub_directories(directory: Path) -> tuple[str, ...]:
-    entries = (entry for entry in directory.iterdir() if not entry.name.startswith("."))
-    return tuple(sorted(entry.name for entry in entries if entry.is_dir()))
-
-
-def _pictures(directory: Path) -> tuple[list[str], int]:
-    """The images below a directory, sorted, and the number of visible files that are none."""
-    endings = image_endings()
-    images: list[str] = []
-    others = 0
-    for place, directories, names in os.walk(directory):
-        directories[:] = sorted(name for name in directories if not name.startswith("."))
-        for name in sorted(name for name in names if not name.startswith(".")):
-            if Path(name).suffix.lower() in endings:
-                images.append(str(Path(place, name)))
-            else:
-                others += 1
-    return images, others
+def _class_names(directory: Path) -> Iterator[str]:
+    """The classes, sorted; their names are saved with the weights, hence must be text."""
+    for entry in filter(is_directory, visible(directory)):
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in entry.name):
+            raise UserError(
+                f"the name of the class directory {entry.path} has control characters or bytes "
+                "that are not UTF-8: rename it"
+            )
+        yield entry.name

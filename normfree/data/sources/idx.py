@@ -1,16 +1,19 @@
-"""``idx:DIR``: the IDX files in which MNIST and Fashion-MNIST are shipped, packed or not."""
+"""``idx:DIR``: the IDX files in which MNIST and Fashion-MNIST are shipped, compressed or not."""
 
 from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
-from collections.abc import Sequence
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from normfree.data.files import open_regular
+from normfree.data.sources.registry import Opening, register_source
 from normfree.data.sources.source import ArraySource, Split
 from normfree.errors import UserError
 
@@ -29,25 +32,27 @@ FASHION_CLASSES = (
 
 _PREFIX: dict[Split, str] = {"train": "train", "val": "t10k"}
 _UNSIGNED_BYTE = 0x08
+_MAX_VALUES = 2**30  # of a file: twice those of the largest in use (EMNIST by class)
+_MOST_PER_BYTE = 1032  # bytes that deflate makes of one
+_CHUNK = 2**24
 
 
-def open_idx(
-    directory: str | Path, split: Split, classes: Sequence[str] | None = None
-) -> ArraySource:
+@register_source("idx", "DIR")
+def open_idx(argument: str, split: Split, opening: Opening) -> ArraySource:
     """The images and labels of a directory of IDX files, in memory.
 
     Args:
-        directory: holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the same for
-            ``t10k``, each with or without ``.gz``. If its name contains ``fashion``, the classes
-            get Fashion-MNIST's names; otherwise their numbers.
+        argument: a directory with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the
+            same for ``t10k``, each with or without ``.gz``. If its name contains ``fashion``, the
+            classes get Fashion-MNIST's names; otherwise their numbers.
         split: ``train``, or ``val`` for the ``t10k`` files.
-        classes: what to take for ``val`` where there are no training labels.
+        opening: its classes are those of ``val`` where there are no training labels.
 
     Raises:
-        UserError: if a file is missing, is not what its name says, ends early or does not match
-            the other one.
+        UserError: if a file is missing, is not what its name says, ends early, is too large or does
+            not match the other one.
     """
-    directory = Path(directory).expanduser()
+    directory = Path(argument).expanduser()
     images_file = _find(directory, f"{_PREFIX[split]}-images", 3)
     labels_file = _find(directory, f"{_PREFIX[split]}-labels", 1)
     images, labels = read_idx(images_file, 3), read_idx(labels_file, 1)
@@ -58,7 +63,7 @@ def open_idx(
         )
     if not images.size:
         raise UserError(f"{images_file} holds no images")
-    known = tuple(classes or ())
+    known = opening.classes
     if split == "train" or not known or any(directory.glob("train-labels*")):
         training = labels if split == "train" else read_idx(_find(directory, "train-labels", 1), 1)
         known = _class_names(directory, int(training.max(initial=0)) + 1)
@@ -74,46 +79,72 @@ def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
     """Read an IDX file of unsigned bytes.
 
     The format: two zero bytes, the type (8: unsigned byte), the number of dimensions, each
-    dimension as a big-endian 32-bit integer, then the values.
+    dimension as a big-endian 32-bit integer, then the values. The header is read first, and no more
+    is decompressed than it declares.
 
     Args:
-        path: the file; unpacked if its name ends in ``.gz``.
+        path: the file; decompressed if its name ends in ``.gz``.
         dimensions: how many dimensions it must have.
 
     Raises:
-        UserError: if it is not such a file, or is not complete.
+        UserError: if it is not such a file, is not complete or has more than 2³⁰ values.
     """
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with open_regular(path) as file:
+            packed = os.fstat(file.fileno()).st_size
+            if path.suffix != ".gz":
+                return _read(file, path, dimensions, packed)
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _read(unpacked, path, dimensions, _MOST_PER_BYTE * packed)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"cannot unpack {path}: {error}; fetch it again") from error
+        raise UserError(f"cannot decompress {path}: {error}; download it again") from error
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _read(
+    file: BufferedReader | gzip.GzipFile, path: Path, dimensions: int, most: int
+) -> UInt8[np.ndarray, "..."]:
+    """The array of an opened file that has ``most`` bytes at most."""
     expected = bytes([0, 0, _UNSIGNED_BYTE, dimensions])
-    if content[:4] != expected:
+    begin = file.read(4)
+    if begin != expected:
         raise UserError(
             f"{path} is not an IDX file of bytes with {dimensions} dimensions: it begins with "
-            f"{content[:4].hex() or 'nothing'}, not {expected.hex()}"
+            f"{begin.hex() or 'nothing'}, not {expected.hex()}"
         )
-    start = 4 + 4 * dimensions
-    if len(content) < start:
-        raise UserError(f"{path} ends within its header: fetch it again")
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start], dtype=">u4"))
-    if len(content) - start != math.prod(shape):
-        raise UserError(
-            f"{path} should hold {' × '.join(map(str, shape))} = {math.prod(shape)} values but "
-            f"has {len(content) - start}: fetch it again"
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+    sizes = file.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
+        raise UserError(f"{path} ends within its header: download it again")
+    shape = tuple(int(size) for size in np.frombuffer(sizes, dtype=">u4"))
+    count = math.prod(shape)
+    declared = f"{path} should hold {' × '.join(map(str, shape))} = {count} values"
+    if count > _MAX_VALUES:
+        raise UserError(f"{declared}, more than the {_MAX_VALUES} that are read into memory")
+    if count > most:
+        raise UserError(f"{declared} but is too small for that: download it again")
+    values = np.empty(count, dtype=np.uint8)
+    found = _fill(values, file)
+    found += len(file.read(1))  # also verifies gzip's checksum
+    if found != count:
+        has = f"has {found}" if found < count else f"has {found} or more"
+        raise UserError(f"{declared} but {has}: download it again")
+    return values.reshape(shape)
+
+
+def _fill(values: UInt8[np.ndarray, " n"], file: BufferedReader | gzip.GzipFile) -> int:
+    """Read until the array is full or the file ends; how many bytes were read."""
+    view, found = memoryview(values.data), 0
+    while found < len(view) and (read := file.readinto(view[found : found + _CHUNK])):
+        found += read
+    return found
 
 
 def _find(directory: Path, stem: str, dimensions: int) -> Path:
     """The file, under either of the spellings in use (``-idx3`` and ``.idx3``)."""
     names = [f"{stem}{mark}idx{dimensions}-ubyte{end}" for mark in "-." for end in ("", ".gz")]
     for name in names:
-        if (directory / name).is_file():
+        if (directory / name).exists():
             return directory / name
     if not directory.is_dir():
         raise UserError(f"there is no directory {directory}; name yours as idx:DIR")

@@ -8,7 +8,8 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Int, UInt8
 
-Split: TypeAlias = Literal["train", "val"]
+Split: TypeAlias = Literal["train", "val", "test"]
+"""``val`` is the split that selects weights; ``test``, where there is one, selects nothing."""
 
 
 @runtime_checkable
@@ -27,7 +28,7 @@ class Source(Protocol):
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for colour."""
+        """1 for grey, 3 for color."""
         ...
 
     def __len__(self) -> int: ...
@@ -41,13 +42,13 @@ class Source(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """What to call image ``index`` when speaking to a person: its file, for instance."""
+        """What messages call image ``index``: its file, for instance."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """A source whose images have one size and lie in memory; the loader reads whole batches.
+    """A source whose images have one size and are held in memory; the loader reads whole batches.
 
     Args:
         title: what the images are called, ``digits`` for instance.
@@ -68,7 +69,7 @@ class ArraySource:
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for colour."""
+        """1 for grey, 3 for color."""
         return self.pixels.shape[3]
 
     def __len__(self) -> int:

@@ -35,12 +35,12 @@ def test_the_largest_height_is_drawn_too():
     assert heights == {6, 7, 8, 9, 10}
 
 
-def test_a_picture_that_cannot_hold_a_box_is_taken_whole():
+def test_an_image_too_small_for_a_box_is_used_whole():
     box = distorted_bounding_box(10, 1000, np.random.default_rng(0))
     assert box == (0, 0, 10, 1000)
 
 
-def test_whole_pictures_become_the_centre_crop(photographs):
+def test_whole_images_become_the_centre_crop(photographs):
     image = photographs["china"][:10]
     rng = np.random.default_rng(0)
     ours = random_crop_resize(image, 16, rng, flip=False)
@@ -166,7 +166,7 @@ def test_torchvisions_crop_is_its_box(photographs):
     np.testing.assert_array_equal(ours, resize_bicubic(crop, 16, 16))
 
 
-def test_torchvisions_crop_may_be_the_whole_picture(photographs):
+def test_torchvisions_crop_may_be_the_whole_image(photographs):
     image, whole = photographs["flower"][200:220, 300:320], 0
     for seed in range(200):
         if random_resized_crop_box(20, 20, np.random.default_rng(seed)) == (0, 0, 20, 20):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from normfree.data.decode import decode, image_endings
+from normfree.data import decode, image_endings
 from normfree.errors import BadImageError
 
 
@@ -100,9 +100,9 @@ def test_truncated_files_are_bad(photographs, tmp_path, kind, share):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "empty"), (b"hello", "not a image"), (b"\xff\xd8\xff\xe0" + b"\0" * 50, "")],
+    [(b"", "empty"), (b"hello", "not an image"), (b"\xff\xd8\xff\xe0" + b"\0" * 50, "")],
 )
-def test_what_is_no_picture_is_bad(content, reason):
+def test_what_is_no_image_is_bad(content, reason):
     with pytest.raises(BadImageError, match=f"cannot read image there: .*{reason}"):
         decode(content, name="there")
 

@@ -19,14 +19,14 @@ def test_the_taps_of_an_output_sum_to_one_and_stay_inside(length, out):
 
 
 @given(sides, sides, sides, sides)
-def test_a_constant_picture_stays_constant(height, width, out_height, out_width):
+def test_a_constant_image_stays_constant(height, width, out_height, out_width):
     image = np.full((height, width, 2), 77, dtype=np.uint8)
     ours = resize_bicubic(image, out_height, out_width)
     assert ours.shape == (out_height, out_width, 2)
     np.testing.assert_allclose(ours, 77, atol=1e-4)
 
 
-def test_the_same_size_is_the_same_picture():
+def test_the_same_size_is_the_same_image():
     image = np.random.default_rng(0).integers(0, 256, (9, 6, 3), dtype=np.uint8)
     np.testing.assert_array_equal(resize_bicubic(image, 9, 6), image)
 

@@ -13,21 +13,21 @@ from normfree.data.transforms import EvalTransform, TrainTransform
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 4), (375, 500)])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("crop", ["tensorflow", "torchvision"])
-def test_pictures_of_any_shape_become_squares(shape, channels, crop):
+def test_images_of_any_shape_become_squares(shape, channels, crop):
     image = np.full((*shape, channels), 200, dtype=np.uint8)
     for seed in range(5):
         ours = TrainTransform(24, crop=crop)(image, np.random.default_rng(seed))
         assert ours.shape == (24, 24, channels)
         np.testing.assert_allclose(ours, 200, atol=1e-3)
-    for view in (
+    for transform in (
         EvalTransform(24),
         EvalTransform(24, keep_aspect=True),
         EvalTransform(24, margin=0),
     ):
-        assert view(image).shape == (24, 24, channels)
+        assert transform(image).shape == (24, 24, channels)
 
 
-def test_eval_view_is_the_preprocessing_it_names(photographs):
+def test_eval_transform_is_the_preprocessing_it_names(photographs):
     image = photographs["china"]
     np.testing.assert_array_equal(EvalTransform(32)(image), resize_crop(image, 32))
     np.testing.assert_array_equal(
@@ -49,7 +49,7 @@ def test_padded_center_crop_is_central():
 
 
 @pytest.mark.parametrize("crop", ["tensorflow", "torchvision"])
-def test_train_view_crops_as_it_is_told(photographs, crop):
+def test_train_transform_crops_as_configured(photographs, crop):
     image = photographs["china"]
     ours = TrainTransform(32, crop=crop)(image, np.random.default_rng(3))
     expected = random_crop_resize(image, 32, np.random.default_rng(3), crop=crop)
@@ -57,18 +57,20 @@ def test_train_view_crops_as_it_is_told(photographs, crop):
 
 
 def test_the_kinds_of_crop_differ(photographs):
-    views = TrainTransform(8), TrainTransform(8, crop="torchvision")
-    first, second = (view(photographs["china"], np.random.default_rng(3)) for view in views)
+    transforms = TrainTransform(8), TrainTransform(8, crop="torchvision")
+    first, second = (
+        transform(photographs["china"], np.random.default_rng(3)) for transform in transforms
+    )
     assert not np.array_equal(first, second)
 
 
-def test_train_view_needs_a_generator():
+def test_train_transform_needs_a_generator():
     with pytest.raises(ValueError, match="EvalTransform"):
         TrainTransform(8)(np.zeros((9, 9, 3), dtype=np.uint8), None)
 
 
 @pytest.mark.parametrize(
-    "view", [TrainTransform(8, flip=False, crop="torchvision"), EvalTransform(8, 4)]
+    "transform", [TrainTransform(8, flip=False, crop="torchvision"), EvalTransform(8, 4)]
 )
-def test_views_travel_to_workers(view):
-    assert pickle.loads(pickle.dumps(view)) == view
+def test_transforms_travel_to_workers(transform):
+    assert pickle.loads(pickle.dumps(transform)) == transform

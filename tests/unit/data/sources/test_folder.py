@@ -29,7 +29,7 @@ def test_labels_follow_train_when_val_has_fewer_classes(folder):
     assert val.labels.tolist() == [1] * 4
 
 
-def test_a_held_out_folder_needs_no_training_pictures(folder):
+def test_a_held_out_folder_needs_no_training_images(folder):
     shutil.rmtree(folder / "train")
     classes = ("bridge", "china", "flower")
     val = open_source(f"folder:{folder}", "val", classes)
@@ -55,7 +55,7 @@ def test_nested_hidden_and_foreign_files(folder):
     (place / ".cache").mkdir()
     (place / ".cache/a.jpg").write_bytes(b"")
     (folder / "train/.git").mkdir()
-    (place / "notes.txt").write_text("not a image")
+    (place / "notes.txt").write_text("not an image")
     (folder / "train/read.me").write_text("beside the classes")
     Image.new("RGB", (5, 5)).save(place / "8.webp")
     source = open_source(f"folder:{folder}", "train")
@@ -86,7 +86,7 @@ def test_the_home_directory(folder, monkeypatch):
     assert len(open_source(f"folder:~/{folder.name}", "val")) == 8
 
 
-def test_unreadable_pictures_are_named(folder):
+def test_unreadable_images_are_named(folder):
     (folder / "val/flower/2.jpg").write_bytes(b"")
     source = open_source(f"folder:{folder}", "val")
     with pytest.raises(BadImageError) as caught:
@@ -94,7 +94,7 @@ def test_unreadable_pictures_are_named(folder):
     assert caught.value.name == source.name(6) == str(folder / "val/flower/2.jpg")
 
 
-def _remove_pictures(place):
+def _remove_images(place):
     for file in place.rglob("*.jpg"):
         file.unlink()
 
@@ -106,8 +106,8 @@ def _remove_pictures(place):
         ("train", lambda d: shutil.rmtree(d / "train"), "no directory 'train': .*train/CLASS/"),
         ("val", lambda d: shutil.rmtree(d / "val"), "no directory 'val': .*val/CLASS/"),
         ("train", lambda d: shutil.rmtree(d / "train/china"), "1 class directories"),
-        ("train", lambda d: _remove_pictures(d / "train/china"), "china holds no images: add"),
-        ("val", lambda d: _remove_pictures(d / "val/flower"), "flower holds no images: add"),
+        ("train", lambda d: _remove_images(d / "train/china"), "china holds no images: add"),
+        ("val", lambda d: _remove_images(d / "val/flower"), "flower holds no images: add"),
         ("val", lambda d: [shutil.rmtree(c) for c in (d / "val").iterdir()], "val is empty: put"),
         ("val", lambda d: (d / "val/china").rename(d / "val/chino"), "'chino'; did you mean china"),
     ],

@@ -134,5 +134,5 @@ def test_a_damaged_archive(tmp_path, damage):
     shutil.copytree(SUBSET, directory)
     file = directory / "train-images-idx3-ubyte.gz"
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(UserError, match=r"cannot unpack .*train-images.* fetch it again"):
+    with pytest.raises(UserError, match=r"cannot decompress .*train-images.* download it again"):
         open_source(f"idx:{directory}", "train")

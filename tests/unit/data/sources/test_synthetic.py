@@ -46,7 +46,7 @@ def test_forms_that_are_wrong(spec):
         open_source(f"synthetic:{spec}", "train")
 
 
-def test_fewer_pictures_than_classes():
+def test_fewer_images_than_classes():
     with pytest.raises(UserError, match="ask for at least 40 images"):
         open_source("synthetic:39", "val")
     with pytest.raises(UserError, match="2 classes"):

@@ -1,0 +1,155 @@
+"""The table of sources: a short description such as ``folder:DIR`` opens one."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from normfree.data.formats import LIMITS, Limits
+from normfree.data.sources.source import Source, Split
+from normfree.errors import UserError, unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What a source may need to know beside its argument and its split.
+
+    Attributes:
+        classes: the classes of ``val`` or ``test`` where there are no training images to name them.
+        limits: how large an image file may be.
+    """
+
+    classes: tuple[str, ...] = ()
+    limits: Limits = LIMITS
+
+
+Opener: TypeAlias = Callable[[str, Split, Opening], Source]
+Splits: TypeAlias = Callable[[str], Sequence[Split]]
+
+
+class _Kind(NamedTuple):
+    form: str  # what follows the colon, "" for nothing
+    open: Opener
+    splits: Splits
+
+
+_KINDS: dict[str, _Kind] = {}
+
+
+def _train_and_val(argument: str) -> tuple[Split, ...]:
+    return "train", "val"
+
+
+def register_source(
+    name: str, form: str = "", splits: Splits = _train_and_val
+) -> Callable[[Opener], Opener]:
+    """Add a source: decorates ``open(argument, split, opening) -> Source``.
+
+    ``examples/add_a_data_source.py`` is a worked example.
+
+    Args:
+        name: what comes before the colon.
+        form: what follows it, as the help writes it (``DIR``); "" for nothing.
+        splits: argument → the splits there are; ``train`` and ``val`` by default.
+
+    Raises:
+        ValueError: if the name is taken.
+
+    >>> @register_source("digits")
+    ... def open_other_digits(argument, split, opening): ...
+    Traceback (most recent call last):
+    ...
+    ValueError: there is a source 'digits' already
+    """
+
+    def add(opener: Opener) -> Opener:
+        if name in _KINDS:
+            raise ValueError(f"there is a source {name!r} already")
+        _KINDS[name] = _Kind(form, opener, splits)
+        return opener
+
+    return add
+
+
+def source_names() -> list[str]:
+    """The sources there are, as one writes them.
+
+    >>> source_names()
+    ['digits', 'folder:DIR', 'idx:DIR', 'synthetic:N']
+    """
+    return sorted(_written(name) for name in _KINDS)
+
+
+def open_source(
+    spec: str, split: Split, classes: Sequence[str] | None = None, *, limits: Limits = LIMITS
+) -> Source:
+    """Open a source by its description.
+
+    Args:
+        spec: ``digits``, ``idx:DIR``, ``folder:DIR``, ``synthetic:N`` or what
+            :func:`register_source` added.
+        split: ``train``; ``val``, which selects weights; or ``test``, which selects nothing.
+        classes: the classes of ``val`` or ``test`` where there are no training images to name them.
+        limits: how large an image file may be.
+
+    Raises:
+        UserError: if there is no such source or split, or it cannot be opened.
+
+    >>> open_source("synthetic:64", "train").name(3)
+    'synthetic[3]'
+    >>> open_source("digit", "train")
+    Traceback (most recent call last):
+    ...
+    normfree.errors.UserError: unknown source 'digit'; did you mean digits?
+    """
+    kind, argument = _find(spec)
+    if split == "test" and "test" not in kind.splits(argument):
+        raise UserError(f"{reprlib.repr(spec)} has no test split of its own: evaluate on val")
+    return kind.open(argument, split, Opening(classes=tuple(classes or ()), limits=limits))
+
+
+def has_split(spec: str, split: Split) -> bool:
+    """Whether a source has a split.
+
+    Raises:
+        UserError: if there is no such source.
+
+    >>> has_split("digits", "val"), has_split("digits", "test")
+    (True, False)
+    """
+    kind, argument = _find(spec)
+    return split in kind.splits(argument)
+
+
+def _find(spec: str) -> tuple[_Kind, str]:
+    try:
+        spec.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the path in {spec!r} is not UTF-8: rename the directory") from None
+    name, _, argument = spec.partition(":")
+    if name not in _KINDS:
+        if _is_directory(spec):
+            raise UserError(f"{spec} is a directory: write folder:{spec} or idx:{spec}")
+        raise unknown_name("source", name[:80], _KINDS)
+    kind = _KINDS[name]
+    if bool(argument) != bool(kind.form):
+        raise UserError(
+            f"the source {reprlib.repr(spec)} is not complete or has too much: "
+            f"write {_written(name)}"
+        )
+    return kind, argument
+
+
+def _written(name: str) -> str:
+    form = _KINDS[name].form
+    return f"{name}:{form}" if form else name
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return bool(path) and Path(path).expanduser().is_dir()
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, no home
+        return False
