@@ -8,26 +8,21 @@ filling the rest of the image with grey. Files may be hostile: only the formats 
 from __future__ import annotations
 
 import io
-import re
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from normfree.data.files import read_regular
 from normfree.data.formats import FORMATS, INTERPRETED_SHARE, LIMITS, Limits, readable_formats
-from normfree.data.headers import check_header, orientation, too_many
+from normfree.data.headers import check_header, too_many
 from normfree.errors import BadImageError
 
 _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose mode ``I`` runs from 0 to 65,535
 _BAND = 2**22  # pixels converted at a time: bounds the memory
-_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
-
-# Between one and two times its own limit Pillow only warns; our limits decide what is decoded.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+_ORIENTATION = 0x0112
 
 
 def decode(
@@ -118,8 +113,16 @@ def _fit(image: ImageFile.ImageFile, limits: Limits) -> None:
         allowed = int(limits.max_pixels * INTERPRETED_SHARE)
     if width * height > allowed and image.format in ("JPEG", "MPO"):
         _scale(image, allowed)
-    if refused := too_many(*image.size, allowed):
-        raise _RefusedError(refused)
+    for across, down in (image.size, _tile(image)):
+        if refused := too_many(across, down, allowed):
+            raise _RefusedError(refused)
+
+
+def _tile(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Width and height of a TIFF's tiles, which may be declared larger than the image."""
+    if not isinstance(image, TiffImageFile):
+        return 0, 0
+    return image.tag_v2.get(TILEWIDTH, 0), image.tag_v2.get(TILELENGTH, 0)
 
 
 def _scale(image: ImageFile.ImageFile, allowed: int) -> None:
@@ -154,31 +157,15 @@ def _converted(image: Image.Image, channels: int) -> UInt8[np.ndarray, "..."]:
     return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
-def _orientation(image: Image.Image) -> int:
-    """The orientation that the camera stored, 1 to 8; 1 (upright) where it is damaged."""
-    if image.format == "TIFF":  # Pillow turns these while it loads them
-        return 1
+def _orientation(image: Image.Image) -> object:
+    """The orientation that the camera stored, 1 to 8; 1 (upright) where it cannot be read."""
     try:
-        found = orientation(_exif(image.info))
-        return _xmp_orientation(image.info) if found is None else found
+        return image.getexif().get(_ORIENTATION, 1)
     except Exception:  # good pixels are not refused for what a damaged tag says
         return 1
 
 
-def _exif(info: dict[str | tuple[int, int], Any]) -> bytes:
-    if "exif" in info:
-        return bytes(info["exif"])
-    text = info.get("Raw profile type exif", "")  # ImageMagick's way of storing it in a PNG
-    return bytes.fromhex("".join(text.split("\n")[3:]))
-
-
-def _xmp_orientation(info: dict[str | tuple[int, int], Any]) -> int:
-    xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
-    found = _XMP_ORIENTATION.search(xmp.encode() if isinstance(xmp, str) else xmp)
-    return int(found[1]) if found else 1
-
-
-def _upright(pixels: UInt8[np.ndarray, "h w c"], held: int) -> UInt8[np.ndarray, "..."]:
+def _upright(pixels: UInt8[np.ndarray, "h w c"], held: object) -> UInt8[np.ndarray, "..."]:
     """Undo how the camera was held: a view, no copy."""
     if held in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)

@@ -40,8 +40,8 @@ does not follow from the size in the header (JPEG 2000: precincts; AVIF: a frame
 declared image is decoded, then scaled).
 """
 
-INTERPRETED_SHARE = 1 / 32
-"""Of ``max_pixels``, for the few encodings that Pillow decodes in Python: 2 megapixels a second."""
+INTERPRETED_SHARE = 1 / 64
+"""Of ``max_pixels``, for the few encodings that Pillow decodes in Python: seconds a megapixel."""
 
 
 @record
