@@ -1,10 +1,10 @@
-"""Make a folder of photographs in classes from a few large ones: a class a photograph.
+"""Make a folder of classes from a few large photographs: the crops of a photograph are a class.
 
     python examples/photo_folder.py /usr/share/backgrounds/mate/nature images
 
-The training images of a class are random windows of the left 70 % of its photograph, the test
-images of the right 30 %: no pixel is in both. The photographs in the command are those of
-Debian's package ``mate-backgrounds``; any directory of large images will do.
+The training images of a class are random windows of the left 70 % of its photograph, the
+validation images of the right 30 %: no pixel is in both. The photographs in the command are those
+of Debian's package ``mate-backgrounds``; any directory of large images will do.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("photographs", type=Path, help="a directory of large images")
     parser.add_argument("out", type=Path, help="where the classes go")
     parser.add_argument("--train", type=int, default=100, help="training images of a class")
-    parser.add_argument("--val", type=int, default=30, help="test images of a class")
+    parser.add_argument("--val", type=int, default=30, help="validation images of a class")
     args = parser.parse_args()
     counts = {"train": args.train, "val": args.val}
     files = sorted(args.photographs.glob("*.jpg"))
@@ -48,7 +48,8 @@ def main() -> None:
             rng = np.random.default_rng([number, len(split)])
             for i, window in enumerate(windows(photo, part, rng, counts[split])):
                 window.save(directory / f"{i:03d}.jpg", quality=92)
-    print(f"{len(files)} classes in {args.out}: {args.train} training, {args.val} test images each")
+    counted = f"{args.train} training and {args.val} validation images each"
+    print(f"{len(files)} classes in {args.out}: {counted}")
 
 
 if __name__ == "__main__":

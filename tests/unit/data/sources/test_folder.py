@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from normfree.data import open_source
+from normfree.data import Limits, has_split, open_source
 from normfree.errors import BadImageError, UserError
 
 
@@ -117,3 +119,141 @@ def test_what_is_wrong_with_a_folder(folder, split, damage, message):
     with pytest.raises(UserError, match=message) as caught:
         open_source(f"folder:{folder}", split)
     assert str(folder) in str(caught.value)
+
+
+def test_a_test_directory_beside_val_is_a_split_of_its_own(folder):
+    shutil.copytree(folder / "val", folder / "test")
+    (folder / "test/china/0.jpg").unlink()
+    spec = f"folder:{folder}"
+    assert [has_split(spec, split) for split in ("train", "val", "test")] == [True] * 3
+    val, test = open_source(spec, "val"), open_source(spec, "test")
+    assert val.name(0) == str(folder / "val/china/0.jpg")
+    assert test.name(0) == str(folder / "test/china/1.jpg")
+    assert test.classes == val.classes == ("china", "flower")
+    assert test.labels.tolist() == [0] * 3 + [1] * 4
+    assert not val.notes
+
+
+def test_a_test_directory_alone_validates_and_says_so(folder):
+    (folder / "val").rename(folder / "test")
+    spec = f"folder:{folder}"
+    assert has_split(spec, "val")
+    assert not has_split(spec, "test")
+    (note,) = open_source(spec, "val").notes
+    assert note.startswith(f"there is no {folder / 'val'}: the validation images are those of")
+    with pytest.raises(UserError, match="has no test split of its own: evaluate on val"):
+        open_source(spec, "test")
+    assert not open_source(spec, "train").notes
+
+
+def test_linked_directories_inside_a_class_are_followed(folder):
+    place = folder / "train/china"
+    (folder / "elsewhere/deep").mkdir(parents=True)
+    for number in (5, 6):
+        (place / f"{number}.jpg").rename(folder / f"elsewhere/deep/{number}.jpg")
+    (place / "more").symlink_to(folder / "elsewhere")
+    source = open_source(f"folder:{folder}", "train")
+    assert source.labels.tolist() == [0] * 7 + [1] * 7
+    assert source.name(6) == str(place / "more/deep/6.jpg")
+    assert not source.notes
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "/", "inner"])
+def test_links_that_lead_back_are_not_followed_and_said(folder, target):
+    place = folder / "train/china"
+    (place / "inner").mkdir()
+    (place / "6.jpg").rename(place / "inner/6.jpg")
+    (place / "loop").symlink_to(target)
+    source = open_source(f"folder:{folder}", "train")
+    assert source.labels.tolist() == [0] * 7 + [1] * 7
+    assert source.notes == (
+        f"1 linked directories in {folder / 'train'} were not followed, because they lead back "
+        f"into what is read already: {place / 'loop'}",
+    )
+
+
+def test_a_directory_that_two_links_lead_to_is_read_once(folder):
+    (folder / "train/china/6.jpg").rename(folder / "6.jpg")
+    (folder / "outside/inside").mkdir(parents=True)
+    (folder / "6.jpg").rename(folder / "outside/inside/6.jpg")
+    for name, target in (("a", "outside/inside"), ("b", "outside"), ("c", "outside/inside")):
+        (folder / "train/china" / name).symlink_to(folder / target)
+    source = open_source(f"folder:{folder}", "train")
+    assert source.labels.tolist() == [0] * 7 + [1] * 7
+    assert source.notes[0].startswith("2 linked directories")
+
+
+def test_links_to_themselves_and_to_nothing_are_ignored_and_counted(folder):
+    for place in (folder / "train", folder / "train/china"):
+        (place / "itself").symlink_to("itself")
+        (place / "nothing").symlink_to("nowhere")
+    source = open_source(f"folder:{folder}", "train")
+    assert source.classes == ("china", "flower")
+    assert source.ignored == 4
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"cat\x1b[2J", b"two\nlines"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_class_that_cannot_be_named_is_refused_early(folder, name, split):
+    (folder / split / "china").rename(folder / split / os.fsdecode(name))
+    with pytest.raises(UserError, match="has control characters or bytes that are not UTF-8") as e:
+        open_source(f"folder:{folder}", split)
+    assert str(e.value).isprintable()
+    str(e.value).encode()
+
+
+def test_a_path_that_is_not_utf8_is_refused(folder):
+    with pytest.raises(UserError, match="not UTF-8: rename the directory"):
+        open_source(f"folder:{folder}/caf\udce9", "train")
+
+
+def test_names_of_files_are_escaped_where_they_are_shown(folder):
+    place = folder / "train/china"
+    (place / "0.jpg").rename(place / "0\x1b[31m\n.jpg")
+    source = open_source(f"folder:{folder}", "train")
+    assert source.name(0) == f"{place}/0\\x1b[31m\\n.jpg"
+    assert source.image(0).shape[2] == 3
+    (place / "0\x1b[31m\n.jpg").write_bytes(b"")
+    with pytest.raises(BadImageError) as caught:
+        source.image(0)
+    assert caught.value.name == source.name(0)
+    assert str(caught.value).isprintable()
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["train", "train/china", "train/china/more"])
+def test_a_directory_that_cannot_be_read_is_named(folder, place, monkeypatch):
+    (folder / "train/china/more").mkdir()
+    scandir = os.scandir
+
+    def refuse(directory):
+        if str(directory) == str(folder / place):
+            raise PermissionError(13, "Permission denied")
+        return scandir(directory)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=f"cannot read the directory .*{place}: Permission denied"):
+        open_source(f"folder:{folder}", "train")
+
+
+def test_what_is_not_an_image_by_its_ending_is_ignored_and_counted(folder):
+    for name in ("clip.mpg", "data.h5", "drawing.eps", "paper.pdf", "scan.fits"):
+        (folder / "train/china" / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
+    source = open_source(f"folder:{folder}", "train")
+    assert len(source) == 14
+    assert source.ignored == 5
+
+
+def test_special_and_vanished_files_are_bad_images(folder):
+    os.mkfifo(folder / "val/china/9.jpg")
+    source = open_source(f"folder:{folder}", "val")
+    (folder / "val/china/0.jpg").unlink()
+    for index, reason in ((0, "No such file"), (4, "not a regular file")):
+        with pytest.raises(BadImageError, match=reason):
+            source.image(index)
+
+
+def test_the_limits_reach_the_decoder(folder):
+    source = open_source(f"folder:{folder}", "val", limits=Limits(max_side=39))
+    with pytest.raises(BadImageError, match="more than 39"):
+        source.image(0)

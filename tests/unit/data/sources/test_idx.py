@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -135,4 +137,53 @@ def test_a_damaged_archive(tmp_path, damage):
     file = directory / "train-images-idx3-ubyte.gz"
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(UserError, match=r"cannot decompress .*train-images.* download it again"):
+        open_source(f"idx:{directory}", "train")
+
+
+def _bomb(path, header, size):
+    """A small gzip file of zeros that decompresses to ``size`` bytes."""
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        file.write(header)
+        for _ in range(size // 2**20):
+            file.write(bytes(2**20))
+
+
+def test_a_gzip_file_is_decompressed_by_its_declared_size(directory):
+    file = directory / "train-images-idx3-ubyte"
+    header = file.read_bytes()[:16]
+    file.unlink()
+    _bomb(directory / f"{file.name}.gz", header, 64 * 2**20)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="= 240 values but has 241 or more: download it again"):
+        open_source(f"idx:{directory}", "train")
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((60_000, 1000, 1000), "more than the 1073741824 that are"),
+        ((1, 30_000, 30_000), "too small"),
+    ],
+)
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_implausible_sizes_are_refused_before_they_are_allocated(directory, shape, message, end):
+    file = directory / "train-images-idx3-ubyte"
+    header = b"\0\0\x08\x03" + np.array(shape, dtype=">u4").tobytes()
+    file.unlink()
+    content = gzip.compress(header + bytes(1000)) if end else header + bytes(1000)
+    (directory / f"{file.name}{end}").write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=message):
+        open_source(f"idx:{directory}", "train")
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
+
+
+def test_a_fifo_does_not_hang(directory):
+    file = directory / "train-images-idx3-ubyte"
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(UserError, match=r"cannot read .*: not a regular file"):
         open_source(f"idx:{directory}", "train")

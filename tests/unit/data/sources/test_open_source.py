@@ -5,7 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from normfree.data import ArraySource, Source, open_source, source_names
+from normfree.data import (
+    ArraySource,
+    Limits,
+    Opening,
+    Source,
+    has_split,
+    open_source,
+    register_source,
+    source_names,
+)
+from normfree.data.sources import registry
 from normfree.errors import UserError
 
 DATA = Path(__file__).parents[3] / "data"
@@ -54,3 +64,40 @@ def test_the_names_are_the_sources():
 def test_descriptions_that_are_wrong(spec, message):
     with pytest.raises(UserError, match=message):
         open_source(spec, "train")
+
+
+@pytest.mark.parametrize("spec", ["digits", "synthetic:80", f"idx:{DATA}/fashion_mnist_subset"])
+def test_sources_without_a_test_split_say_so(spec):
+    assert has_split(spec, "train")
+    assert has_split(spec, "val")
+    assert not has_split(spec, "test")
+    with pytest.raises(UserError, match="has no test split of its own: evaluate on val"):
+        open_source(spec, "test")
+
+
+def test_a_registered_source_is_opened_like_any_other(monkeypatch):
+    monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
+    seen = []
+
+    @register_source("dots", "COLOR", splits=lambda color: ("train", "val", "test"))
+    def open_dots(color, split, opening):
+        seen.append((color, split, opening))
+        return ArraySource(color, np.zeros((2, 1, 1, 1), np.uint8), np.arange(2), ("a", "b"))
+
+    assert "dots:COLOR" in source_names()
+    assert len(open_source("dots:red", "test", ["x"], limits=Limits(max_side=7))) == 2
+    assert seen == [("red", "test", Opening(classes=("x",), limits=Limits(max_side=7)))]
+    with pytest.raises(UserError, match="write dots:COLOR"):
+        open_source("dots", "train")
+    with pytest.raises(ValueError, match="there is a source 'dots' already"):
+        register_source("dots")(open_dots)
+
+
+@pytest.mark.parametrize(
+    "spec", ["x" * 10**6, "~nobody/x", "a\0b", "synthetic:" + "1" * 10**6, "\x1b"]
+)
+def test_strange_descriptions_end_in_a_short_printable_line(spec):
+    with pytest.raises(UserError) as caught:
+        open_source(spec, "train")
+    assert len(str(caught.value)) < 400
+    assert str(caught.value).isprintable()

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import hashlib
+import pickle
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from normfree.data import open_source
+from normfree.data.sources import synthetic
 from normfree.errors import UserError
 
 
@@ -51,3 +56,55 @@ def test_fewer_images_than_classes():
         open_source("synthetic:39", "val")
     with pytest.raises(UserError, match="2 classes"):
         open_source("synthetic:39x8x1x1", "val")
+
+
+def test_a_large_source_is_made_on_access():
+    tracemalloc.start()
+    source = open_source("synthetic:1000000x192", "train")  # 110 GB
+    image = source.image(999_999)
+    assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    tracemalloc.stop()
+    assert len(source) == len(source.labels) == 1_000_000
+    assert image.shape == (192, 192, 3)
+    assert source.channels == 3
+    assert source.name(3) == "synthetic[3]"
+    np.testing.assert_array_equal(source.image(999_999), image)
+    assert not np.array_equal(source.image(999_989), image)  # of the same class
+    val = open_source("synthetic:1000000x192", "val")
+    assert len(val) == 250_000
+    assert not np.array_equal(val.image(3), source.image(3))
+
+
+def test_images_made_on_access_look_like_those_in_memory(monkeypatch):
+    stored = open_source("synthetic:400x16x1", "train")
+    monkeypatch.setattr(synthetic, "_IN_MEMORY", 0)
+    source = open_source("synthetic:400x16x1", "train")
+    np.testing.assert_array_equal(source.labels, stored.labels)
+    assert source.classes == stored.classes
+    pixels = np.stack([source.image(index) for index in range(400)])
+    assert abs(pixels.mean() - stored.pixels.mean()) < 2
+    assert abs(pixels.std() - stored.pixels.std()) < 2
+    assert pickle.loads(pickle.dumps(source)).image(7).tolist() == source.image(7).tolist()
+
+
+def test_small_sources_have_the_bits_that_golden_results_are_based_on():
+    pixels = open_source("synthetic:64x8x1x5", "train").pixels
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == "44c2798e3ebf3623"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["99999999999", "9" * 10_000, "64x100000", "64x4096x3", "64x8x4097", "400000x8x3x70000"],
+)
+def test_enormous_numbers_are_refused_before_anything_is_allocated(spec):
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"is too large: (examples|size|channels|classes|an image)"):
+        open_source(f"synthetic:{spec}", "train")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_messages_stay_short():
+    with pytest.raises(UserError) as caught:
+        open_source(f"synthetic:{'x' * 10**6}", "train")
+    assert len(str(caught.value)) < 300
