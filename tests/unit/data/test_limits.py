@@ -249,8 +249,21 @@ def test_damaged_exif_does_not_refuse_good_pixels(photographs, tag):
     exif.update({0x0112: 6, 0x010F: "a camera", 0x011A: 72.0})
     content = _encoded(Image.fromarray(photographs["china"][:20, :30]), "jpeg", exif=exif)
     at = content.index(struct.pack(">H", tag), content.index(b"Exif"))
-    for place in range(2, 12):  # its type, its count, its value
+    for place in range(12):  # the tag, its type, its count, its value
         for value in range(0, 256, 5):
             damaged = bytearray(content)
             damaged[at + place] = value
             assert set(decode(bytes(damaged)).shape) == {20, 30, 3}
+
+
+def test_a_readable_orientation_is_applied_beside_a_damaged_tag(photographs):
+    exif = Image.Exif()
+    exif.update({0x0112: 6, 0x010F: "a camera"})
+    image = photographs["china"][:20, :30]
+    content = bytearray(_encoded(Image.fromarray(image), "png", exif=exif))
+    at = content.index(b"\x01\x0f\0\2", content.index(b"eXIf"))
+    content[at + 1] = 0  # text where the tag needs an integer: it cannot be written again
+    size = int.from_bytes(content[(start := content.index(b"eXIf")) - 4 : start], "big")
+    checksum = zlib.crc32(content[start : start + 4 + size])
+    content[start + 4 + size : start + 8 + size] = struct.pack(">I", checksum)
+    np.testing.assert_array_equal(decode(bytes(content)), np.rot90(image, k=-1))
