@@ -5,6 +5,7 @@ In MixUp m is the same number at every pixel; in CutMix it is 1 inside a box and
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -126,7 +127,7 @@ def box_share(boxes: Int64[Tensor, "n 4"], height: int, width: int) -> Float32[T
     tensor([0.3333])
     """
     top, bottom, left, right = boxes.unbind(dim=1)
-    return ((bottom - top) * (right - left)).float() / (height * width)
+    return ((bottom - top) * (right - left)).float() / max(1, height * width)
 
 
 def mix(
@@ -224,7 +225,8 @@ def _check_values(
     images: Tensor, others: Tensor, ratio: Tensor, boxes: Tensor, cutmix: Tensor
 ) -> None:
     """Whether every ratio is a number; boxes may go beyond the image, or be empty."""
-    if not ratio.isfinite().all():
+    # The sum of what is not finite is not, either; looking at it is one step.
+    if not math.isfinite(ratio.sum().item()) and not ratio.isfinite().all():
         raise UserError(f"ratios to mix by should be finite; got {ratio[~ratio.isfinite()][0]}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
@@ -113,23 +114,31 @@ def check_shapes(images: Shaped[Tensor, "n c h w"], codes: Tensor, places: Tenso
         )
 
 
-def check_values(codes: Tensor, places: Tensor, height: int, width: int, operations: int) -> None:
+def check_values(
+    codes: Int64[Tensor, "layers n"],
+    places: Int64[Tensor, "layers 3 n"],
+    height: int,
+    width: int,
+    operations: int,
+) -> None:
     """Whether a plan names each image once in a layer, known operations, and pixels of the image.
 
     Raises:
         UserError: it does not.
     """
-    _within("a plan's codes", codes, 2 * operations)
-    order, rows, columns = places.unbind(1)
-    if not torch.equal(order.sort(dim=1).values, torch.arange(order.shape[1]).expand_as(order)):
+    if not codes.numel():
+        return
+    # As unsigned numbers, for those below 0 are then beyond every bound.
+    code = codes.numpy().view(np.uint64).max()
+    _, row, column = places.numpy().view(np.uint64).max(axis=(0, 2))
+    for what, highest, count in (
+        ("codes", code, 2 * operations),
+        ("rows", row, max(1, height)),
+        ("columns", column, max(1, width)),
+    ):
+        if highest >= count:
+            found = highest.view(np.int64)
+            raise UserError(f"a plan's {what} should be from 0 to {count - 1}; one is {found}")
+    order = places.numpy()[:, 0]
+    if (np.sort(order, axis=1) != np.arange(order.shape[1])).any():
         raise UserError("a plan's places should have each image once in every layer")
-    if height and width:
-        _within("rows of a plan's centers", rows, height)
-        _within("columns of a plan's centers", columns, width)
-
-
-def _within(what: str, numbers: Tensor, stop: int) -> None:
-    if numbers.numel() and not 0 <= numbers.min() <= numbers.max() < stop:
-        raise UserError(
-            f"{what} should be from 0 to {stop - 1}; got {numbers.min()} to {numbers.max()}"
-        )

@@ -96,8 +96,7 @@ class RandAugment:
         numbers = uniform(keys, _STREAM, _DRAWS * self.layers).view(len(keys), self.layers, _DRAWS)
         bounds = torch.tensor([len(self.operations), 2, height, width])
         kinds, signs, rows, columns = (numbers * bounds).long().permute(2, 1, 0)
-        signed = [find(name).signed(quirks=self.quirks) for name in self.operations]
-        codes = 2 * kinds + signs * torch.tensor(signed)[kinds]
+        codes = 2 * kinds + signs * torch.tensor(_signed(self.operations, self.quirks))[kinds]
         codes, order = codes.sort(dim=1, stable=True)
         places = torch.stack([order, rows.gather(1, order), columns.gather(1, order)], dim=1)
         return Plan(height, width, codes, places, self.operations)
@@ -138,6 +137,8 @@ class RandAugment:
     def _idle(self, plan: Plan) -> bool:
         """Whether no operation does anything."""
         steps = _steps(self.magnitude, self.quirks, self.operations, plan.height, plan.width)
+        if None not in steps and plan.codes.numel():
+            return False
         codes = [code for layer in runs(plan.codes) for code, _, _ in layer]
         return all(0 <= code < len(steps) and steps[code] is None for code in codes)
 
@@ -146,10 +147,17 @@ _Step = tuple[Operation, Level]
 
 
 @lru_cache(maxsize=64)
+def _signed(operations: tuple[str, ...], quirks: bool) -> list[bool]:
+    """Which of the operations go either way."""
+    return [find(name).signed(quirks=quirks) for name in operations]
+
+
+@lru_cache(maxsize=64)
 def _steps(
     magnitude: float, quirks: bool, operations: tuple[str, ...], height: int, width: int
 ) -> list[_Step | None]:
     """What each code stands for, on images of this size; ``None`` where it does nothing."""
+    RandAugment(1, magnitude, quirks, operations)
     both = (
         (find(name), Level(magnitude, sign, height, width, quirks))
         for name in operations
@@ -173,8 +181,8 @@ def _check_values(
     quirks: bool,
     operations: Sequence[str],
 ) -> None:
-    RandAugment(len(codes), magnitude, quirks, tuple(operations))
     height, width = images.shape[2:]
+    _steps(magnitude, quirks, tuple(operations), height, width)  # refuses settings that are none
     check_values(codes, places, height, width, len(operations))
 
 
@@ -192,8 +200,8 @@ def _by_kernel(
     calls = _calls(magnitude, quirks, tuple(operations), *images.shape[2:])
     if calls is None:
         return None
-    order, rows, columns = places.unbind(1)
-    of_images = (torch.zeros_like(order).scatter_(1, order, x) for x in (codes, rows, columns))
+    drawn = torch.stack([codes, places[:, 1], places[:, 2]])
+    of_images = torch.zeros_like(drawn).scatter_(2, places[:, 0].expand_as(drawn), drawn)
     return kernels.randaugment(images, calls, *of_images)
 
 

@@ -94,7 +94,13 @@ def _load() -> tuple[ctypes.CDLL | None, Status]:
         return None, Status(None, f"{FILE.name} cannot be loaded: {error}")
     if sources.digest() not in (None, built_from):
         return None, Status(None, f"{FILE.name} was built from other sources; install again")
-    instruction_set = kernels.normfree_use(b"").decode()
+    instruction_set = _best(kernels)
     if not instruction_set:
         return None, Status(None, "this processor has neither AVX2 with FMA nor NEON")
     return kernels, Status(instruction_set)
+
+
+def _best(kernels: ctypes.CDLL) -> str:
+    """The best instruction set, in use from now on; empty where the processor has none."""
+    found: str = kernels.normfree_use(b"").decode()
+    return found

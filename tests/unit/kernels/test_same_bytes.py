@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import replace
 
 import pytest
@@ -14,11 +15,12 @@ from normfree.augment.randaugment import OPERATIONS, SIGNED, RandAugment
 from normfree.augment.registry import TABLE, Level
 from normfree.kernels import library
 
+COMPILED = ["neon"] if platform.machine() in ("aarch64", "arm64") else ["avx2", "avx512"]
 LEVELS = [0, 1, 3.7, 5, 10, 15, 20]
 SIZES = [(1, 1), (2, 3), (1, 9), (3, 3), (5, 7), (37, 29), (64, 67)]
 
 
-@pytest.fixture(params=["avx512", "avx2", "neon"], autouse=True)
+@pytest.fixture(params=COMPILED, autouse=True)
 def instruction_set(request):
     """Each test with each instruction set that is compiled and that this machine has."""
     if not kernels.available() or not library.use(request.param):
