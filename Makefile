@@ -32,10 +32,11 @@ kernels: $(READY) ## build the C kernels again, after a change of their sources
 	$(BIN)/python setup.py --quiet build_ext --inplace
 
 sanitize: $(READY) ## the kernels' tests with address and undefined-behavior sanitizers
-	rm -rf build/sanitize
+	rm -rf build
 	CFLAGS="-g -fno-omit-frame-pointer $(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $(BIN)/pip install --quiet \
 	  --no-deps --no-build-isolation --target build/sanitize .
-	LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so) $$($${CC:-cc} -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 \
 	  $(BIN)/pytest -q -p no:cacheprovider -o pythonpath="build/sanitize ." \
 	  tests/unit/kernels tests/unit/augment
 
