@@ -20,6 +20,7 @@ static const Variant *chosen;
 
 static int processor_has(const Variant *variant) {
 #ifdef __x86_64__
+    __builtin_cpu_init();
     const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
     if (variant == &normfree_avx2) return avx2;
