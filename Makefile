@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 
-.PHONY: help train test test-all check format docs clean
+.PHONY: help train test test-all check format docs kernels sanitize wheel clean
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -27,14 +28,30 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+kernels: $(READY) ## build the C kernels again, after a change of their sources
+	$(BIN)/python setup.py --quiet build_ext --inplace
+
+sanitize: $(READY) ## the kernels' tests with address and undefined-behavior sanitizers
+	rm -rf build
+	CFLAGS="-g -fno-omit-frame-pointer $(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $(BIN)/pip install --quiet \
+	  --no-deps --no-build-isolation --target build/sanitize .
+	LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so) $$($${CC:-cc} -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 \
+	  $(BIN)/pytest -q -p no:cacheprovider -o pythonpath="build/sanitize ." \
+	  tests/unit/kernels tests/unit/augment
+
+wheel: $(READY)  ## build the source distribution and this platform's wheel into dist
+	$(BIN)/python -m build
+
 docs: $(READY)   ## build the site into docs/_build
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
 
 clean:           ## remove the virtual environment and what was built
-	rm -rf $(VENV) dist docs/_build
+	rm -rf $(VENV) build dist docs/_build normfree/kernels/_cpu.so
 
-$(READY): pyproject.toml constraints.txt
+# The constraints hold for what builds the package, too; pip's name for that changed in 25.3.
+$(READY): pyproject.toml setup.py constraints.txt $(wildcard normfree/kernels/csrc/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	@touch $@

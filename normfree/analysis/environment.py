@@ -12,14 +12,17 @@ from typing import Any
 
 import torch
 
+from normfree.kernels import status
+
 
 def environment() -> dict[str, Any]:
     """The machine, the versions and the day, for the file of a measurement.
 
     Returns:
         ``date``, ``processor``, ``cores``, ``threads`` (those PyTorch uses), ``accelerator`` (None
-        without one), ``system``, ``python``, ``torch``, ``normfree``, and ``commit`` (None outside
-        a clone; with a ``+`` where files of the package were changed).
+        without one), ``system``, ``python``, ``torch``, ``normfree``, ``kernels`` (what does the
+        work of augmentation on the CPU, and why), and ``commit`` (None outside a clone; with a
+        ``+`` where files of the package were changed).
 
     Example:
         >>> environment()["torch"] == torch.__version__
@@ -35,6 +38,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "normfree": version("normfree"),
+        "kernels": str(status()),
         "commit": _commit(),
     }
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from normfree.augment.levels import to_bytes
 from normfree.augment.mix import Mix, draw_mix, mix, mix_bytes
 from normfree.augment.normalize import IMAGENET_MEAN, IMAGENET_STD, normalize
-from normfree.augment.operations import to_bytes
 from normfree.augment.randaugment import RandAugment
+from normfree.augment.registry import operation
 from normfree.augment.shift import shift
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "mix",
     "mix_bytes",
     "normalize",
+    "operation",
     "shift",
     "to_bytes",
 ]

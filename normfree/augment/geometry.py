@@ -16,14 +16,30 @@ import torch
 from jaxtyping import Float32, Int, Int64, UInt8
 from torch import Tensor
 
-from normfree.augment.operations import FILL
-
-MOVES = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
-"""RandAugment's names of these operations."""
+from normfree.augment.levels import FILL
+from normfree.augment.registry import Level, operation
 
 _Map = tuple[float, float, float, float, float, float]
 
 
+def _shear(level: Level) -> float:
+    return level.sign * (level.share * 0.3)
+
+
+def _pixels_of_authors(level: Level) -> float:
+    """However small the image."""
+    return level.sign * (level.share * 100)
+
+
+@operation(
+    "Rotate",
+    authors=lambda level: level.sign * (level.share * 30),
+    neutral=0,
+    kernel="move",
+    places=lambda degrees, height, width: source_pixels(
+        _rotation(degrees, height, width), height, width
+    ),
+)
 def rotate(images: UInt8[Tensor, "n c h w"], degrees: float) -> UInt8[Tensor, "n c h w"]:
     """Turn about the centre, counter-clockwise for positive degrees.
 
@@ -38,6 +54,15 @@ def rotate(images: UInt8[Tensor, "n c h w"], degrees: float) -> UInt8[Tensor, "n
     return _resample(images, _rotation(degrees, height, width))
 
 
+@operation(
+    "ShearX",
+    authors=_shear,
+    neutral=0,
+    kernel="move",
+    places=lambda shear, height, width: source_pixels(
+        (1.0, shear, 0.0, 0.0, 1.0, 0.0), height, width
+    ),
+)
 def shear_x(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n c h w"]:
     """Move each row to the left by ``shear·row`` pixels; the top row stays.
 
@@ -61,6 +86,15 @@ def shear_x(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n 
     return result.view(n, c, height, width)
 
 
+@operation(
+    "ShearY",
+    authors=_shear,
+    neutral=0,
+    kernel="move",
+    places=lambda shear, height, width: source_pixels(
+        (1.0, 0.0, 0.0, shear, 1.0, 0.0), height, width
+    ),
+)
 def shear_y(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n c h w"]:
     """Move each column up by ``shear·column`` pixels; the left column stays.
 
@@ -73,6 +107,16 @@ def shear_y(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n 
     return _resample(images, (1.0, 0.0, 0.0, shear, 1.0, 0.0))
 
 
+@operation(
+    "TranslateX",
+    authors=_pixels_of_authors,
+    clean=lambda level: level.sign * (level.share * 0.45 * level.width),
+    neutral=0,
+    kernel="move",
+    places=lambda pixels, height, width: source_pixels(
+        (1.0, 0.0, pixels, 0.0, 1.0, 0.0), height, width
+    ),
+)
 def translate_x(images: UInt8[Tensor, "n c h w"], pixels: float) -> UInt8[Tensor, "n c h w"]:
     """Move to the left by ``pixels``; grey, 128, comes in from the right.
 
@@ -82,6 +126,16 @@ def translate_x(images: UInt8[Tensor, "n c h w"], pixels: float) -> UInt8[Tensor
     return _slide(images, 3, pixels)
 
 
+@operation(
+    "TranslateY",
+    authors=_pixels_of_authors,
+    clean=lambda level: level.sign * (level.share * 0.45 * level.height),
+    neutral=0,
+    kernel="move",
+    places=lambda pixels, height, width: source_pixels(
+        (1.0, 0.0, 0.0, 0.0, 1.0, pixels), height, width
+    ),
+)
 def translate_y(images: UInt8[Tensor, "n c h w"], pixels: float) -> UInt8[Tensor, "n c h w"]:
     """Move up by ``pixels``; grey, 128, comes in from below.
 
@@ -91,28 +145,19 @@ def translate_y(images: UInt8[Tensor, "n c h w"], pixels: float) -> UInt8[Tensor
     return _slide(images, 2, pixels)
 
 
-def source_pixels(
-    operation: str, argument: float, height: int, width: int
-) -> Int64[Tensor, " pixels"]:
+def source_pixels(matrix: _Map, height: int, width: int) -> Int64[Tensor, " pixels"]:
     """Which input pixel each output pixel takes; ``height·width`` for one outside.
 
-    >>> source_pixels("TranslateX", 1.0, height=2, width=3).view(2, 3)
+    >>> source_pixels((1.0, 0.0, 1.0, 0.0, 1.0, 0.0), height=2, width=3).view(2, 3)
     tensor([[1, 2, 6],
             [4, 5, 6]])
 
     Args:
-        operation: one of ``MOVES``.
-        argument: its degrees, shear or pixels.
+        matrix: two rows of three; the input's column and row are its products with the output's
+            column, its row, and 1.
         height: of the images, pixels.
         width: of the images, pixels.
     """
-    matrices = {
-        "ShearX": (1.0, argument, 0.0, 0.0, 1.0, 0.0),
-        "ShearY": (1.0, 0.0, 0.0, argument, 1.0, 0.0),
-        "TranslateX": (1.0, 0.0, argument, 0.0, 1.0, 0.0),
-        "TranslateY": (1.0, 0.0, 0.0, 0.0, 1.0, argument),
-    }
-    matrix = matrices.get(operation) or _rotation(argument, height, width)
     return _pixels(matrix, height, width, torch.device("cpu"))
 
 

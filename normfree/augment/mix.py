@@ -5,14 +5,16 @@ In MixUp m is the same number at every pixel; in CutMix it is 1 inside a box and
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float32, Int, Int64, Shaped, UInt8
 from torch import Tensor
 
-from normfree.augment import native
-from normfree.augment.operations import to_bytes
+from normfree import kernels
+from normfree.augment.levels import to_bytes
+from normfree.errors import UserError
 from normfree.random import beta, uniform
 
 _RATIO = 0x4D495855  # "MIXU": streams far from the small numbers that a network's layers use
@@ -125,7 +127,7 @@ def box_share(boxes: Int64[Tensor, "n 4"], height: int, width: int) -> Float32[T
     tensor([0.3333])
     """
     top, bottom, left, right = boxes.unbind(dim=1)
-    return ((bottom - top) * (right - left)).float() / (height * width)
+    return ((bottom - top) * (right - left)).float() / max(1, height * width)
 
 
 def mix(
@@ -138,10 +140,14 @@ def mix(
         others: b, what each of ``images`` is mixed with.
         drawn: the masks m, on the same device.
 
+    Raises:
+        UserError: shapes or dtypes do not fit each other.
+
     >>> drawn = Mix(torch.tensor([0.25]), torch.tensor([[0, 1, 0, 2]]), torch.tensor([False]))
     >>> mix(torch.full((1, 1, 1, 2), 100), torch.full((1, 1, 1, 2), 8.0), drawn)
     tensor([[[[31., 31.]]]])
     """
+    _check_shapes(images, others, *drawn)
     mixed = others.to(torch.float32, copy=True)
     height, width = images.shape[2:]
     for image, result, *part in zip(
@@ -156,23 +162,22 @@ def mix_bytes(
 ) -> UInt8[Tensor, "n c h w"]:
     """:func:`mix`, clipped to 0 … 255, without the fractions: what RandAugment takes.
 
-    On a CPU compiled kernels do it in one step, if :func:`normfree.augment.native.available`.
+    One operator for ``torch.compile``, ``torch.ops.normfree.mix_bytes``. On a CPU compiled kernels
+    do it in one step, if :func:`normfree.kernels.available`.
 
     Args:
         images: a; bytes or floats.
         others: b, what each of ``images`` is mixed with.
         drawn: the masks m, on the same device.
 
+    Raises:
+        UserError: shapes or dtypes do not fit each other, or (on a CPU) a ratio is not finite.
+
     >>> drawn = Mix(torch.tensor([0.25]), torch.tensor([[0, 1, 0, 2]]), torch.tensor([False]))
     >>> mix_bytes(torch.full((1, 1, 1, 2), 102.0), torch.full((1, 1, 1, 2), 8.0), drawn)
     tensor([[[[31, 31]]]], dtype=torch.uint8)
     """
-    kind, other = ((x.shape, x.dtype, x.device.type) for x in (images, others))
-    fit = kind == other and len(drawn.ratio) == len(images) and images.numel()
-    known = images.device.type == "cpu" and images.dtype in (torch.uint8, torch.float32)
-    if fit and known and native.available():
-        return native.mix_bytes(images, others, *drawn)
-    return to_bytes(mix(images, others, drawn))
+    return _mix_bytes(images, others, *drawn)
 
 
 def mask(drawn: Mix, height: int, width: int) -> Float32[Tensor, "n 1 h w"]:
@@ -190,3 +195,61 @@ def mask(drawn: Mix, height: int, width: int) -> Float32[Tensor, "n 1 h w"]:
     rows = ((top <= row) & (row < bottom)) * weight
     columns = (left <= column) & (column < right)
     return rows[:, None, :, None] * columns[:, None, None, :]
+
+
+def _check_shapes(
+    images: Tensor, others: Tensor, ratio: Tensor, boxes: Tensor, cutmix: Tensor
+) -> None:
+    """Whether all are of as many images."""
+    if images.ndim != 4 or images.shape != others.shape:
+        raise UserError(
+            "mixing takes two batches (n, c, h, w) of one shape; "
+            f"got {tuple(images.shape)} and {tuple(others.shape)}"
+        )
+    if images.is_complex() or others.is_complex():
+        raise UserError("mixing takes bytes or floats; got complex numbers")
+    n = images.shape[0]
+    for name, part, dtype, shape in (
+        ("ratio", ratio, torch.float32, (n,)),
+        ("boxes", boxes, torch.int64, (n, 4)),
+        ("cutmix", cutmix, torch.bool, (n,)),
+    ):
+        if part.dtype != dtype or part.shape != shape:
+            raise UserError(
+                f"to mix {n} images, {name} should be {dtype} {shape}; "
+                f"got {part.dtype} {tuple(part.shape)}"
+            )
+
+
+def _check_values(
+    images: Tensor, others: Tensor, ratio: Tensor, boxes: Tensor, cutmix: Tensor
+) -> None:
+    """Whether every ratio is a number; boxes may go beyond the image, or be empty."""
+    # The sum of what is not finite is not, either; looking at it is one step.
+    if not math.isfinite(ratio.sum().item()) and not ratio.isfinite().all():
+        raise UserError(f"ratios to mix by should be finite; got {ratio[~ratio.isfinite()][0]}")
+
+
+def _empty(images: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(images, dtype=torch.uint8, memory_format=torch.contiguous_format)
+
+
+def _by_kernel(
+    images: Tensor, others: Tensor, ratio: Tensor, boxes: Tensor, cutmix: Tensor
+) -> Tensor | None:
+    return kernels.mix_bytes(images, others, ratio, boxes, cutmix) if images.numel() else None
+
+
+def _equation(
+    images: Tensor, others: Tensor, ratio: Tensor, boxes: Tensor, cutmix: Tensor
+) -> Tensor:
+    return to_bytes(mix(images, others, Mix(ratio, boxes, cutmix))).contiguous()
+
+
+_mix_bytes = kernels.operator(
+    "mix_bytes(Tensor images, Tensor others, Tensor ratio, Tensor boxes, Tensor cutmix) -> Tensor",
+    kernel=_by_kernel,
+    result=_empty,
+    shapes=_check_shapes,
+    values=_check_values,
+)(_equation)

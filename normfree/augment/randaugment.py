@@ -2,152 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Int, Int64, Shaped, UInt8
 from torch import Tensor
 
-from normfree.augment import geometry, native, operations
-from normfree.augment.geometry import MOVES
-from normfree.augment.operations import chunk_length
+from normfree import kernels
+from normfree.augment.levels import chunk_length
+from normfree.augment.operations import OPERATIONS, SIGNED, arguments
+from normfree.augment.plan import Group, Plan, check_shapes, check_values, runs
+from normfree.augment.registry import Level, Operation, find
 from normfree.errors import UserError
 from normfree.random import uniform
 
-OPERATIONS = (
-    "AutoContrast",
-    "Equalize",
-    "Invert",
-    "Rotate",
-    "Posterize",
-    "Solarize",
-    "Color",
-    "Contrast",
-    "Brightness",
-    "Sharpness",
-    "ShearX",
-    "ShearY",
-    "TranslateX",
-    "TranslateY",
-    "Cutout",
-    "SolarizeAdd",
-)
-"""The names of the operations, in the order in which the authors number them."""
-
-SIGNED = MOVES
-"""Those that go either way."""
+__all__ = ["OPERATIONS", "SIGNED", "Group", "Plan", "RandAugment", "arguments"]
 
 _STREAM = 0x52414E44  # "RAND": far from the small numbers that a network's layers use
 _DRAWS = 4  # an image's numbers for one layer: operation, sign, row, column
-_ENHANCE = ("Color", "Contrast", "Brightness", "Sharpness")
-_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "AutoContrast": operations.auto_contrast,
-    "Equalize": operations.equalize,
-    "Invert": operations.invert,
-    "Rotate": geometry.rotate,
-    "Posterize": operations.posterize,
-    "Solarize": operations.solarize,
-    "Color": operations.color,
-    "Contrast": operations.contrast,
-    "Brightness": operations.brightness,
-    "Sharpness": operations.sharpness,
-    "ShearX": geometry.shear_x,
-    "ShearY": geometry.shear_y,
-    "TranslateX": geometry.translate_x,
-    "TranslateY": geometry.translate_y,
-    "Cutout": operations.cutout,
-    "SolarizeAdd": operations.solarize_add,
-}
+_MOST = 1000  # a magnitude beyond which rules leave the numbers that operations take
 _WORDS = (torch.complex128, torch.int64, torch.int32, torch.int16, torch.uint8)
-#: The argument with which an operation does nothing.
-_NEUTRAL = {
-    **dict.fromkeys((*SIGNED, "Cutout", "SolarizeAdd"), 0),
-    **dict.fromkeys(_ENHANCE, 1),
-    "Posterize": 8,
-    "Solarize": 256,
-}
-
-
-def arguments(
-    magnitude: float, sign: int, height: int, width: int, *, quirks: bool = True
-) -> dict[str, float]:
-    """The argument of each operation that has one: degrees, bits, threshold, factor, pixels, ….
-
-    Args:
-        magnitude: the level; 10 is what the rules were made for.
-        sign: 1 or −1, for the operations that go either way.
-        height: of the images, pixels.
-        width: of the images, pixels.
-        quirks: the authors' rules; else those that :class:`RandAugment` lists.
-
-    >>> authors, clean = (arguments(5, -1, 64, 64, quirks=quirks) for quirks in (True, False))
-    >>> [(name, authors[name], clean[name]) for name in ("Posterize", "Color", "TranslateX")]
-    [('Posterize', 2, 6), ('Color', 1.0, 0.55), ('TranslateX', -50.0, -14.4)]
-    """
-    share = magnitude / 10
-    found: dict[str, float] = {
-        "Rotate": sign * (share * 30),
-        "Posterize": min(8, int(share * 4)),
-        "Solarize": int(share * 256) % 256,
-        **dict.fromkeys(_ENHANCE, share * 1.8 + 0.1),
-        **dict.fromkeys(("ShearX", "ShearY"), sign * (share * 0.3)),
-        **dict.fromkeys(("TranslateX", "TranslateY"), sign * (share * 100)),
-        "Cutout": int(share * 40),
-        "SolarizeAdd": int(share * 110),
-    }
-    if not quirks:
-        found |= {
-            "Posterize": max(1, 8 - round(share * 4)),
-            "Solarize": max(0, 256 - int(share * 256)),
-            **dict.fromkeys(_ENHANCE, max(0.1, 1 + sign * (share * 0.9))),
-            "TranslateX": sign * (share * 0.45 * width),
-            "TranslateY": sign * (share * 0.45 * height),
-        }
-    return found
-
-
-class Group(NamedTuple):
-    """The images of one layer that meet the same operation with the same sign.
-
-    Attributes:
-        operation: its name.
-        sign: 1 or −1; 1 for operations that have none.
-        start: of the images, in the layer's order.
-        stop: one after the last.
-    """
-
-    operation: str
-    sign: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will happen to each image of a batch.
-
-    Attributes:
-        height: of the images, pixels.
-        width: of the images, pixels.
-        groups: of each layer.
-        places: of each layer, the images in the order of its groups, and beside each the row and
-            the column of the centre that Cutout would take.
-    """
-
-    height: int
-    width: int
-    groups: tuple[tuple[Group, ...], ...]
-    places: Int64[Tensor, "layers 3 n"]
-
-    def to(self, device: torch.device | str) -> Plan:
-        """The plan with its tensor on a device; nothing waits for the upload."""
-        places = self.places
-        if torch.device(device).type == "cuda":
-            places = places.pin_memory()
-        return replace(self, places=places.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -177,6 +53,8 @@ class RandAugment:
         layers: operations an image meets, one after the other.
         magnitude: the level. 10 is what the rules were made for; more goes on along their lines.
         quirks: whether to follow the authors' code to the letter.
+        operations: names to draw from, in this order; the authors' sixteen, unless you add your own
+            (:func:`normfree.augment.operation`).
 
     Example:
         >>> augment, keys = RandAugment(layers=2, magnitude=10), torch.tensor([1, 2, 3])
@@ -195,12 +73,17 @@ class RandAugment:
     layers: int
     magnitude: float
     quirks: bool = True
+    operations: tuple[str, ...] = OPERATIONS
 
     def __post_init__(self) -> None:
         if self.layers < 0:
             raise UserError(f"RandAugment needs 0 or more layers, not {self.layers}")
-        if not 0 <= self.magnitude < float("inf"):
-            raise UserError(f"RandAugment's magnitude is 0 or more, not {self.magnitude}")
+        if not 0 <= self.magnitude <= _MOST:
+            raise UserError(f"RandAugment's magnitude is from 0 to {_MOST}, not {self.magnitude}")
+        if not self.operations:
+            raise UserError("RandAugment needs an operation or more to draw from")
+        for name in self.operations:
+            find(name)
 
     def draw(self, keys: Int[Tensor, " n"], height: int, width: int) -> Plan:
         """Draw what will happen to each image.
@@ -211,26 +94,29 @@ class RandAugment:
             width: of the images, pixels.
         """
         numbers = uniform(keys, _STREAM, _DRAWS * self.layers).view(len(keys), self.layers, _DRAWS)
-        bounds = torch.tensor([len(OPERATIONS), 2, height, width])
+        bounds = torch.tensor([len(self.operations), 2, height, width])
         kinds, signs, rows, columns = (numbers * bounds).long().permute(2, 1, 0)
-        signed = SIGNED if self.quirks else (*SIGNED, *_ENHANCE)
-        codes = 2 * kinds + signs * torch.tensor([name in signed for name in OPERATIONS])[kinds]
+        codes = 2 * kinds + signs * torch.tensor(_signed(self.operations, self.quirks))[kinds]
         codes, order = codes.sort(dim=1, stable=True)
         places = torch.stack([order, rows.gather(1, order), columns.gather(1, order)], dim=1)
-        return Plan(height, width, tuple(map(_groups, codes)), places)
+        return Plan(height, width, codes, places, self.operations)
 
     def apply(self, images: UInt8[Tensor, "n c h w"], plan: Plan) -> UInt8[Tensor, "n c h w"]:
         """Carry out a plan.
 
-        Nothing waits for the device, and no loop goes over the images. On a CPU compiled kernels do
-        the same, if :func:`normfree.augment.native.available`.
+        Nothing waits for the device, no loop goes over the images, and ``torch.compile`` sees one
+        operator, ``torch.ops.normfree.randaugment``. On a CPU compiled kernels do the work, if
+        :func:`normfree.kernels.available`.
 
         Args:
             images: bytes; they stay as they are.
-            plan: for as many images of this size, on the same device.
+            plan: for as many images of this size, its places on the same device.
 
         Returns:
             New bytes, or the images themselves if no operation does anything.
+
+        Raises:
+            UserError: the plan is for other images, or (on a CPU) not one that :meth:`draw` makes.
         """
         n, _, height, width = images.shape
         if (n, height, width) != (plan.places.shape[2], plan.height, plan.width):
@@ -238,97 +124,142 @@ class RandAugment:
                 f"the plan is for {plan.places.shape[2]} images of {plan.height}×{plan.width} "
                 f"pixels, but there are {n} of {height}×{width}; draw one for these"
             )
-        compiled = images.device.type == "cpu" and images.numel() and native.available()
-        return (self._apply_compiled if compiled else self._apply)(images, plan)
+        if plan.operations != self.operations:
+            raise UserError("the plan was drawn from other operations; draw one from these")
+        traced = torch.compiler.is_compiling() or type(plan.codes) is not Tensor
+        if not traced and self._idle(plan):
+            return images
+        settings = (float(self.magnitude), self.quirks, list(self.operations))
+        return _randaugment(images, plan.codes, plan.places, *settings)
 
     __call__ = apply
 
-    def _apply(self, images: UInt8[Tensor, "n c h w"], plan: Plan) -> UInt8[Tensor, "n c h w"]:
-        """By PyTorch's operations."""
-        steps = self._steps(plan.height, plan.width)
-        result = images
-        for groups, places in zip(plan.groups, plan.places.unbind(), strict=True):
-            for name, sign, start, stop in groups:
-                if (step := steps[_code(name, sign)]) is None:
-                    continue
-                if result is images:
-                    result = images.clone(memory_format=torch.contiguous_format)
-                order, *centers = places[:, start:stop].unbind()
-                centers = centers if name == "Cutout" else []
-                _change(result, self._function(*step), order, *centers)
-        return result
+    def _idle(self, plan: Plan) -> bool:
+        """Whether no operation does anything."""
+        steps = _steps(self.magnitude, self.quirks, self.operations, plan.height, plan.width)
+        if None not in steps and plan.codes.numel():
+            return False
+        codes = [code for layer in runs(plan.codes) for code, _, _ in layer]
+        return all(0 <= code < len(steps) and steps[code] is None for code in codes)
 
-    def _apply_compiled(
-        self, images: UInt8[Tensor, "n c h w"], plan: Plan
-    ) -> UInt8[Tensor, "n c h w"]:
-        """By kernels, image by image."""
-        operations = _for_kernels(self, plan.height, plan.width)
-        groups = [group for layer in plan.groups for group in layer]
-        codes = [_code(group.operation, group.sign) for group in groups]
-        if not any(operations.active[code] for code in codes):
-            return images
-        counts = torch.tensor([group.stop - group.start for group in groups])
-        order, *centers = plan.places.unbind(1)
-        ordered = (torch.tensor(codes).repeat_interleave(counts).view_as(order), *centers)
-        of_images = (torch.empty_like(order).scatter_(1, order, x) for x in ordered)
-        return native.randaugment(images, operations, *of_images)
 
-    def _steps(self, height: int, width: int) -> list[tuple[str, Any] | None]:
-        """Each code's operation and argument, for images of this size; None if it does nothing."""
-        steps: list[tuple[str, Any] | None] = []
-        for name in OPERATIONS:
-            for sign in (1, -1):
-                given = arguments(self.magnitude, sign, height, width, quirks=self.quirks)
-                argument = given.get(name)
-                neutral = argument is not None and argument == _NEUTRAL[name]
-                steps.append(None if neutral else (name, argument))
-        return steps
+_Step = tuple[Operation, Level]
 
-    def _function(self, name: str, argument: Any) -> Callable[..., Tensor]:
-        """An operation of given strength: a function of images, and for Cutout of centres."""
-        match name:
-            case "Cutout":
-                return partial(operations.cutout, pad=argument)
-            case "Contrast":
-                return partial(operations.contrast, factor=argument, quirks=self.quirks)
-        function = _FUNCTIONS[name]
-        return function if argument is None else lambda images: function(images, argument)
+
+@lru_cache(maxsize=64)
+def _signed(operations: tuple[str, ...], quirks: bool) -> list[bool]:
+    """Which of the operations go either way."""
+    return [find(name).signed(quirks=quirks) for name in operations]
+
+
+@lru_cache(maxsize=64)
+def _steps(
+    magnitude: float, quirks: bool, operations: tuple[str, ...], height: int, width: int
+) -> list[_Step | None]:
+    """What each code stands for, on images of this size; ``None`` where it does nothing."""
+    RandAugment(1, magnitude, quirks, operations)
+    both = (
+        (find(name), Level(magnitude, sign, height, width, quirks))
+        for name in operations
+        for sign in (1, -1)
+    )
+    return [None if operation.idle(level) else (operation, level) for operation, level in both]
+
+
+# ---- The operator: its checks, its kernel, its equation ----
+
+
+def _check_shapes(images: Tensor, codes: Tensor, places: Tensor, *_: object) -> None:
+    check_shapes(images, codes, places)
+
+
+def _check_values(
+    images: Tensor,
+    codes: Tensor,
+    places: Tensor,
+    magnitude: float,
+    quirks: bool,
+    operations: Sequence[str],
+) -> None:
+    height, width = images.shape[2:]
+    _steps(magnitude, quirks, tuple(operations), height, width)  # refuses settings that are none
+    check_values(codes, places, height, width, len(operations))
+
+
+def _by_kernel(
+    images: Tensor,
+    codes: Tensor,
+    places: Tensor,
+    magnitude: float,
+    quirks: bool,
+    operations: Sequence[str],
+) -> Tensor | None:
+    """Image by image; ``None`` where there is no kernel for an operation."""
+    if not images.numel() or not kernels.available():
+        return None
+    calls = _calls(magnitude, quirks, tuple(operations), *images.shape[2:])
+    if calls is None:
+        return None
+    drawn = torch.stack([codes, places[:, 1], places[:, 2]])
+    of_images = torch.zeros_like(drawn).scatter_(2, places[:, 0].expand_as(drawn), drawn)
+    return kernels.randaugment(images, calls, *of_images)
 
 
 @lru_cache(maxsize=16)
-def _for_kernels(augment: RandAugment, height: int, width: int) -> native.Operations:
-    """The operations as kernels take them."""
-    steps = augment._steps(height, width)
-    return native.Operations(steps, height, width, quirks=augment.quirks)
+def _calls(
+    magnitude: float, quirks: bool, operations: tuple[str, ...], height: int, width: int
+) -> kernels.Operations | None:
+    """What each code stands for, as the kernel takes it."""
+    calls: list[kernels.Call | None] = []
+    for step in _steps(magnitude, quirks, operations, height, width):
+        call = None if step is None else step[0].call(step[1])
+        if step is not None and call is None:
+            return None
+        calls.append(call)
+    return kernels.Operations(calls, height * width)
 
 
-def _code(name: str, sign: int) -> int:
-    """The number of an operation that goes one way."""
-    return 2 * OPERATIONS.index(name) + (sign < 0)
+def _empty(images: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(images, memory_format=torch.contiguous_format)
 
 
-def _groups(codes: Int64[Tensor, " n"]) -> tuple[Group, ...]:
-    """Runs of equal codes, as groups."""
-    found, counts = codes.unique_consecutive(return_counts=True)
-    stops = counts.cumsum(0).tolist()
-    return tuple(
-        Group(OPERATIONS[code // 2], 1 - 2 * (code % 2), start, stop)
-        for code, start, stop in zip(found.tolist(), [0, *stops], stops, strict=False)
-    )
+def _equation(
+    images: UInt8[Tensor, "n c h w"],
+    codes: Int64[Tensor, "layers n"],
+    places: Int64[Tensor, "layers 3 n"],
+    magnitude: float,
+    quirks: bool,
+    operations: Sequence[str],
+) -> UInt8[Tensor, "n c h w"]:
+    """In each layer, each operation on the images that meet it."""
+    steps = _steps(magnitude, quirks, tuple(operations), *images.shape[2:])
+    result = images.clone(memory_format=torch.contiguous_format)
+    if not result.numel():
+        return result
+    for layer, of_layer in zip(runs(codes), places.unbind(), strict=True):
+        for code, start, stop in layer:
+            if (step := steps[code]) is None:
+                continue
+            order, *centers = of_layer[:, start:stop].unbind()
+            _change(result, *step, order, centers if step[0].centered else [])
+    return result
 
 
 def _change(
     images: UInt8[Tensor, "n c h w"],
-    function: Callable[..., Tensor],
+    operation: Operation,
+    level: Level,
     order: Int64[Tensor, " k"],
-    *centers: Int64[Tensor, " k"],
+    centers: Sequence[Int64[Tensor, " k"]],
 ) -> None:
-    """Put ``function(image, *center)`` in the place of each chosen image."""
+    """Put what the operation makes of it in the place of each chosen image."""
+    given = operation.arguments(level)
     words, length = _words(images), chunk_length(images)
     for start in range(0, len(order), length):
         part = slice(start, start + length)
         chosen = order[part]
-        changed = function(images.index_select(0, chosen), *(center[part] for center in centers))
+        points = (center[part] for center in centers)
+        changed = operation.function(images.index_select(0, chosen), *points, *given)
         words.index_copy_(0, chosen, _words(changed))
 
 
@@ -337,3 +268,13 @@ def _words(images: UInt8[Tensor, "n c h w"]) -> Shaped[Tensor, "n words"]:
     lines = images.view(len(images), -1)
     length = lines.shape[1]
     return lines.view(next(word for word in _WORDS if length % word.itemsize == 0))
+
+
+_randaugment = kernels.operator(
+    "randaugment(Tensor images, Tensor codes, Tensor places, float magnitude, bool quirks, "
+    "str[] operations) -> Tensor",
+    kernel=_by_kernel,
+    result=_empty,
+    shapes=_check_shapes,
+    values=_check_values,
+)(_equation)

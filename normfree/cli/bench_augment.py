@@ -6,20 +6,21 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from normfree.cli.options import UsageError, parse
+from normfree.errors import UserError
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor
 
     from normfree.analysis.latency import Latency
-    from normfree.augment.mix import Mix
     from normfree.augment.randaugment import Plan
 
 
@@ -112,13 +113,14 @@ class _Bench:
         self.scale = [
             torch.tensor(values, device=options.device) for values in (IMAGENET_MEAN, IMAGENET_STD)
         ]
-        self.held = _pillow_images(both) if options.peers else []
+        self.peer = load_peer() if options.peers else None
+        self.held = self.peer.from_batch(both) if self.peer else []
 
     def pipelines(self) -> Iterator[dict[str, Any]]:
         for what, normalized in (("images", False), ("all", True)):
             calls = {"normfree": self._waiting(partial(_use, self.ours, normalized=normalized))}
-            if self.options.peers:
-                calls["pillow"] = partial(_use, self.pillow(), normalized=normalized)
+            if self.peer:
+                calls["pillow"] = partial(_use, self.pillow(self.peer), normalized=normalized)
             yield from self._compare(what, calls)
 
     def operations(self) -> Iterator[dict[str, Any]]:
@@ -129,8 +131,8 @@ class _Bench:
             plan = self._one_operation(name).to(self.options.device)
             calls: dict[str, Callable[[], Any]] = {}
             calls["normfree"] = self._waiting(partial(augment, images, plan))
-            if self.options.peers:
-                calls["pillow"] = self._pillow_randaugment(plan)
+            if self.peer:
+                calls["pillow"] = self._pillow_randaugment(self.peer, plan)
             yield from self._compare(name, calls)
 
     def ours(self, *, normalized: bool = True) -> Iterator[Tensor]:
@@ -148,20 +150,19 @@ class _Bench:
             augmented = self.randaugment(mix_bytes(images, others, drawn), plan)
             yield normalize(augmented, *self.scale) if normalized else augmented
 
-    def pillow(self) -> Callable[..., Iterator[Tensor | list[Image.Image]]]:
+    def pillow(self, pillow: ModuleType) -> Callable[..., Iterator[Any]]:
         """The same by Pillow, as a function."""
-        from normfree.analysis import pillow_augment as pillow
         from normfree.augment import draw_mix, normalize
         from normfree.augment.randaugment import arguments
 
         n, size, length = self.options.batch_size, self.options.size, self.options.part
-        mixes = _pillow_mixes(draw_mix(self.keys, self.cutmix, size, size))
+        mixes = pillow.mixes(draw_mix(self.keys, self.cutmix, size, size))
         steps = pillow.steps_of_each(self.randaugment.draw(self.keys, size, size))
         by_sign = {sign: arguments(self.magnitude, sign, size, size) for sign in (1, -1)}
         work = list(zip(mixes, self.held[:n], self.held[n:], steps, strict=True))
         scale = [values.cpu() for values in self.scale]
 
-        def call(*, normalized: bool) -> Iterator[Tensor | list[Image.Image]]:
+        def call(*, normalized: bool) -> Iterator[Any]:
             for part in (work[start : start + length] for start in range(0, n, length)):
                 done = [
                     pillow.augment(mix(image, other), todo, by_sign)
@@ -171,8 +172,7 @@ class _Bench:
 
         return call
 
-    def _pillow_randaugment(self, plan: Plan) -> Callable[[], object]:
-        from normfree.analysis import pillow_augment as pillow
+    def _pillow_randaugment(self, pillow: ModuleType, plan: Plan) -> Callable[[], object]:
         from normfree.augment.randaugment import arguments
 
         steps, size = pillow.steps_of_each(plan), self.options.size
@@ -184,12 +184,14 @@ class _Bench:
 
     def _one_operation(self, name: str) -> Plan:
         """A plan by which all images meet one operation, those that have a sign in halves."""
-        from normfree.augment.randaugment import SIGNED, Group, RandAugment
+        import torch
+
+        from normfree.augment.randaugment import OPERATIONS, SIGNED, RandAugment
 
         n, size = self.options.batch_size, self.options.size
-        halves = [(1, 0, n // 2), (-1, n // 2, n)] if name in SIGNED else [(1, 0, n)]
-        groups = tuple(Group(name, *half) for half in halves)
-        return replace(RandAugment(1, 0).draw(self.keys, size, size), groups=(groups,))
+        codes = torch.full((1, n), 2 * OPERATIONS.index(name))
+        codes[:, n // 2 :] += name in SIGNED
+        return replace(RandAugment(1, 0).draw(self.keys, size, size), codes=codes)
 
     def _waiting(self, call: Callable[[], Any]) -> Callable[[], Any]:
         """The call, until an accelerator has done it."""
@@ -245,23 +247,24 @@ def _images(n: int, size: int) -> Tensor:
     return (255 * slopes + 8 * noise).clamp(0, 255).to(torch.uint8)
 
 
-def _pillow_images(images: Tensor) -> list[Image.Image]:
-    from PIL import Image
+def load_peer() -> ModuleType:
+    """Pillow's side of the comparison, which the checkout has beside the package.
 
-    return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
-
-
-def _pillow_mixes(drawn: Mix) -> Iterator[Callable[[Image.Image, Image.Image], Image.Image]]:
-    """The same mixing, for Pillow: a function of an image and its other for each."""
-    from normfree.analysis import pillow_augment as pillow
-
-    for ratio, (top, bottom, left, right), boxed in zip(
-        drawn.ratio.tolist(), drawn.boxes.tolist(), drawn.cutmix.tolist(), strict=True
-    ):
-        if boxed:
-            yield partial(pillow.cut_mix, box=(left, top, right, bottom))
-        else:
-            yield partial(pillow.mix_up, weight=ratio)
+    Raises:
+        UserError: this is an installed package without a checkout.
+    """
+    file = Path(__file__).parents[2] / "benchmarks" / "pillow_augment.py"
+    if not file.is_file():
+        raise UserError(
+            "--peers compares with code that is not part of the package "
+            "(benchmarks/pillow_augment.py): run it from a checkout of the repository"
+        )
+    spec = spec_from_file_location("pillow_augment", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _table(rows: Sequence[dict[str, Any]], images: int) -> Table:

@@ -31,14 +31,19 @@ class Options:
 
     model: Positional[str | None] = None
     """Name of a network."""
+    system: bool = False
+    """Show this machine instead: versions, threads, accelerator, whether C kernels are in use."""
 
 
 def run(words: Sequence[str]) -> None:
-    """Show networks: ``normfree info [MODEL]``."""
+    """Show networks: ``normfree info [MODEL | --system]``."""
     options = parse(Options, words, prog="normfree info")
+    console = Console()
+    if options.system:
+        _system(console)
+        return
     from normfree.factory import create_model
 
-    console = Console()
     if options.model is None:
         console.print(_all_models())
         console.print(_LEGEND, highlight=False)
@@ -49,6 +54,15 @@ def run(words: Sequence[str]) -> None:
     for table in (_stages(model), _groups(model)):
         console.print()
         console.print(table)
+
+
+def _system(console: Console) -> None:
+    """Where a run or a measurement takes place, a fact a line."""
+    from normfree.analysis.environment import environment
+
+    for name, value in environment().items():
+        shown = "none" if value is None else value
+        console.print(f"{name:14}{shown}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _all_models() -> Table:

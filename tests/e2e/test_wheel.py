@@ -1,33 +1,96 @@
-"""The wheel holds all that the command needs."""
+"""The package as it is installed: all that the command needs, with the C kernels and without."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+COMPILER = bool(shutil.which("cc")) and sys.platform != "win32"
+AUGMENTED = """
+import hashlib, torch
+from normfree import kernels
+from normfree.augment import IMAGENET_MEAN, IMAGENET_STD, RandAugment
+from normfree.augment import draw_mix, mix_bytes, normalize
+
+keys, augment = torch.arange(32), RandAugment(4, 10)
+noise = torch.Generator().manual_seed(0)
+images = torch.randint(256, (64, 3, 30, 40), dtype=torch.uint8, generator=noise)
+one, other = images.split(32)
+mixed = mix_bytes(one, other, draw_mix(keys, keys > 15, 30, 40))
+x = normalize(augment(mixed, augment.draw(keys, 30, 40)), IMAGENET_MEAN, IMAGENET_STD)
+print(kernels.status())
+print(hashlib.sha256(x.numpy().tobytes()).hexdigest())
+"""
 
 
-def test_the_command_runs_from_the_wheel(tmp_path: Path) -> None:
-    def python(*words: str | Path, **environment: str) -> str:
-        result = subprocess.run(
-            [sys.executable, *map(str, words)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | environment,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr
-        return result.stdout
+def python(where: Path, *words: str | Path, **environment: str) -> str:
+    """What Python prints, in a folder that is not the checkout."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(
+        [sys.executable, *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=where,
+        env=inherited | environment,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
-    python("-m", "build", "--wheel", "--outdir", tmp_path / "dist", ROOT)
+
+def install(where: Path, wheel: Path) -> dict[str, str]:
+    """Install a wheel into a folder of its own; the environment in which Python finds it."""
+    site = where / f"site-{wheel.parent.name}"
+    python(where, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel)
+    return {"PYTHONPATH": str(site)}
+
+
+def names(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.namelist()
+
+
+def test_the_command_and_the_kernels_run_from_the_wheel(tmp_path: Path) -> None:
+    # By way of the source distribution, as `pip install` from an index without wheels does.
+    python(tmp_path, "-m", "build", "--outdir", tmp_path / "dist", ROOT)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
-    site = tmp_path / "site"
-    python("-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel)
-    where = python("-c", "import normfree; print(normfree.__file__)", PYTHONPATH=str(site))
-    assert where.startswith(str(site))
+    tag = wheel.stem.split("-", 2)[2]
+    assert tag.startswith("py3-none-")  # one for every Python
+    assert (tag != "py3-none-any") == COMPILER
+    assert ("normfree/kernels/_cpu.so" in names(wheel)) == COMPILER
+    assert not [name for name in names(wheel) if name.endswith((".c", ".h", ".o"))]
+    installed = install(tmp_path, wheel)
+    where = python(tmp_path, "-c", "import normfree; print(normfree.__file__)", **installed)
+    assert where.startswith(str(tmp_path))
     main = "from normfree.cli import main; main(['recipes'])"
-    assert "fashion_mnist" in python("-c", main, PYTHONPATH=str(site))
+    assert "fashion_mnist" in python(tmp_path, "-c", main, **installed)
+    status, bytes_ = python(tmp_path, "-c", AUGMENTED, **installed).splitlines()
+    if COMPILER:
+        assert status.startswith("C kernels (")
+    switched_off = python(tmp_path, "-c", AUGMENTED, **installed, NORMFREE_KERNELS="0")
+    assert switched_off.splitlines() == ["PyTorch's operations: NORMFREE_KERNELS is 0", bytes_]
+    info = "from normfree.cli import main; main(['info', '--system'])"
+    assert status in python(tmp_path, "-c", info, **installed)
+
+
+@pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])
+def test_without_a_working_compiler_the_package_installs(tmp_path: Path, compiler: str) -> None:
+    source = tmp_path / "source"
+    without = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(ROOT / "normfree", source / "normfree", ignore=without)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    build = ("-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source)
+    python(tmp_path, *build, CC=compiler)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not [name for name in names(wheel) if name.endswith(".so")]
+    lines = python(tmp_path, "-c", AUGMENTED, **install(tmp_path, wheel)).splitlines()
+    assert lines[0].startswith("PyTorch's operations: they were not built with the package")

@@ -32,7 +32,7 @@ def test_dtypes(given, returned):
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_parts_are_the_equation_to_the_last_bit(dtype, layout, kernels, monkeypatch):
-    monkeypatch.setenv("NORMFREE_NATIVE", kernels)
+    monkeypatch.setenv("NORMFREE_KERNELS", kernels)
     generator = torch.Generator().manual_seed(0)
     images = (torch.rand(7, 3, 5, 9, generator=generator) * 255).to(dtype)
     images = images.to(memory_format=layout)
@@ -53,7 +53,7 @@ def test_parts_are_the_equation_to_the_last_bit(dtype, layout, kernels, monkeypa
 @pytest.mark.parametrize("shape", [(2, 3, 1, 1), (300, 3, 37, 41), (2, 1, 16, 16), (2, 0, 4, 4)])
 def test_every_level_is_the_equation_to_the_last_bit(shape, kernels, monkeypatch):
     """Also of more memory than a huge page has, and with any number of threads."""
-    monkeypatch.setenv("NORMFREE_NATIVE", kernels)
+    monkeypatch.setenv("NORMFREE_KERNELS", kernels)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
     mean, std = (torch.tensor(x[: shape[1]]) for x in (IMAGENET_MEAN, IMAGENET_STD))
@@ -69,6 +69,6 @@ def test_every_level_is_the_equation_to_the_last_bit(shape, kernels, monkeypatch
 
 @pytest.mark.parametrize("kernels", ["0", "1"])
 def test_one_value_for_all_channels(kernels, monkeypatch):
-    monkeypatch.setenv("NORMFREE_NATIVE", kernels)
+    monkeypatch.setenv("NORMFREE_KERNELS", kernels)
     images = torch.full((2, 3, 4, 4), 30, dtype=torch.uint8)
     assert torch.equal(normalize(images, [10.0], [5.0]), torch.full((2, 3, 4, 4), 4.0))

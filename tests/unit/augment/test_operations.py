@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
 from normfree.augment import operations
-from normfree.augment.operations import chunk_length, to_bytes
+from normfree.augment.levels import chunk_length, to_bytes
 
 F32 = np.float32
 SHAPES = [(1, 1), (1, 5), (4, 1), (2, 2), (3, 3), (7, 5), (17, 16)]

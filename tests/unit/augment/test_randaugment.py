@@ -9,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normfree.augment import native, operations, randaugment
+from normfree import kernels
+from normfree.augment import levels, randaugment
 from normfree.augment.randaugment import OPERATIONS, Plan, RandAugment, arguments
+from normfree.augment.registry import TABLE
 from normfree.errors import UserError
 from normfree.random import example_keys
 
@@ -23,11 +25,11 @@ LEVELS = [0, 1, 3.7, 5, 10, 15, 20]
 
 @pytest.fixture(scope="module", params=["compiled", "torch"], autouse=True)
 def by(request):
-    """Each test twice: by kernels, where there is a compiler, and by PyTorch's operations."""
+    """Each test twice: by kernels, where they were built, and by PyTorch's operations."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NORMFREE_NATIVE", "1" if request.param == "compiled" else "0")
-        if request.param == "compiled" and not native.available():
-            pytest.skip("there is no C compiler")
+        patch.setenv("NORMFREE_KERNELS", "1" if request.param == "compiled" else "0")
+        if request.param == "compiled" and not kernels.available():
+            pytest.skip(str(kernels.status()))
         yield
 
 
@@ -135,7 +137,7 @@ def test_each_image_meets_its_operations_one_after_the_other(quirks):
         image = images[place, None]
         for number, sign, row, column in steps.tolist():
             name = OPERATIONS[number]
-            function = randaugment._FUNCTIONS[name]
+            function = TABLE[name].function
             given = arguments(10, sign, 11, 13, quirks=quirks)
             rest = [given[name]] if name in given else []
             if name == "Cutout":
@@ -183,28 +185,40 @@ def test_many_images_of_one_operation_go_in_parts(monkeypatch):
     augment, images = RandAugment(3, 10), _images(64, 8, 8)
     plan = augment.draw(KEYS[:64], 8, 8)
     whole = augment(images, plan)
-    monkeypatch.setattr(operations, "_CHUNK", 2 * 3 * 64)
-    assert operations.chunk_length(images) == 2
+    monkeypatch.setattr(levels, "_CHUNK", 2 * 3 * 64)
+    assert levels.chunk_length(images) == 2
     assert torch.equal(augment(images, plan), whole)
 
 
 @pytest.mark.parametrize("quirks", [True, False])
 def test_nothing_asks_the_device_for_a_number(monkeypatch, quirks):
+    """On a device the operator is its equation; only the codes are read, which stay on the host."""
     augment, images = RandAugment(4, 10, quirks=quirks), _images(128, 9, 9)
     plan = augment.draw(KEYS[:128], 9, 9).to("cpu")
     expected = augment(images, plan)
 
-    def wait(*_, **__):
-        raise AssertionError("a GPU would be waited for")
+    def forbid(owner, name):
+        before = getattr(owner, name)
+
+        def wait(*given, **named):
+            if given and given[0] is plan.codes:
+                return before(*given, **named)
+            raise AssertionError("a GPU would be waited for")
+
+        monkeypatch.setattr(owner, name, wait)
 
     names = ["item", "tolist", "cpu", "numpy", "nonzero", "unique", "__bool__", "__int__"]
     for name in [*names, "__float__", "__index__", "masked_select", "__contains__"]:
-        monkeypatch.setattr(torch.Tensor, name, wait)
+        forbid(torch.Tensor, name)
     for name in ("nonzero", "masked_select", "unique", "argwhere"):
-        monkeypatch.setattr(torch, name, wait)
-    result = augment(images, plan)
+        forbid(torch, name)
+    settings = (10.0, quirks, plan.operations)
+    result = randaugment._equation(images, plan.codes, plan.places, *settings)
     monkeypatch.undo()
     assert torch.equal(result, expected)
+    elsewhere = plan.to("meta")  # where there is nothing to be read
+    shape = randaugment._equation(images.to("meta"), plan.codes, elsewhere.places, *settings).shape
+    assert shape == images.shape
 
 
 def test_a_level_of_five_leaves_a_quarter_of_the_operations_without_effect():
@@ -231,7 +245,7 @@ def test_without_quirks_operations_get_stronger_with_the_level():
             for level in (0, 2, 4, 6, 8, 10):
                 given = arguments(level, sign, 16, 16, quirks=False)[name]
                 rest = [False] if name == "Contrast" else []
-                found = randaugment._FUNCTIONS[name](images, given, *rest)
+                found = TABLE[name].function(images, given, *rest)
                 change.append(
                     (found != images).sum().item()
                     if name in MOVES

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from normfree.analysis import pillow_augment
 from normfree.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
+from normfree.augment.levels import to_bytes
 from normfree.augment.mix import Mix, draw_mix, mix
-from normfree.augment.operations import to_bytes
 from normfree.augment.randaugment import OPERATIONS, RandAugment, arguments
 from normfree.cli import bench_augment, main
 
+pillow_augment = bench_augment.load_peer()
 Capture = pytest.CaptureFixture[str]
 
 
@@ -67,10 +67,10 @@ def test_what_is_timed_is_the_pipeline() -> None:
     expected = normalize(augmented, IMAGENET_MEAN, IMAGENET_STD)
     assert torch.equal(torch.cat([*bench.ours()]), expected)
     assert torch.equal(torch.cat([*bench.ours(normalized=False)]), augmented)
-    parts = [*bench.pillow()(normalized=False)]
+    parts = [*bench.pillow(pillow_augment)(normalized=False)]
     assert [len(part) for part in parts] == [4, 4, 2]
     pillow = torch.cat([pillow_augment.to_batch(part) for part in parts])
-    theirs = torch.cat([*bench.pillow()(normalized=True)])
+    theirs = torch.cat([*bench.pillow(pillow_augment)(normalized=True)])
     assert torch.equal(theirs, normalize(pillow, IMAGENET_MEAN, IMAGENET_STD))
     assert bench.cutmix.sum() == 5
 
@@ -82,8 +82,8 @@ def test_pillow_mixes_the_same_images() -> None:
     empty.boxes[5] = torch.tensor([3, 3, 7, 7])
     for how in (drawn, empty):
         expected = to_bytes(mix(images, others, how)).int()
-        pairs = zip(*(bench_augment._pillow_images(part) for part in (images, others)), strict=True)
-        calls = bench_augment._pillow_mixes(how)
+        pairs = zip(*(pillow_augment.from_batch(part) for part in (images, others)), strict=True)
+        calls = pillow_augment.mixes(how)
         found = [call(*pair) for call, pair in zip(calls, pairs, strict=True)]
         difference = (pillow_augment.to_batch(found).int() - expected).abs()
         assert difference.max() <= 1  # MixUp rounds
@@ -104,8 +104,17 @@ def test_pillow_does_the_same_operations(name: str, magnitude: float) -> None:
     found = pillow_augment.to_batch(
         [
             pillow_augment.augment(image, todo, by_sign)
-            for image, todo in zip(bench_augment._pillow_images(images), steps, strict=True)
+            for image, todo in zip(pillow_augment.from_batch(images), steps, strict=True)
         ]
     )
     same = ((ours.int() - found.int()).abs() <= 2).float().mean().item()
     assert same > (0.85 if name in ("ShearX", "ShearY") else 0.9999)
+
+
+def test_without_a_checkout_the_peer_is_missed_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    monkeypatch.setattr(bench_augment, "__file__", str(tmp_path / "normfree" / "cli" / "x.py"))
+    assert run("--batch-size", "2", "--size", "8", "--rounds", "2", "--peers") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "run it from a checkout" in line

@@ -8,9 +8,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from normfree.cli import COMMANDS, main
 from normfree.errors import UserError
+from normfree.kernels import status
 from normfree.train.config import Recipe
 from normfree.train.signals import Interrupted
 
@@ -115,6 +117,19 @@ def test_info_lists_the_models(capsys: Capture) -> None:
     out = capsys.readouterr().out
     line = next(line for line in out.splitlines() if line.startswith("nfnet_f0 "))
     assert line.split() == ["nfnet_f0", "71.5M", "12.38B", "192", "256", "0.2", "5", "83.6"]
+
+
+def test_info_says_which_path_augments_on_this_system(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in ("1", "0"):
+        monkeypatch.setenv("NORMFREE_KERNELS", value)
+        assert run("info", "--system") == 0
+        lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+        assert lines["kernels"] == str(status())
+        assert lines["torch"] == torch.__version__
+        assert lines["threads"] == str(torch.get_num_threads())
+    assert lines["kernels"] == "PyTorch's operations: NORMFREE_KERNELS is 0"
 
 
 def test_info_shows_parts_and_groups_that_add_up(capsys: Capture) -> None:

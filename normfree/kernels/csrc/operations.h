@@ -1,5 +1,5 @@
-/* RandAugment's operations on one image, the results of operations.py and geometry.py to the bit;
- * the equations are explained there.
+/* RandAugment's operations on one image: the results of normfree.augment's equations to the bit, which
+ * explain them.
  *
  * Float arithmetic rounds after every step (compile with -ffp-contract=off), except where fmaf says
  * otherwise: PyTorch's addition of a multiple is a fused multiply-add.
@@ -8,27 +8,7 @@
  * `out`, which do not overlap.
  */
 
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
-
-#if !defined(__FMA__) && !defined(__aarch64__)
-#error "without fused multiply-adds, PyTorch rounds otherwise"
-#endif
-
 enum { LEVELS = 256, FILL = 128 };
-
-typedef uint8_t byte;
-
-typedef struct {
-    int64_t channels, height, width;
-} Shape;
-
-static int64_t pixels_of(Shape shape) { return shape.height * shape.width; }
-static int64_t bytes_of(Shape shape) { return shape.channels * pixels_of(shape); }
 
 /* Clip to 0 ... 255 and drop the fraction. */
 static inline byte to_byte(float x) {
@@ -46,7 +26,7 @@ static inline byte blend(float x, float other, float factor) {
 
 static void look_up(const byte *restrict in, byte *restrict out, int64_t n, const byte *table) {
     int64_t i = 0;
-#ifdef __AVX512VBMI__ /* 64 at a time: the lower and the upper half of the table, then a choice */
+#if defined(LOOK_UP_AVX512) /* 64 at a time: the lower and the upper half of the table, then a choice */
     const __m512i a = _mm512_loadu_si512(table), b = _mm512_loadu_si512(table + 64);
     const __m512i c = _mm512_loadu_si512(table + 128), d = _mm512_loadu_si512(table + 192);
     for (; i + 64 <= n; i += 64) {
@@ -55,7 +35,7 @@ static void look_up(const byte *restrict in, byte *restrict out, int64_t n, cons
         const __m512i upper = _mm512_permutex2var_epi8(c, x, d);
         _mm512_storeu_si512(out + i, _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), lower, upper));
     }
-#elif defined(__AVX2__) /* 32 at a time: what is not in a sixteenth of the table gets 0 from it */
+#elif defined(LOOK_UP_AVX2) /* 32 at a time: what is not in a sixteenth of the table gets 0 from it */
     __m256i parts[16];
     for (int part = 0; part < 16; part++) {
         const __m128i levels = _mm_loadu_si128((const void *)(table + 16 * part));
@@ -127,7 +107,7 @@ static void invert(const byte *restrict in, byte *restrict out, Shape shape) {
 }
 
 static void posterize(const byte *restrict in, byte *restrict out, Shape shape, int bits) {
-    const byte kept = 255 - (255 >> bits);
+    const byte kept = 255 - (255 >> (bits < 0 ? 0 : bits > 8 ? 8 : bits));
     for (int64_t i = 0; i < bytes_of(shape); i++) out[i] = in[i] & kept;
 }
 
@@ -270,8 +250,8 @@ static int64_t within(int64_t place, int64_t length) {
 }
 
 static void cutout(
-    const byte *restrict in, byte *restrict out, Shape shape, int64_t row, int64_t column,
-    int64_t pad) {
+    const byte *restrict in, byte *restrict out, Shape shape, int64_t pad, int64_t row,
+    int64_t column) {
     const int64_t top = within(row - pad, shape.height), bottom = within(row + pad, shape.height);
     const int64_t left = within(column - pad, shape.width);
     const int64_t right = within(column + pad, shape.width);

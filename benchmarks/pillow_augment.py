@@ -1,12 +1,15 @@
 """Mixing and RandAugment image by image with Pillow, as data loaders' workers do it: a yardstick.
 
+``normfree bench augment --peers`` loads this file from the checkout.
+
 The operations are Pillow's own, used as is usual (``ImageOps``, ``ImageEnhance``,
 ``Image.transform``), with the arguments of :mod:`normfree.augment.randaugment`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
+from normfree.augment import Mix
 from normfree.augment.randaugment import Plan
 
 _FILL = (128, 128, 128)
@@ -37,13 +41,7 @@ class Step(NamedTuple):
 
 
 def steps_of_each(plan: Plan) -> list[list[Step]]:
-    """The same plan, image by image.
-
-    >>> from normfree.augment.randaugment import RandAugment
-    >>> plan = RandAugment(layers=4, magnitude=10).draw(torch.tensor([1, 2]), 8, 8)
-    >>> [len(steps) for steps in steps_of_each(plan)]
-    [4, 4]
-    """
+    """The same plan, image by image."""
     steps: list[list[Step]] = [[] for _ in range(plan.places.shape[2])]
     for groups, places in zip(plan.groups, plan.places.tolist(), strict=True):
         order, rows, columns = places
@@ -83,6 +81,22 @@ def cut_mix(image: Image.Image, other: Image.Image, box: tuple[int, int, int, in
     if box[0] < box[2] and box[1] < box[3]:
         other.paste(image.crop(box), box)
     return other
+
+
+def mixes(drawn: Mix) -> Iterator[Callable[[Image.Image, Image.Image], Image.Image]]:
+    """The same mixing: for each example, a function of an image and its other."""
+    for ratio, (top, bottom, left, right), boxed in zip(
+        drawn.ratio.tolist(), drawn.boxes.tolist(), drawn.cutmix.tolist(), strict=True
+    ):
+        if boxed:
+            yield partial(cut_mix, box=(left, top, right, bottom))
+        else:
+            yield partial(mix_up, weight=ratio)
+
+
+def from_batch(images: UInt8[Tensor, "n 3 h w"]) -> list[Image.Image]:
+    """The images one by one."""
+    return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
 
 
 def to_batch(images: Sequence[Image.Image]) -> UInt8[Tensor, "n 3 h w"]:

@@ -1,0 +1,82 @@
+"""MixUp, CutMix and normalization of whole batches, on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from jaxtyping import Bool, Float32, Int64, Shaped, UInt8
+from torch import Tensor
+
+from normfree.kernels.library import library
+from normfree.kernels.pointers import pointer, sizes, threads
+
+
+def mix_bytes(
+    images: Shaped[Tensor, "n c h w"],
+    others: Shaped[Tensor, "n c h w"],
+    ratio: Float32[Tensor, " n"],
+    boxes: Int64[Tensor, "n 4"],
+    cutmix: Bool[Tensor, " n"],
+) -> UInt8[Tensor, "n c h w"] | None:
+    """``m·a + (1 − m)·b``, clipped to bytes; ``None`` where this kernel does not do it.
+
+    Args:
+        images: a, bytes or float32; on the host like all of these, in any order in memory.
+        others: b, of the same dtype.
+        ratio: m, in MixUp.
+        boxes: where m is not 0: top, bottom, left and right, the ends excluded; what lies outside
+            the image does not count.
+        cutmix: where m is 1 in the box instead.
+    """
+    kernels, dtype = library(), images.dtype
+    if kernels is None or dtype not in (torch.uint8, torch.float32) or others.dtype != dtype:
+        return None
+    shape, n = images.shape, len(images)
+    result = torch.empty(shape, dtype=torch.uint8)
+    both = (images.contiguous(), others.contiguous())
+    drawn = (ratio.contiguous(), boxes.contiguous(), cutmix.contiguous())
+    kernels.normfree_mix_bytes(
+        pointer("images", both[0], dtype, shape),
+        pointer("others", both[1], dtype, shape),
+        pointer("result", result, torch.uint8, shape),
+        *sizes(images),
+        ctypes.c_int64(dtype == torch.float32),
+        pointer("ratio", drawn[0], torch.float32, [n]),
+        pointer("boxes", drawn[1], torch.int64, [n, 4]),
+        pointer("cutmix", drawn[2], torch.bool, [n]),
+        threads(),
+    )
+    return result
+
+
+def normalize(
+    images: UInt8[Tensor, "n c h w"], mean: Float32[Tensor, " c"], std: Float32[Tensor, " c"]
+) -> Float32[Tensor, "n c h w"] | None:
+    """``(x − mean) / std``, channel by channel; ``None`` where this kernel does not do it.
+
+    Args:
+        images: on the host like all of these; contiguous.
+        mean: one value a channel.
+        std: one value a channel.
+    """
+    kernels, channels = library(), images.shape[1]
+    if (
+        kernels is None
+        or images.dtype != torch.uint8
+        or not images.is_contiguous()
+        or len(mean) != channels
+        or len(std) != channels
+    ):
+        return None
+    result = torch.empty(images.shape, dtype=torch.float32)
+    scale = (mean.contiguous(), std.contiguous())
+    kernels.normfree_normalize(
+        pointer("images", images, torch.uint8, images.shape),
+        pointer("result", result, torch.float32, images.shape),
+        *sizes(images),
+        pointer("mean", scale[0], torch.float32, [channels]),
+        pointer("std", scale[1], torch.float32, [channels]),
+        threads(),
+    )
+    return result
