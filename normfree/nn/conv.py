@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from normfree.nn.folding import Convolved, FoldedGraph, Value
 from normfree.nn.functional import conv2d_same, standardize_weight
 
 
@@ -83,8 +84,16 @@ class SameConv2d(nn.Conv2d):
             return conv2d_same(x, weight, self.bias, stride, dilation, self.groups)  # type: ignore[arg-type]
         return F.conv2d(x, weight, self.bias, stride, self.padding, dilation, self.groups)
 
+    def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
+        """A plain convolution, which waits for constants."""
+        return Convolved(graph, name, self, x)
+
     def extra_repr(self) -> str:  # noqa: D102
         return super().extra_repr() + (", padding=same" if self.same else "")
+
+
+class FixedConv2d(SameConv2d):
+    """A convolution whose filters are not learned, whatever else is frozen or freed."""
 
 
 class WSConv2d(SameConv2d):
