@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
@@ -23,13 +24,16 @@ _listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) 
 #: A multiplier of channels.
 Ratio = Annotated[float, Field(gt=0, le=64)]
 
+#: A standard deviation of initial weights.
+Std = Annotated[float, Field(ge=0, le=100)]
+
 #: Side of an image, pixels.
 Side = Annotated[int, Field(ge=1, le=16_384)]
 
 #: Some numbers of channels, some ratios; JSON's and YAML's lists become tuples.
 ChannelTuple = Annotated[tuple[Channels, ...], _listed]
 RatioTuple = Annotated[tuple[Ratio, ...], _listed]
-CountTuple = Annotated[tuple[Annotated[int, Field(ge=1)], ...], _listed]
+DepthTuple = Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_BLOCKS)], ...], _listed]
 EndTuple = Annotated[tuple[Literal["output", "input"], ...], _listed]
 
 
@@ -67,12 +71,12 @@ class ClassifierConfig:
         UserError: values that no network can have.
     """
 
-    name: str
+    name: Annotated[str, Field(max_length=200)]
     widths: ChannelTuple
-    depths: CountTuple
+    depths: DepthTuple
     activation: str
     gain: GainKind = "reference"
-    alpha: Annotated[float, Field(ge=0)] = 0.2
+    alpha: Annotated[float, Field(ge=0, le=100)] = 0.2
     beta_place: BetaPlace = "after"
     se_place: SEPlace = "output"
     se_ratio: Ratio = 0.5
@@ -81,10 +85,10 @@ class ClassifierConfig:
     stochastic_depth_rate: Rate
     in_channels: Channels = 3
     num_classes: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
-    classifier_std: Annotated[float, Field(ge=0)] = 0.01
+    classifier_std: Std = 0.01
     train_size: Side
     test_size: Side
-    randaugment_magnitude: Annotated[int, Field(ge=0)] = 0
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=100)] = 0
     normalization: Normalization = "none"
     activation_checkpointing: Literal["none", "block"] = "none"
 
@@ -95,7 +99,7 @@ class ClassifierConfig:
                 f"depths must add up to {MOST_BLOCKS:,} blocks at most; got {sum(self.depths):,}"
             )
         if self.activation not in ACTIVATIONS:
-            raise unknown_name("activation", self.activation, ACTIVATIONS)
+            raise unknown_name("activation", reprlib.repr(self.activation)[1:-1], ACTIVATIONS)
         if self.activation == "glu":
             raise UserError("activation 'glu' halves the channels; no network here can use it")
         if self.activation == "log_softmax" and self.gain == "exact":
@@ -106,7 +110,9 @@ class ClassifierConfig:
         for field in fields:
             value = getattr(self, field)
             if len(value) != 4:
-                raise UserError(f"{field} must be four positive numbers, one a stage; got {value}")
+                raise UserError(
+                    f"{field} must be four positive numbers, one a stage; got {reprlib.repr(value)}"
+                )
 
     @property
     def squeeze_excite(self) -> SESpec:

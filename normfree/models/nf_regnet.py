@@ -7,7 +7,7 @@ import dataclasses
 from torch import nn
 
 from normfree.models.classifier import ImageClassifier, expansion_head
-from normfree.models.config import ChannelTuple, ClassifierConfig, Ratio
+from normfree.models.config import ChannelTuple, ClassifierConfig, Ratio, Std
 from normfree.models.places import Place
 from normfree.nn import BottleneckSpec, Layers, SEPlace, SESpec
 from normfree.nn.channels import Channels, round_channels
@@ -38,7 +38,7 @@ class NFRegNetConfig(ClassifierConfig):
     activation: str = "silu"
     stochastic_depth_rate: Rate = 0.1
     se_place: SEPlace = "bottleneck"
-    classifier_std: float = 0.0
+    classifier_std: Std = 0.0
     width_multiplier: Ratio = 0.75
     expansion: Ratio = 2.25
     group_widths: ChannelTuple = (8, 8, 8, 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Literal
 
 from jaxtyping import Float
@@ -60,10 +61,13 @@ class NFNetConfig(ClassifierConfig):
         self.check_stages("group_widths", "bottleneck_ratios")
         if len(self.bottleneck_of) != 4:
             raise UserError(
-                f"bottleneck_of must be four of 'output' and 'input'; got {self.bottleneck_of}"
+                f"bottleneck_of must be four of 'output' and 'input'; got "
+                f"{reprlib.repr(self.bottleneck_of)}"
             )
         if len(self.stem_channels) != 3:
-            raise UserError(f"stem_channels must be three numbers; got {self.stem_channels}")
+            raise UserError(
+                f"stem_channels must be three numbers; got {reprlib.repr(self.stem_channels)}"
+            )
 
     def block_width(self, stage: int, in_channels: int) -> int:
         """Channels of a block's 3×3 convolutions: a whole number of groups."""

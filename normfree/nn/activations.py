@@ -158,8 +158,8 @@ class ScaledActivation(nn.Module):
     def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
         """The bare function; its gain waits for the next layer."""
         if self.layer is None:
-            return graph.value(self.function(x.proxy()), self.gain)
-        return graph.value(graph.call(name, self.layer(), x.proxy()), self.gain)
+            return Value(self.function(x.proxy()), self.gain)
+        return Value(graph.call(name, self.layer(), x.proxy()), self.gain)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"{self.name}, gain={self.gain:.6g}"

@@ -162,10 +162,6 @@ class FoldedGraph:
         """The input of the network."""
         return Value(fx.Proxy(self.module.graph.placeholder(name), self._tracer))
 
-    def value(self, value: Proxy, scale: float = 1.0) -> Value:
-        """A value that the graph computes, up to a constant."""
-        return Value(value, scale)
-
     def last_node(self) -> fx.Node:
         """What was written last."""
         return next(iter(reversed(self.module.graph.nodes)))

@@ -48,5 +48,5 @@ class BatchNormActivation(nn.Module):
     def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
         """Normalization in evaluation, then the activation; a convolution before takes it later."""
         norm = copy.deepcopy(self.norm).eval()
-        value = graph.value(graph.call(f"{name}.norm", norm, x.proxy()))
+        value = Value(graph.call(f"{name}.norm", norm, x.proxy()))
         return self.activation.fold(graph, f"{name}.activation", value)

@@ -25,7 +25,7 @@ class SameAvgPool2d(nn.Module):
         """A mean leaves constants alone."""
         x = x.written()
         layer = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
-        return graph.value(graph.call(name, layer, x.value), x.scale)
+        return Value(graph.call(name, layer, x.value), x.scale)
 
 
 class SameMaxPool2d(nn.Module):
@@ -42,4 +42,4 @@ class SameMaxPool2d(nn.Module):
     def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
         """The padding never wins."""
         padded = pad_same(x.proxy(), (3, 3), (2, 2), -torch.inf)
-        return graph.value(graph.call(name, nn.MaxPool2d(3, 2), padded))
+        return Value(graph.call(name, nn.MaxPool2d(3, 2), padded))

@@ -174,6 +174,8 @@ class ResidualBlock(nn.Module):
 
     def activated(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n i h w"]:
         """The input of both paths, a = βγf(x)."""
+        if self.beta == 1:
+            return self.act0(x)
         if self.beta_place == "before":
             return self.act0(x * self.beta)
         return self.act0(x) * self.beta

@@ -105,7 +105,7 @@ class SqueezeExcite(nn.Module):
         y = x * self.factor
         if source is None:  # a pointwise convolution moves into fc0; others are computed first
             source = x if x.pointwise else y.written() * (1 / self.factor)
-        hidden = graph.value(graph.linear_of_mean(f"{name}.fc0", self.fc0, source))
+        hidden = Value(graph.linear_of_mean(f"{name}.fc0", self.fc0, source))
         hidden = self.act.fold(graph, f"{name}.act", hidden).written()
         weight, bias = affine(self.fc1)
         z = graph.linear(f"{name}.fc1", weight * hidden.scale, bias, hidden.value)

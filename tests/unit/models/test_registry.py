@@ -69,7 +69,11 @@ def test_fields_are_overridden_and_the_rest_is_kept():
         ({"se_activation": "gelu"}, "se_activation should be 'relu' or 'network'; got 'gelu'"),
         ({"beta_place": "between"}, "beta_place should be 'after' or 'before'"),
         # What a hostile card may hold is refused before anything is allocated.
-        ({"depths": (1, 1, 1, 10**7)}, "depths must add up to 10,000 blocks at most; got 10,000,0"),
+        ({"depths": (1, 1, 1, 10**7)}, "depths should be less than or equal to 10000; got 1000000"),
+        ({"depths": (9_000,) * 4}, "depths must add up to 10,000 blocks at most; got 36,000"),
+        ({"widths": (8,) * 10**5}, r"widths must be four positive numbers.*\.\.\.\)$"),
+        ({"activation": "x" * 10**6}, r"unknown activation 'x+\.\.\.x+'"),
+        ({"alpha": 1e308}, "alpha should be less than or equal to 100"),
         ({"widths": (8, 8, 8, 10**9)}, "widths should be less than or equal to 65536; got 10000"),
         ({"num_classes": 20_000_000}, "num_classes should be less than or equal to 1000000; got"),
         ({"test_size": 10**6}, "test_size should be less than or equal to 16384; got 1000000"),
@@ -78,7 +82,7 @@ def test_fields_are_overridden_and_the_rest_is_kept():
         ({"se_ratio": 1e9}, "se_ratio should be less than or equal to 64"),
         ({"head_multiplier": 0}, "head_multiplier should be greater than 0; got 0"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_values_that_no_network_can_have(fields, message):
     with pytest.raises(UserError, match=message):
