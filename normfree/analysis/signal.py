@@ -52,7 +52,7 @@ def signal_propagation(
             included.
         images: what to feed it; :func:`tiled_noise` meets the assumptions of the analytic sequence.
         skip_gain: value of every SkipInit gain while measuring: 1 shows the branches, which at
-            initialisation are switched off. None measures with the model's own.
+            initialization are switched off. None measures with the model's own.
 
     Returns:
         One signal a block, in the order in which they run.
@@ -113,7 +113,7 @@ def tiled_noise(
     that factor in each of its three strided transitions (ratios of 0.97, 0.27, 0.06, 0.01 to the
     sequence after its stages). Feature maps of repeated tiles are constant in space, but for the
     border, so pooling leaves them as they are; and within a filter's window the pixels are as
-    independent as those of white noise, where images of a single colour would lose variance to
+    independent as those of white noise, where images of a single color would lose variance to
     filters of zero mean.
 
     Args:
@@ -143,7 +143,7 @@ def tiled_noise(
 
 
 def expected_variance(block: ResidualBlock) -> float:
-    """The variance after a block at initialisation, with a SkipInit gain of one.
+    """The variance after a block at initialization, with a SkipInit gain of one.
 
     >>> from normfree.nn import BottleneckSpec, NFBlock, Residual
     >>> spec = BottleneckSpec(in_channels=8, out_channels=8, width=8)

@@ -98,7 +98,7 @@ def build_model(
     dtype: torch.dtype | None = None,
     **fields: Any,
 ) -> ImageClassifier:
-    """A network by name, freshly initialised.
+    """A network by name, freshly initialized.
 
     Args:
         name: of the network.

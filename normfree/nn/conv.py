@@ -36,7 +36,7 @@ class SameConv2d(nn.Conv2d):
         >>> SameConv2d(3, 8, kernel_size=3, stride=2)(torch.randn(1, 3, 10, 7)).shape
         torch.Size([1, 8, 5, 4])
 
-    Initialisation: weights N(0, 1/fan-in), biases zero, as the authors' convolutions.
+    Initialization: weights N(0, 1/fan-in), biases zero, as the authors' convolutions.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class WSConv2d(SameConv2d):
         >>> conv(torch.randn(1, 16, 15, 15)).shape
         torch.Size([1, 32, 8, 8])
 
-    Source: equation 1 and appendix C of the paper. Initialisation: weights N(0, 1/fan-in), gains
+    Source: equation 1 and appendix C of the paper. Initialization: weights N(0, 1/fan-in), gains
     one, biases zero.
 
     Differs from: timm's ``ScaledStdConv2d``, which keeps gains as (out, 1, 1, 1) tensors, so that

@@ -110,7 +110,7 @@ def squeeze_excite(
     factor: float = 2.0,
     activation: Callable[[Tensor], Tensor] = F.relu,
 ) -> Float[Tensor, "n o 1 1"]:
-    r"""The gate of squeeze-and-excite, in (0, 2) so that its mean at initialisation is one.
+    r"""The gate of squeeze-and-excite, in (0, 2) so that its mean at initialization is one.
 
     .. math:: s = 2\,\sigma(W_1 f(W_0 \bar x + b_0) + b_1)
 

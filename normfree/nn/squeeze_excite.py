@@ -63,7 +63,7 @@ class SqueezeExcite(nn.Module):
         torch.Size([2, 8, 5, 5])
 
     Source: section 3 and appendix C of the paper (the factor 2 keeps the variance).
-    Initialisation: LeCun, as a normal distribution truncated at two standard deviations.
+    Initialization: LeCun, as a normal distribution truncated at two standard deviations.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ import torch
 import normfree
 from normfree import UserError
 from normfree.models import NFNet, NFNetConfig, build_model, list_models, model_config
+from normfree.schema import from_plain, to_plain
 
 
 def test_names():
@@ -94,6 +95,9 @@ def test_lists_become_tuples():
     saved = dataclasses.asdict(model_config("nfnet_pico"))
     lists = {k: list(v) if isinstance(v, tuple) else v for k, v in saved.items()}
     assert NFNetConfig(**lists) == model_config("nfnet_pico")
+    assert from_plain(NFNetConfig, to_plain(model_config("nfnet_pico"))) == NFNetConfig(**saved)
+    wide = normfree.create_model("nfnet_pico", widths=[16, 32, 48, 48], device="meta")
+    assert wide.config.widths == (16, 32, 48, 48)
 
 
 def test_head_multiplier_may_be_a_fraction():
