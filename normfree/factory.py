@@ -24,7 +24,7 @@ def create_model(
     Args:
         name: one of :func:`normfree.list_models`.
         weights: a file of ours, timm's or the authors', or ``hf:owner/name``; None for a fresh
-            initialisation. What the file tells of the configuration is the default of ``fields``;
+            initialization. What the file says of the configuration is the default of ``fields``;
             another ``num_classes`` keeps all but the classifier, and warns that it does.
         device: where the parameters live; ``"meta"`` builds shapes only.
         dtype: of the parameters.
@@ -46,7 +46,7 @@ def create_model(
     if weights is None:
         return build_model(name, device=device, dtype=dtype, **fields)
     parameters = read_parameters(locate(weights))
-    told = file_fields(parameters, name)
-    model = build_model(name, device=device, dtype=dtype, **{**told, **fields})
+    found = file_fields(parameters, name)
+    model = build_model(name, device=device, dtype=dtype, **{**found, **fields})
     load_parameters(model, parameters, new_classifier="num_classes" in fields)
     return model

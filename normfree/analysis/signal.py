@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from normfree.errors import UserError
 from normfree.models import ImageClassifier
-from normfree.nn import NFBlock
+from normfree.nn import ResidualBlock
+from normfree.nn.modes import evaluating
 
 
 class BlockSignal(NamedTuple):
@@ -47,10 +48,11 @@ def signal_propagation(
         \qquad\text{against}\qquad \mathrm{Var}_{l+1} = \mathrm{Var}_l + \alpha^2
 
     Args:
-        model: any network of :class:`normfree.nn.NFBlock`; left as it was, mode and gains included.
+        model: any network of :class:`normfree.nn.ResidualBlock`; left as it was, its mode and gains
+            included.
         images: what to feed it; :func:`tiled_noise` meets the assumptions of the analytic sequence.
         skip_gain: value of every SkipInit gain while measuring: 1 shows the branches, which at
-            initialisation are switched off. None measures with the model's own.
+            initialization are switched off. None measures with the model's own.
 
     Returns:
         One signal a block, in the order in which they run.
@@ -67,13 +69,13 @@ def signal_propagation(
 
     Source: the signal propagation plots of Brock et al., 2021a, section 3.
     """
-    blocks = {name: m for name, m in model.named_modules() if isinstance(m, NFBlock)}
+    blocks = {name: m for name, m in model.named_modules() if isinstance(m, ResidualBlock)}
     if not blocks:
-        raise UserError(f"{type(model).__name__} has no NFBlock to measure")
+        raise UserError(f"{type(model).__name__} has no ResidualBlock to measure")
     outputs: dict[str, tuple[float, float]] = {}
     branches: dict[str, tuple[float, float]] = {}
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(evaluating(model))
         if skip_gain is not None:
             stack.enter_context(_skip_gains(blocks.values(), skip_gain))
         for name, block in blocks.items():
@@ -111,7 +113,7 @@ def tiled_noise(
     that factor in each of its three strided transitions (ratios of 0.97, 0.27, 0.06, 0.01 to the
     sequence after its stages). Feature maps of repeated tiles are constant in space, but for the
     border, so pooling leaves them as they are; and within a filter's window the pixels are as
-    independent as those of white noise, where images of a single colour would lose variance to
+    independent as those of white noise, where images of a single color would lose variance to
     filters of zero mean.
 
     Args:
@@ -140,10 +142,12 @@ def tiled_noise(
     return images
 
 
-def expected_variance(block: NFBlock) -> float:
-    """The variance after a block at initialisation, with a SkipInit gain of one.
+def expected_variance(block: ResidualBlock) -> float:
+    """The variance after a block at initialization, with a SkipInit gain of one.
 
-    >>> expected_variance(NFBlock(8, 8, width=8, group_width=8, alpha=0.2, beta=1.04**-0.5))
+    >>> from normfree.nn import BottleneckSpec, NFBlock, Residual
+    >>> spec = BottleneckSpec(in_channels=8, out_channels=8, width=8)
+    >>> expected_variance(NFBlock(spec, Residual(alpha=0.2, beta=1.04**-0.5)))
     1.08
     """
     skip = block.beta**-2 if block.shortcut is None else 1.0
@@ -166,19 +170,7 @@ def _recorder(
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, then each module's own mode again."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-@contextmanager
-def _skip_gains(blocks: Iterable[NFBlock], value: float) -> Iterator[None]:
+def _skip_gains(blocks: Iterable[ResidualBlock], value: float) -> Iterator[None]:
     """Another SkipInit gain in every block, then each block's own again."""
     gains = [block.skip_gain for block in blocks if block.skip_gain is not None]
     own = [gain.clone() for gain in gains]

@@ -43,14 +43,19 @@ def run(words: Sequence[str]) -> None:
         _system(console)
         return
     from normfree.factory import create_model
+    from normfree.models import PAPER_NOTES
 
     if options.model is None:
         console.print(_all_models())
         console.print(_LEGEND, highlight=False)
+        for name, note in PAPER_NOTES.items():
+            console.print(f"{name}: {note}.", highlight=False)
         return
     model = create_model(options.model, device="meta")
     for name, value in asdict(model.config).items():
         console.print(f"{name:22}{value}", markup=False, highlight=False)
+    if options.model in PAPER_NOTES:
+        console.print(f"\n{PAPER_NOTES[options.model]}", highlight=False)
     for table in (_stages(model), _groups(model)):
         console.print()
         console.print(table)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from normfree.nn import Normalization, SameConv2d
-from normfree.nn.normalization import new_conv
+from normfree.nn import Layers
+from normfree.nn.conv import FixedConv2d
 
 
 def dct_basis(size: int = 8) -> Float[Tensor, "frequencies size size"]:
@@ -40,23 +39,21 @@ class DCTStem(nn.Module):
     Args:
         in_channels: channels of the images.
         out_channels: channels of the first stage's input.
-        normalization: of the network.
-        device: where the parameters live.
-        dtype: of the parameters.
+        layers: makes the convolution.
 
     Source: appendix E of the paper, after Gueguen et al., 2018. The transform is fixed.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, normalization: Normalization, **on: Any
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers) -> None:
         super().__init__()
         coefficients = 64 * in_channels
-        self.dct = SameConv2d(in_channels, coefficients, 8, 8, groups=in_channels, bias=False, **on)
+        self.dct = FixedConv2d(
+            in_channels, coefficients, 8, 8, groups=in_channels, bias=False, **layers.on
+        )
         self.dct.requires_grad_(False)
         with torch.no_grad():
             self.dct.weight.copy_(dct_basis().repeat(in_channels, 1, 1)[:, None])
-        self.conv = new_conv(normalization, coefficients, out_channels, 1, **on)
+        self.conv = layers.conv(coefficients, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h8 w8"]:
         """From images to the first stage's input."""

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-import torch
 from torch import nn
 
-from normfree.models.classifier import ClassifierConfig, ImageClassifier
-from normfree.models.places import grouped_width, places, round_channels
-from normfree.nn import NFBlock
-from normfree.nn.normalization import new_activation, new_conv
+from normfree.models.classifier import ImageClassifier, expansion_head
+from normfree.models.config import ChannelTuple, ClassifierConfig, Ratio, Std
+from normfree.models.places import Place
+from normfree.nn import BottleneckSpec, Layers, SEPlace, SESpec
+from normfree.nn.channels import Channels, round_channels
+from normfree.nn.residual import Rate
+from normfree.schema import record
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record
 class NFRegNetConfig(ClassifierConfig):
     """All that defines an NF-RegNet, in addition to what every family has.
+
+    Squeeze-and-excite sits on the input of the last convolution of a block; the classifier starts
+    from zero.
 
     Args:
         width_multiplier: what ``widths`` are multiplied by.
         expansion: width of the 3×3 convolution over the *input* channels of a block; the first
             block of the network does not expand.
         group_widths: channels of a group in the 3×3 convolutions of each stage.
-        alpha: scale of every residual branch.
-        se_ratio: hidden units of squeeze-and-excite per channel of the 3×3 convolution.
         head_channels: channels of the last convolution for every 440 of the last stage.
         channel_divisor: the widths that multipliers give are rounded to a multiple of it; 1 rounds
             down as the authors do, timm has 8.
@@ -34,18 +36,23 @@ class NFRegNetConfig(ClassifierConfig):
     """
 
     activation: str = "silu"
-    stochastic_depth_rate: float = 0.1
-    width_multiplier: float = 0.75
-    expansion: float = 2.25
-    group_widths: tuple[int, ...] = (8, 8, 8, 8)
-    alpha: float = 0.2
-    se_ratio: float = 0.5
-    head_channels: int = 1280
-    channel_divisor: int = 1
+    stochastic_depth_rate: Rate = 0.1
+    se_place: SEPlace = "bottleneck"
+    classifier_std: Std = 0.0
+    width_multiplier: Ratio = 0.75
+    expansion: Ratio = 2.25
+    group_widths: ChannelTuple = (8, 8, 8, 8)
+    head_channels: Channels = 1280
+    channel_divisor: Channels = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_stages("group_widths")
+
+    @property
+    def squeeze_excite(self) -> SESpec:
+        """Its hidden units are a multiple of the divisor too."""
+        return dataclasses.replace(super().squeeze_excite, divisor=self.channel_divisor)
 
     def stage_channels(self, stage: int) -> int:
         """Output channels of a stage."""
@@ -54,7 +61,8 @@ class NFRegNetConfig(ClassifierConfig):
     def block_width(self, stage: int, in_channels: int, *, expand: bool) -> int:
         """Channels of a block's 3×3 convolution: a whole number of groups."""
         width = in_channels * (self.expansion if expand else 1)
-        return grouped_width(round_channels(width, self.channel_divisor), self.group_widths[stage])
+        width = round_channels(width, self.channel_divisor)
+        return round_channels(width, self.group_widths[stage], down=True)
 
     def head_width(self) -> int:
         """Channels of the last convolution."""
@@ -74,7 +82,7 @@ class NFRegNet(ImageClassifier):
         (n, in_channels, h, w) → (n, num_classes), any h and w.
 
     Example:
-        >>> import normfree
+        >>> import normfree, torch
         >>> model = normfree.create_model("nf_regnet_b0", device="meta")
         >>> maps = model.feature_maps(torch.empty(1, 3, 64, 64, device="meta"))
         >>> [tuple(feature_map.shape[1:]) for feature_map in maps]
@@ -84,52 +92,33 @@ class NFRegNet(ImageClassifier):
     """
 
     config: NFRegNetConfig
-    classifier_std = 0.0
 
-    def __init__(
-        self,
-        config: NFRegNetConfig,
-        *,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        on: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.config = config
-        channels = config.stage_channels(0)
-        self.stem = nn.Sequential()
-        self.stem.add_module(
-            "conv", new_conv(config.normalization, config.in_channels, channels, 3, 2, **on)
+    def build_stem(self, layers: Layers) -> tuple[nn.Module, int]:
+        """One strided 3×3 convolution."""
+        channels = self.config.stage_channels(0)
+        stem = nn.Sequential()
+        stem.add_module("conv", layers.conv(self.config.in_channels, channels, 3, 2))
+        return stem, channels
+
+    def block_spec(self, place: Place, in_channels: int) -> BottleneckSpec:
+        """An expanded bottleneck; every stage strides."""
+        config, stage = self.config, place.stage
+        expand = place.residual.stream > 0
+        width = config.block_width(stage, in_channels, expand=expand)
+        return BottleneckSpec(
+            in_channels=in_channels,
+            out_channels=config.stage_channels(stage),
+            stride=2 if place.first else 1,
+            width=width,
+            groups=width // config.group_widths[stage],
+            second_conv=False,
+            se=config.squeeze_excite,
         )
-        self.stages = nn.ModuleList(nn.ModuleList() for _ in config.depths)
-        for place in places(config.depths, config.alpha, config.stochastic_depth_rate):
-            block = NFBlock(
-                channels,
-                config.stage_channels(place.stage),
-                width=config.block_width(place.stage, channels, expand=place.index > 0),
-                group_width=config.group_widths[place.stage],
-                stride=2 if place.first else 1,
-                alpha=config.alpha,
-                beta=place.beta,
-                second_conv=False,
-                se_place="bottleneck",
-                se_ratio=config.se_ratio,
-                se_divisor=config.channel_divisor,
-                normalization=config.normalization,
-                activation=config.activation,
-                stochastic_depth_rate=place.stochastic_depth_rate,
-                stream=place.index,
-                **on,
-            )
-            self.stages[place.stage].append(block)  # type: ignore[operator]
-            channels = config.stage_channels(place.stage)
-        features = config.head_width()
-        self.head = nn.Sequential()
-        self.head.add_module("conv", new_conv(config.normalization, channels, features, 1, **on))
-        self.head.add_module(
-            "act", new_activation(config.normalization, config.activation, features, **on)
-        )
-        self.finish(features, **on)
+
+    def build_head(self, channels: int, layers: Layers) -> tuple[nn.Module, int]:
+        """A 1×1 convolution to the features of EfficientNet's head."""
+        features = self.config.head_width()
+        return expansion_head(channels, features, layers), features
 
 
 #        widths                depths         train test drop

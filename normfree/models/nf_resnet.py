@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from normfree.models.classifier import ClassifierConfig, ImageClassifier
-from normfree.models.places import places
-from normfree.nn import NFBlock, SameConv2d, SEPlace
-from normfree.nn.functional import max_pool2d_same
-from normfree.nn.normalization import new_activation, new_conv
+from normfree.models.classifier import ImageClassifier
+from normfree.models.config import ChannelTuple, ClassifierConfig, Ratio, RatioTuple, Side
+from normfree.models.places import Place
+from normfree.nn import BottleneckSpec, Layers, SameConv2d, SEPlace
+from normfree.nn.pooling import SameMaxPool2d
+from normfree.nn.residual import Rate
+from normfree.schema import record
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record
 class NFResNetConfig(ClassifierConfig):
     """All that defines an NF-ResNet, in addition to what every family has.
 
+    Squeeze-and-excite is off; ``se_place="output"`` makes an SE-ResNet.
+
     Args:
         bottleneck_ratios: width of the 3×3 convolution over the output channels, by stage.
-        alpha: scale of every residual branch.
         pool_shortcut: whether the skip path strides by mean pooling, as in timm's networks, instead
             of in its 1×1 convolution.
-        se_place: where squeeze-and-excite sits; ``"output"`` makes an SE-ResNet.
-        se_ratio: its hidden units per channel.
 
     Raises:
         UserError: values that no network can have.
     """
 
-    widths: tuple[int, ...] = (256, 512, 1024, 2048)
+    widths: ChannelTuple = (256, 512, 1024, 2048)
     activation: str = "relu"
-    drop_rate: float = 0.0
-    stochastic_depth_rate: float = 0.1
-    bottleneck_ratios: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
-    alpha: float = 0.2
+    drop_rate: Rate = 0.0
+    stochastic_depth_rate: Rate = 0.1
+    bottleneck_ratios: RatioTuple = (0.25, 0.25, 0.25, 0.25)
     pool_shortcut: bool = False
     se_place: SEPlace = "none"
-    se_ratio: float = 0.25
-    train_size: int = 224
-    test_size: int = 224
+    se_ratio: Ratio = 0.25
+    train_size: Side = 224
+    test_size: Side = 224
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_stages("bottleneck_ratios")
+
+    def block_width(self, stage: int) -> int:
+        """Channels of a block's 3×3 convolution."""
+        return max(int(self.widths[stage] * self.bottleneck_ratios[stage]), 1)
 
 
 class ResNetStem(nn.Module):
@@ -55,10 +55,11 @@ class ResNetStem(nn.Module):
     def __init__(self, conv: SameConv2d) -> None:
         super().__init__()
         self.conv = conv
+        self.pool = SameMaxPool2d()
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h4 w4"]:
         """From images to the first stage's input."""
-        return max_pool2d_same(self.conv(x))
+        return self.pool(self.conv(x))
 
 
 class NFResNet(ImageClassifier):
@@ -73,7 +74,7 @@ class NFResNet(ImageClassifier):
         (n, in_channels, h, w) → (n, num_classes), any h and w.
 
     Example:
-        >>> import normfree
+        >>> import normfree, torch
         >>> model = normfree.create_model("nf_resnet50", num_classes=10, device="meta")
         >>> model(torch.empty(2, 3, 64, 64, device="meta")).shape
         torch.Size([2, 10])
@@ -86,44 +87,27 @@ class NFResNet(ImageClassifier):
 
     config: NFResNetConfig
 
-    def __init__(
-        self,
-        config: NFResNetConfig,
-        *,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        on: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.config = config
-        channels = int(config.widths[0] * config.bottleneck_ratios[0])
-        self.stem = ResNetStem(
-            new_conv(config.normalization, config.in_channels, channels, 7, 2, **on)
+    def build_stem(self, layers: Layers) -> tuple[nn.Module, int]:
+        """7×7 and pooling, to as many channels as the first stage's 3×3 convolutions have."""
+        channels = self.config.block_width(0)
+        return ResNetStem(layers.conv(self.config.in_channels, channels, 7, 2)), channels
+
+    def block_spec(self, place: Place, in_channels: int) -> BottleneckSpec:
+        """A bottleneck with one dense 3×3 convolution."""
+        config = self.config
+        return BottleneckSpec(
+            in_channels=in_channels,
+            out_channels=config.widths[place.stage],
+            stride=2 if place.first and place.stage > 0 else 1,
+            pool_shortcut=config.pool_shortcut,
+            width=config.block_width(place.stage),
+            second_conv=False,
+            se=config.squeeze_excite,
         )
-        self.stages = nn.ModuleList(nn.ModuleList() for _ in config.depths)
-        for place in places(config.depths, config.alpha, config.stochastic_depth_rate):
-            width = config.widths[place.stage]
-            block = NFBlock(
-                channels,
-                width,
-                width=int(width * config.bottleneck_ratios[place.stage]),
-                stride=2 if place.first and place.stage > 0 else 1,
-                alpha=config.alpha,
-                beta=place.beta,
-                second_conv=False,
-                pool_shortcut=config.pool_shortcut,
-                se_place=config.se_place,
-                se_ratio=config.se_ratio,
-                normalization=config.normalization,
-                activation=config.activation,
-                stochastic_depth_rate=place.stochastic_depth_rate,
-                stream=place.index,
-                **on,
-            )
-            self.stages[place.stage].append(block)  # type: ignore[operator]
-            channels = width
-        self.head = new_activation(config.normalization, config.activation, channels, **on)
-        self.finish(channels, **on)
+
+    def build_head(self, channels: int, layers: Layers) -> tuple[nn.Module, int]:
+        """The last activation."""
+        return layers.act(channels), channels
 
 
 #: Blocks a stage, by the number in a ResNet's name.

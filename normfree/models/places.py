@@ -1,9 +1,14 @@
-"""What a block must know of its place in the network: β and its rate of stochastic depth."""
+"""What follows from a block's place in the network: β, stochastic depth, channels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+from torch import nn
+
+from normfree.nn import Residual, ResidualBlock
+from normfree.nn.residual import BetaPlace
 
 
 @dataclass(frozen=True)
@@ -13,25 +18,26 @@ class Place:
     Args:
         stage: number of the stage, from 0.
         first: whether it opens the stage.
-        index: number of the block in the network, from 0.
-        beta: one over the standard deviation of its input at initialisation.
-        stochastic_depth_rate: how often it is skipped.
+        residual: its α and β, how often it is skipped, and its number in the network, from 0.
     """
 
     stage: int
     first: bool
-    index: int
-    beta: float
-    stochastic_depth_rate: float
+    residual: Residual
 
 
-def places(depths: Sequence[int], alpha: float, stochastic_depth_rate: float) -> list[Place]:
+def places(
+    depths: Sequence[int],
+    alpha: float,
+    stochastic_depth_rate: float,
+    beta_place: BetaPlace = "after",
+) -> list[Place]:
     r"""The blocks of a network in order.
 
     .. math:: \mathrm{Var}_{l+1} = \mathrm{Var}_l + \alpha^2, \qquad
         \beta_l = \mathrm{Var}_l^{-1/2}, \qquad r_l = r\,l/L
 
-    The variance starts at one. The first block of a stage projects its normalised input, so that
+    The variance starts at one. The first block of a stage projects its normalized input, so that
     after it the sum starts again from one; that block itself still sees what the stage before it
     has summed up.
 
@@ -39,10 +45,12 @@ def places(depths: Sequence[int], alpha: float, stochastic_depth_rate: float) ->
         depths: blocks of each stage.
         alpha: :math:`\alpha`, the scale of every residual branch.
         stochastic_depth_rate: :math:`r`, which the last of the :math:`L` blocks nearly reaches.
+        beta_place: whether β multiplies after the activation or before it.
 
     Example:
         >>> for place in places((1, 3), alpha=0.2, stochastic_depth_rate=0.2):
-        ...     print(place.stage, place.first, round(place.beta, 4), place.stochastic_depth_rate)
+        ...     block = place.residual
+        ...     print(place.stage, place.first, round(block.beta, 4), block.stochastic_depth_rate)
         0 True 1.0 0.0
         1 True 0.9806 0.05
         1 False 0.9806 0.1
@@ -57,25 +65,36 @@ def places(depths: Sequence[int], alpha: float, stochastic_depth_rate: float) ->
     for stage, depth in enumerate(depths):
         for position in range(depth):
             index = len(sequence)
-            rate = round(stochastic_depth_rate * index / total, 15)
-            sequence.append(Place(stage, position == 0, index, variance**-0.5, rate))
+            residual = Residual(
+                alpha=alpha,
+                beta=variance**-0.5,
+                beta_place=beta_place,
+                stochastic_depth_rate=round(stochastic_depth_rate * index / total, 15),
+                stream=index,
+            )
+            sequence.append(Place(stage, position == 0, residual))
             variance = (1.0 if position == 0 else variance) + alpha**2
     return sequence
 
 
-def round_channels(channels: float, divisor: int) -> int:
-    """The nearest multiple of a number, and at least that number; 1 rounds down.
+def build_stages(
+    where: Iterable[Place], channels: int, new_block: Callable[[Place, int], ResidualBlock]
+) -> tuple[nn.ModuleList, int]:
+    """The stages of any network, block after block.
 
-    >>> round_channels(175.5, 1), round_channels(175.5, 8), round_channels(3, 8)
-    (175, 176, 8)
+    Args:
+        where: the place of each block, in order.
+        channels: that leave the stem.
+        new_block: from a place and the channels that come in to the block.
+
+    Returns:
+        One list of blocks a stage, and the channels of the last one's output.
     """
-    return max(int(channels + divisor // 2) // divisor * divisor, divisor)
-
-
-def grouped_width(channels: float, group_width: int) -> int:
-    """Channels of a grouped convolution: the nearest whole number of groups below.
-
-    >>> grouped_width(384 * 0.5, 128), grouped_width(36 * 2.25, 8), grouped_width(5, 8)
-    (128, 80, 8)
-    """
-    return max(int(channels) // group_width, 1) * group_width
+    stages = nn.ModuleList()
+    for place in where:
+        if place.first:
+            stages.append(nn.ModuleList())
+        block = new_block(place, channels)
+        stages[place.stage].append(block)  # type: ignore[operator]
+        channels = block.out_channels
+    return stages, channels

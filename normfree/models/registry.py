@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from normfree.errors import unknown_name
+from normfree.errors import UserError, unknown_name
 from normfree.models import nf_regnet, nf_resnet, nfnet_variants
 from normfree.models.classifier import ImageClassifier
+from normfree.models.config import ClassifierConfig
 from normfree.models.nf_regnet import NFRegNet
 from normfree.models.nf_resnet import NFResNet
 from normfree.models.nfnet import NFNet
 
+_models: dict[str, tuple[type[ImageClassifier], Any]] = {}
+
 #: Name → (network class, configuration).
-MODELS: Mapping[str, tuple[Any, Any]] = MappingProxyType(
-    {
-        config.name: (network, config)
-        for network, configs in (
-            (NFNet, nfnet_variants.CONFIGS),
-            (NFResNet, nf_resnet.CONFIGS),
-            (NFRegNet, nf_regnet.CONFIGS),
-        )
-        for config in configs
-    }
-)
+MODELS: Mapping[str, tuple[type[ImageClassifier], Any]] = MappingProxyType(_models)
+
+
+def register_family(network: type[ImageClassifier], configs: Iterable[ClassifierConfig]) -> None:
+    """Make the variants of a family known by name.
+
+    Args:
+        network: the family's class.
+        configs: one configuration a variant.
+
+    Raises:
+        UserError: a name is taken.
+
+    Example:
+        >>> register_family(NFNet, [model_config("nfnet_f0")])
+        Traceback (most recent call last):
+        normfree.errors.UserError: a network named 'nfnet_f0' is registered already
+    """
+    configs = list(configs)
+    for config in configs:
+        if config.name in _models:
+            raise UserError(f"a network named {config.name!r} is registered already")
+    _models.update({config.name: (network, config) for config in configs})
+
+
+register_family(NFNet, nfnet_variants.CONFIGS)
+register_family(NFResNet, nf_resnet.CONFIGS)
+register_family(NFRegNet, nf_regnet.CONFIGS)
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -78,7 +98,7 @@ def build_model(
     dtype: torch.dtype | None = None,
     **fields: Any,
 ) -> ImageClassifier:
-    """A network by name, freshly initialised.
+    """A network by name, freshly initialized.
 
     Args:
         name: of the network.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -12,15 +13,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from normfree.errors import UserError, unknown_name
+from normfree.nn.folding import FoldedGraph, Value
 
 Function = Callable[[Tensor], Tensor]
 
+#: Where a gain comes from: the authors' constant, or the exact integral.
+GainKind = Literal["reference", "exact"]
+
 
 class Activation(NamedTuple):
-    """A function and the authors' constant γ for it."""
+    """A function, the authors' constant γ for it, and the plain layer that computes it."""
 
     function: Function
     gain: float
+    layer: Callable[[], nn.Module]
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -43,22 +49,22 @@ def _log_softmax(x: Tensor) -> Tensor:
 #: networks use them as they are, so that numbers equal the reference.
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
-        "identity": Activation(_identity, 1.0),
-        "celu": Activation(F.celu, 1.270926833152771),
-        "elu": Activation(F.elu, 1.2716004848480225),
-        "gelu": Activation(_gelu, 1.7015043497085571),
-        "glu": Activation(_glu, 1.8484294414520264),
-        "leaky_relu": Activation(F.leaky_relu, 1.70590341091156),
-        "log_sigmoid": Activation(F.logsigmoid, 1.9193484783172607),
-        "log_softmax": Activation(_log_softmax, 1.0002083778381348),
-        "relu": Activation(F.relu, 1.7139588594436646),
-        "relu6": Activation(F.relu6, 1.7131484746932983),
-        "selu": Activation(F.selu, 1.0008515119552612),
-        "sigmoid": Activation(torch.sigmoid, 4.803835391998291),
-        "silu": Activation(F.silu, 1.7881293296813965),
-        "soft_sign": Activation(F.softsign, 2.338853120803833),
-        "softplus": Activation(F.softplus, 1.9203323125839233),
-        "tanh": Activation(torch.tanh, 1.5939117670059204),
+        "identity": Activation(_identity, 1.0, nn.Identity),
+        "celu": Activation(F.celu, 1.270926833152771, nn.CELU),
+        "elu": Activation(F.elu, 1.2716004848480225, nn.ELU),
+        "gelu": Activation(_gelu, 1.7015043497085571, partial(nn.GELU, approximate="tanh")),
+        "glu": Activation(_glu, 1.8484294414520264, partial(nn.GLU, dim=1)),
+        "leaky_relu": Activation(F.leaky_relu, 1.70590341091156, nn.LeakyReLU),
+        "log_sigmoid": Activation(F.logsigmoid, 1.9193484783172607, nn.LogSigmoid),
+        "log_softmax": Activation(_log_softmax, 1.0002083778381348, partial(nn.LogSoftmax, dim=1)),
+        "relu": Activation(F.relu, 1.7139588594436646, nn.ReLU),
+        "relu6": Activation(F.relu6, 1.7131484746932983, nn.ReLU6),
+        "selu": Activation(F.selu, 1.0008515119552612, nn.SELU),
+        "sigmoid": Activation(torch.sigmoid, 4.803835391998291, nn.Sigmoid),
+        "silu": Activation(F.silu, 1.7881293296813965, nn.SiLU),
+        "soft_sign": Activation(F.softsign, 2.338853120803833, nn.Softsign),
+        "softplus": Activation(F.softplus, 1.9203323125839233, nn.Softplus),
+        "tanh": Activation(torch.tanh, 1.5939117670059204, nn.Tanh),
     }
 )
 
@@ -125,15 +131,16 @@ class ScaledActivation(nn.Module):
     def __init__(
         self,
         function: str | Function,
-        gain: Literal["reference", "exact"] | float = "reference",
+        gain: GainKind | float = "reference",
     ) -> None:
         super().__init__()
         reference: float | None = None
+        self.layer: Callable[[], nn.Module] | None = None
         if isinstance(function, str):
             if function not in ACTIVATIONS:
                 raise unknown_name("activation", function, ACTIVATIONS)
             self.name = function
-            self.function, reference = ACTIVATIONS[function]
+            self.function, reference, self.layer = ACTIVATIONS[function]
         else:
             self.name, self.function = getattr(function, "__name__", "f"), function
         if isinstance(gain, str):
@@ -145,7 +152,14 @@ class ScaledActivation(nn.Module):
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Apply the function, then the gain."""
-        return self.function(x) * self.gain
+        y = self.function(x)
+        return y if self.gain == 1 else y * self.gain
+
+    def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
+        """The bare function; its gain waits for the next layer."""
+        if self.layer is None:
+            return Value(self.function(x.proxy()), self.gain)
+        return Value(graph.call(name, self.layer(), x.proxy()), self.gain)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"{self.name}, gain={self.gain:.6g}"

@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from normfree.nn.folding import Convolved, FoldedGraph, Value
 from normfree.nn.functional import conv2d_same, standardize_weight
 
 
@@ -35,7 +36,7 @@ class SameConv2d(nn.Conv2d):
         >>> SameConv2d(3, 8, kernel_size=3, stride=2)(torch.randn(1, 3, 10, 7)).shape
         torch.Size([1, 8, 5, 4])
 
-    Initialisation: weights N(0, 1/fan-in), biases zero, as the authors' convolutions.
+    Initialization: weights N(0, 1/fan-in), biases zero, as the authors' convolutions.
     """
 
     def __init__(
@@ -83,8 +84,16 @@ class SameConv2d(nn.Conv2d):
             return conv2d_same(x, weight, self.bias, stride, dilation, self.groups)  # type: ignore[arg-type]
         return F.conv2d(x, weight, self.bias, stride, self.padding, dilation, self.groups)
 
+    def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
+        """A plain convolution, which waits for constants."""
+        return Convolved(graph, name, self, x)
+
     def extra_repr(self) -> str:  # noqa: D102
         return super().extra_repr() + (", padding=same" if self.same else "")
+
+
+class FixedConv2d(SameConv2d):
+    """A convolution whose filters are not learned, whatever else is frozen or freed."""
 
 
 class WSConv2d(SameConv2d):
@@ -114,7 +123,7 @@ class WSConv2d(SameConv2d):
         >>> conv(torch.randn(1, 16, 15, 15)).shape
         torch.Size([1, 32, 8, 8])
 
-    Source: equation 1 and appendix C of the paper. Initialisation: weights N(0, 1/fan-in), gains
+    Source: equation 1 and appendix C of the paper. Initialization: weights N(0, 1/fan-in), gains
     one, biases zero.
 
     Differs from: timm's ``ScaledStdConv2d``, which keeps gains as (out, 1, 1, 1) tensors, so that

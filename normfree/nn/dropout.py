@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from normfree.errors import UserError
+from normfree.nn.folding import FoldedGraph, Value
 from normfree.random import uniform
 
 
 def keep_mask(
-    x: Float[Tensor, "n ..."],
-    rate: float,
-    count: int,
-    keys: Int[Tensor, " n"] | None,
-    stream: int,
+    rate: float, count: int, keys: Int[Tensor, " n"] | None, stream: int
 ) -> Bool[Tensor, "n count"]:
     """Which of ``count`` things each example keeps: each with probability 1 − rate.
 
     Args:
-        x: the tensor that will be masked; gives the batch size and the device.
         rate: probability of dropping, in [0, 1).
         count: things that are dropped independently in one example.
-        keys: one key an example (see :mod:`normfree.random`); None draws from torch's generator.
+        keys: one key an example (see :mod:`normfree.random`).
         stream: number of the layer.
+
+    Raises:
+        UserError: there are no keys. A layer draws from no generator.
+
+    Example:
+        >>> import torch
+        >>> keep_mask(0.5, 4, torch.tensor([1, 2]), stream=0).shape
+        torch.Size([2, 4])
     """
     if keys is None:
-        return torch.rand(x.shape[0], count, device=x.device) >= rate
+        raise UserError(
+            "dropout and stochastic depth need keys in training, one an example: pass "
+            "keys=normfree.random.example_keys(seed, epoch, index) as a tensor, or call the model "
+            "itself, which draws them from torch's generator; model.eval() needs none"
+        )
     return uniform(keys, stream, count) >= rate
 
 
@@ -37,7 +45,11 @@ class Dropout(nn.Module):
         rate: probability of dropping, in [0, 1).
         stream: number of the layer, so that layers drop independently.
 
+    Raises:
+        UserError: it is to drop and gets no keys.
+
     Example:
+        >>> import torch
         >>> drop = Dropout(0.5, stream=0)
         >>> x, keys = torch.ones(4, 1000), torch.arange(4)
         >>> torch.equal(drop(x, keys)[2:], drop(x[2:], keys[2:]))  # whatever the rest of the batch
@@ -56,8 +68,12 @@ class Dropout(nn.Module):
         """Mask and rescale in training; the identity in evaluation."""
         if not self.training or self.rate == 0:
             return x
-        keep = keep_mask(x, self.rate, x.shape[1], keys, self.stream)
+        keep = keep_mask(self.rate, x.shape[1], keys, self.stream)
         return x * keep.to(x.dtype) / (1 - self.rate)
+
+    def fold(self, graph: FoldedGraph, name: str, x: Value, keys: None = None) -> Value:
+        """The identity of evaluation."""
+        return x
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"rate={self.rate:g}, stream={self.stream}"
@@ -70,7 +86,11 @@ class StochasticDepth(nn.Module):
         rate: probability of dropping, in [0, 1).
         stream: number of the layer, so that layers drop independently.
 
+    Raises:
+        UserError: it is to drop and gets no keys.
+
     Example:
+        >>> import torch
         >>> branch = StochasticDepth(0.5, stream=3)(torch.ones(1000, 1, 1, 1), torch.arange(1000))
         >>> branch.unique()
         tensor([0., 1.])
@@ -91,8 +111,12 @@ class StochasticDepth(nn.Module):
         """Mask whole examples in training; the identity in evaluation."""
         if not self.training or self.rate == 0:
             return x
-        keep = keep_mask(x, self.rate, 1, keys, self.stream)
+        keep = keep_mask(self.rate, 1, keys, self.stream)
         return x * keep.to(x.dtype)[:, :, None, None]
+
+    def fold(self, graph: FoldedGraph, name: str, x: Value, keys: None = None) -> Value:
+        """The identity of evaluation."""
+        return x
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"rate={self.rate:g}, stream={self.stream}"

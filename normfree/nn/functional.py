@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
@@ -106,16 +108,18 @@ def squeeze_excite(
     squeeze: tuple[Float[Tensor, "k c"], Float[Tensor, " k"]],
     excite: tuple[Float[Tensor, "o k"], Float[Tensor, " o"]],
     factor: float = 2.0,
+    activation: Callable[[Tensor], Tensor] = F.relu,
 ) -> Float[Tensor, "n o 1 1"]:
-    r"""The gate of squeeze-and-excite, in (0, 2) so that its mean at initialisation is one.
+    r"""The gate of squeeze-and-excite, in (0, 2) so that its mean at initialization is one.
 
-    .. math:: s = 2\,\sigma(W_1 \max(0, W_0 \bar x + b_0) + b_1)
+    .. math:: s = 2\,\sigma(W_1 f(W_0 \bar x + b_0) + b_1)
 
     Args:
         x: feature map; :math:`\bar x` is its mean over space.
         squeeze: weight and bias of the first linear layer.
         excite: weight and bias of the second.
         factor: the 2; batch-normalized networks have 1.
+        activation: :math:`f`.
 
     Example:
         >>> zeros = torch.zeros(2, 3), torch.zeros(2)
@@ -124,9 +128,9 @@ def squeeze_excite(
                  [[1.]],
                  [[1.]]]])
 
-    Differs from: the paper's text, which writes a GELU between the layers; the authors' code has a
-    plain ReLU whatever the network's activation, and the paper's numbers came from it.
+    Differs from: the paper's text, which has a scaled GELU between the layers; the authors' code
+    has a plain ReLU whatever the network's activation, and the paper's numbers came from it.
     """
     pooled = x.mean(dim=(2, 3))
-    hidden = F.relu(F.linear(pooled, *squeeze))
+    hidden = activation(F.linear(pooled, *squeeze))
     return factor * torch.sigmoid(F.linear(hidden, *excite))[:, :, None, None]

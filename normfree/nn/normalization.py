@@ -1,21 +1,16 @@
-"""With or without normalization: what a convolution is, and what stands before it.
-
-Without, a convolution is weight-standardized and an activation scaled. With batch normalization,
-for the networks that the paper compares with, it is a plain one without bias, after a normalized,
-unscaled activation.
-"""
+"""Batch normalization, for the networks that the paper compares with."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Literal
+import copy
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from normfree.nn.activations import ScaledActivation
-from normfree.nn.conv import SameConv2d, WSConv2d
+from normfree.nn.folding import FoldedGraph, Value
 
 Normalization = Literal["none", "batch"]
 
@@ -50,25 +45,8 @@ class BatchNormActivation(nn.Module):
         """Normalize over the batch, then activate."""
         return self.activation(self.norm(x))
 
-
-def new_activation(
-    normalization: Normalization, activation: str, channels: int, **on: Any
-) -> ScaledActivation | BatchNormActivation:
-    """What stands before a convolution.
-
-    >>> new_activation("none", "relu", 8)
-    ScaledActivation(relu, gain=1.71396)
-    """
-    if normalization == "none":
-        return ScaledActivation(activation)
-    return BatchNormActivation(channels, activation, **on)
-
-
-def new_conv(normalization: Normalization, *args: Any, **kwargs: Any) -> SameConv2d:
-    """A convolution, with the arguments of :class:`normfree.nn.WSConv2d`.
-
-    >>> type(new_conv("none", 8, 8, 3)).__name__, new_conv("batch", 8, 8, 3).bias
-    ('WSConv2d', None)
-    """
-    kind = WSConv2d if normalization == "none" else partial(SameConv2d, bias=False)
-    return kind(*args, **kwargs)
+    def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
+        """Normalization in evaluation, then the activation; a convolution before takes it later."""
+        norm = copy.deepcopy(self.norm).eval()
+        value = Value(graph.call(f"{name}.norm", norm, x.proxy()))
+        return self.activation.fold(graph, f"{name}.activation", value)

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from normfree.nn.activations import ScaledActivation
+from normfree.nn.channels import Channels, round_channels
+from normfree.nn.folding import FoldedGraph, Gated, Value, affine
 from normfree.nn.functional import squeeze_excite
+from normfree.schema import Field, record
+
+#: Where squeeze-and-excite sits: on the branch's output, on the input of the last convolution,
+#: or straddling it (computed from its input, applied to its output); or nowhere.
+SEPlace = Literal["output", "bottleneck", "straddled", "none"]
+
+#: What its hidden layer has: a plain, unscaled ReLU, or the network's own scaled activation.
+SEActivation = Literal["relu", "network"]
+
+
+@record
+class SESpec:
+    """Squeeze-and-excite in a residual block.
+
+    Args:
+        place: where it sits.
+        ratio: hidden units per channel of its output.
+        divisor: what their number is a multiple of; 1 rounds down.
+        activation: of the hidden layer.
+
+    Differs from: the paper's text, whose hidden layer has the scaled activation of the network
+    (``"network"``); the authors' code has a plain ReLU, and the paper's numbers came from it.
+    """
+
+    place: SEPlace = "output"
+    ratio: Annotated[float, Field(gt=0, le=64)] = 0.5
+    divisor: Channels = 1
+    activation: SEActivation = "relu"
 
 
 class SqueezeExcite(nn.Module):
     r"""Scale each channel by a gate in (0, 2) that is computed from all of them.
 
-    .. math:: y = x \cdot 2\,\sigma(W_1 \max(0, W_0 \bar x + b_0) + b_1)
+    .. math:: y = x \cdot 2\,\sigma(W_1 f(W_0 \bar x + b_0) + b_1)
 
     Args:
         channels: of the feature map.
@@ -21,6 +54,7 @@ class SqueezeExcite(nn.Module):
             default.
         factor: the 2, which keeps the variance; batch-normalized networks have 1.
         divisor: the hidden units are the nearest multiple of it; 1 rounds down.
+        activation: :math:`f`; a plain ReLU by default.
         device: where the parameters live.
         dtype: of the parameters.
 
@@ -29,7 +63,7 @@ class SqueezeExcite(nn.Module):
         torch.Size([2, 8, 5, 5])
 
     Source: section 3 and appendix C of the paper (the factor 2 keeps the variance).
-    Initialisation: LeCun, as a normal distribution truncated at two standard deviations.
+    Initialization: LeCun, as a normal distribution truncated at two standard deviations.
     """
 
     def __init__(
@@ -40,13 +74,15 @@ class SqueezeExcite(nn.Module):
         *,
         factor: float = 2.0,
         divisor: int = 1,
+        activation: ScaledActivation | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.factor = factor
-        hidden = max(divisor, int(channels * ratio + divisor // 2) // divisor * divisor)
+        hidden = round_channels(channels * ratio, divisor)
         self.fc0 = nn.Linear(source_channels or channels, hidden, device=device, dtype=dtype)
+        self.act = activation or ScaledActivation("relu", gain=1.0)
         self.fc1 = nn.Linear(hidden, channels, device=device, dtype=dtype)
         for fc in (self.fc0, self.fc1):
             std = fc.in_features**-0.5
@@ -56,10 +92,21 @@ class SqueezeExcite(nn.Module):
     def gate(self, source: Float[Tensor, "n s h w"]) -> Float[Tensor, "n c 1 1"]:
         """The factor of each channel, in (0, ``factor``)."""
         squeeze, excite = (self.fc0.weight, self.fc0.bias), (self.fc1.weight, self.fc1.bias)
-        return squeeze_excite(source, squeeze, excite, self.factor)
+        return squeeze_excite(source, squeeze, excite, self.factor, self.act)
 
     def forward(
         self, x: Float[Tensor, "n c h w"], source: Float[Tensor, "n s _h _w"] | None = None
     ) -> Float[Tensor, "n c h w"]:
         """Multiply the map by the gate of ``source``; by its own where there is none."""
         return x * self.gate(x if source is None else source)
+
+    def fold(self, graph: FoldedGraph, name: str, x: Value, source: Value | None = None) -> Value:
+        """The factor moves into the convolution of ``x``; what remains is a gate in (0, 1)."""
+        y = x * self.factor
+        if source is None:  # a pointwise convolution moves into fc0; others are computed first
+            source = x if x.pointwise else y.written() * (1 / self.factor)
+        hidden = Value(graph.linear_of_mean(f"{name}.fc0", self.fc0, source))
+        hidden = self.act.fold(graph, f"{name}.act", hidden).written()
+        weight, bias = affine(self.fc1)
+        z = graph.linear(f"{name}.fc1", weight * hidden.scale, bias, hidden.value)
+        return Gated(y, z.sigmoid()[:, :, None, None])

@@ -9,7 +9,7 @@ import torch
 
 from normfree.errors import UserError
 from normfree.factory import create_model
-from normfree.models import ImageClassifier
+from normfree.models import TASK_FIELDS, ImageClassifier
 from normfree.train.config import Recipe
 from normfree.train.model_file import read_trained
 from normfree.train.resolve import Resolved
@@ -20,14 +20,6 @@ from normfree.weights import (
     load_parameters,
     locate,
     read_parameters,
-)
-
-#: Fields of a network that its weights say nothing about: a new task has its own.
-OF_THE_TASK = frozenset(
-    {
-        *("name", "num_classes", "in_channels", "drop_rate", "stochastic_depth_rate"),
-        *("train_size", "test_size", "randaugment_magnitude", "activation_checkpointing"),
-    }
 )
 
 
@@ -54,7 +46,7 @@ def init_fields(recipe: Recipe, parameters: Parameters | None) -> dict[str, Any]
     if parameters is None:
         return {}
     fields = file_fields(parameters, recipe.model)
-    return {name: value for name, value in fields.items() if name not in OF_THE_TASK}
+    return {name: value for name, value in fields.items() if name not in TASK_FIELDS}
 
 
 def new_model(

@@ -69,12 +69,5 @@ def update(optimizer: torch.optim.Optimizer, resolved: Resolved) -> tuple[Int[Te
 
 def _unclipped(model: ImageClassifier, names: tuple[str, ...]) -> list[str]:
     """The modules that a recipe's names stand for; the classifier's weight is a group anyway."""
-    named = {"first_conv": _first_conv(model), **LAYERS}
+    named = {"first_conv": model.first_conv, **LAYERS}
     return [named.get(name, name) for name in names if name != "classifier"]
-
-
-def _first_conv(model: ImageClassifier) -> str:
-    """The name of the layer that sees the images."""
-    return next(
-        name for name, module in model.named_modules() if isinstance(module, torch.nn.Conv2d)
-    )

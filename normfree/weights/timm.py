@@ -23,7 +23,6 @@ for these other networks. At sizes :math:`32k + 1` both agree, so such sizes are
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -34,7 +33,7 @@ from torch import Tensor
 
 from normfree.errors import UserError
 from normfree.models import ClassifierConfig, NFRegNetConfig, model_config
-from normfree.nn import ACTIVATIONS
+from normfree.nn import ACTIVATIONS, ScaledActivation
 
 _BLOCK = {
     "conv1": "conv0",
@@ -71,10 +70,6 @@ MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
         **{f"nf_regnet_b{i}": (f"nf_regnet_b{i}", REGNET) for i in range(6)},
     }
 )
-_NOT_STRUCTURE = {
-    *("name", "num_classes", "in_channels", "drop_rate", "stochastic_depth_rate"),
-    *("train_size", "test_size", "randaugment_magnitude", "activation_checkpointing"),
-}
 
 
 def parameter_name(timm: str) -> str:
@@ -140,7 +135,7 @@ def state_dict(parameters: Mapping[str, Tensor], config: ClassifierConfig) -> di
     state = rename(parameters)
     if is_authors(parameters):
         return state
-    gamma = ACTIVATIONS[config.activation].gain
+    gamma = ScaledActivation(config.activation, config.gain).gain
     for conv in _convolutions(state):
         scale = _gain_scale(state[f"{conv}.weight"], gamma if _bare(conv) else 1.0)
         state[f"{conv}.gain"] = _times(state[f"{conv}.gain"], scale)
@@ -165,17 +160,12 @@ def timm_model(config: Any) -> str:
         normfree.errors.UserError: timm has no network like this nf_resnet50; ...
     """
     for timm, (ours, fields) in MODELS.items():
-        if _structure(model_config(ours, **fields)) == _structure(config):
+        if model_config(ours, **fields).structure() == config.structure():
             return timm
     raise UserError(
         f"timm has no network like this {config.name}; it has nfnet_f0 to f6, nf_resnet50 and 101 "
         "with pool_shortcut=True, and nf_regnet_b0 to b5 with channel_divisor=8"
     )
-
-
-def _structure(config: Any) -> dict[str, Any]:
-    """The fields that decide what is computed of an image."""
-    return {k: v for k, v in dataclasses.asdict(config).items() if k not in _NOT_STRUCTURE}
 
 
 def parameters(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["augmentation", "optimizer"])
+@pytest.mark.parametrize("page", ["augmentation", "networks", "optimizer"])
 def test_the_blocks_of_a_page_run_in_order(page: str) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / f"{page}.md").read_text(), re.M | re.S)
     assert blocks

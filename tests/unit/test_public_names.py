@@ -9,8 +9,9 @@ import pytest
 PUBLIC = {
     "normfree": ["BadImageError", "UserError", "create_model", "fold", "list_models"],
     "normfree.nn": [
-        *("ACTIVATIONS", "Activation", "BatchNormActivation", "Dropout", "NFBlock"),
-        *("Normalization", "SEPlace", "SameConv2d", "ScaledActivation", "Shortcut"),
+        *("ACTIVATIONS", "Activation", "BatchNormActivation", "BlockSpec", "BottleneckSpec"),
+        *("Dropout", "Layers", "NFBlock", "Normalization", "Residual", "ResidualBlock"),
+        *("SEPlace", "SESpec", "SameConv2d", "ScaledActivation", "Shortcut"),
         *("SqueezeExcite", "StochasticDepth", "WSConv2d", "estimate_gain"),
     ],
     "normfree.optim": [
@@ -19,7 +20,8 @@ PUBLIC = {
         "warmup_exponential",
     ],
     "normfree.models": [
-        *("ABLATIONS", "PAPER_TOP1", "ClassifierConfig", "ImageClassifier", "NFNet"),
+        *("ABLATIONS", "PAPER_NOTES", "PAPER_TOP1", "TASK_FIELDS", "ClassifierConfig"),
+        *("ImageClassifier", "NFNet", "register_family"),
         *("NFNetConfig", "NFRegNet", "NFRegNetConfig", "NFResNet", "NFResNetConfig"),
         *("build_model", "fold", "list_models", "model_config"),
     ],

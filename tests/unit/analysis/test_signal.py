@@ -120,7 +120,7 @@ def test_a_gain_of_zero_leaves_the_skip_path_and_one_adds_alpha_squared():
 
 
 def test_someone_else_s_network_is_refused():
-    with pytest.raises(UserError, match="Linear has no NFBlock"):
+    with pytest.raises(UserError, match="Linear has no ResidualBlock"):
         signal_propagation(nn.Linear(3, 2), torch.zeros(1, 3))
 
 

@@ -8,7 +8,7 @@ import torch
 
 from normfree.models import ABLATIONS, build_model
 from normfree.models.dct_stem import DCTStem
-from normfree.nn import NFBlock
+from normfree.nn import BottleneckSpec, Layers, NFBlock, SESpec
 
 SHRUNK = {
     "widths": (16, 32, 48, 48),
@@ -65,7 +65,10 @@ def test_pointwise_groups():
 
 
 def test_straddled_gate_reads_the_input_of_the_last_convolution():
-    block = NFBlock(8, 16, width=8, group_width=4, se_place="straddled", activation="relu")
+    spec = BottleneckSpec(
+        in_channels=8, out_channels=16, width=8, groups=2, se=SESpec(place="straddled")
+    )
+    block = NFBlock(spec, layers=Layers(activation="relu"))
     assert (block.squeeze_excite.fc0.in_features, block.squeeze_excite.fc1.out_features) == (8, 16)
     a = torch.randn(2, 8, 6, 6)
     hidden = block.act2(block.conv1b(block.act1b(block.conv1(block.act1(block.conv0(a))))))
@@ -75,7 +78,7 @@ def test_straddled_gate_reads_the_input_of_the_last_convolution():
 
 def test_dct_stem_keeps_energy_and_is_the_dct():
     scipy_fft = pytest.importorskip("scipy.fft")
-    stem = DCTStem(2, 8, "none")
+    stem = DCTStem(2, 8, Layers())
     x = torch.randn(1, 2, 16, 24)
     coefficients = stem.dct(x)
     assert coefficients.shape == (1, 128, 2, 3)

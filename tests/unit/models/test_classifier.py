@@ -8,7 +8,7 @@ import torch
 
 from normfree import UserError
 from normfree.models import build_model
-from normfree.nn import NFBlock
+from normfree.nn import ACTIVATIONS, NFBlock, ScaledActivation, SqueezeExcite
 from normfree.random import example_keys
 from tests.unit.models.shrunk import FAMILIES, NORMFREE, images, shrunk
 
@@ -148,3 +148,75 @@ def test_initial_logits_are_near_zero_and_classes_equally_likely():
     model = build_model("nfnet_pico", num_classes=10).eval()
     probabilities = model(images(16, 8)).softmax(dim=1)
     assert (probabilities - 0.1).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_without_keys_the_model_draws_them_once(name):
+    """From torch's generator, and nothing else: the layers draw nothing."""
+    model, x = shrunk(name, drop_rate=0.5, stochastic_depth_rate=0.5), images(6)
+    torch.manual_seed(3)
+    keys = torch.randint(2**32, (6,))
+    after = torch.get_rng_state()
+    torch.manual_seed(3)
+    first, state = model(x), torch.get_rng_state()
+    assert torch.equal(first, model(x, keys))
+    assert torch.equal(state, after)
+    assert not torch.equal(first, model(x))
+    for method in (model.forward_features, model.feature_maps):
+        torch.manual_seed(3)
+        method(x)
+        assert torch.equal(torch.get_rng_state(), after)
+
+
+@pytest.mark.parametrize("rates", [{}, {"drop_rate": 0.5, "stochastic_depth_rate": 0.5}], ids=str)
+def test_nothing_is_drawn_where_nothing_drops(rates):
+    model = shrunk("nfnet_f0", **{"drop_rate": 0.0, "stochastic_depth_rate": 0.0, **rates})
+    if rates:
+        model.eval()
+    state = torch.get_rng_state()
+    model(images(2))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_dropout_in_evaluation_is_asked_for_with_keys():
+    """For Monte Carlo dropout a part is put into training; it never draws by itself."""
+    model = shrunk("nfnet_f0", drop_rate=0.5).eval()
+    model.dropout.train()
+    with pytest.raises(UserError, match="need keys in training"):
+        model(images(6))
+    assert not torch.equal(model(images(6), KEYS), model(images(6), KEYS + 1))
+
+
+@pytest.mark.parametrize("stem", ["conv", "dct"])
+def test_the_first_convolution_is_one_that_learns(stem):
+    model = shrunk("nfnet_f0", stem=stem)
+    learned = [n for n, p in model.named_parameters() if p.requires_grad and p.ndim == 4]
+    assert model.first_conv == learned[0].removesuffix(".weight")
+    model.freeze(2)
+    assert model.first_conv == learned[0].removesuffix(".weight")
+    model.freeze(0)
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.ndim == 4] == learned
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_exact_gains_reach_every_activation(name):
+    reference, exact = (shrunk(name, gain=gain) for gain in ("reference", "exact"))
+    ours = reference.config.activation
+    want = {"reference": ACTIVATIONS[ours].gain, "exact": ScaledActivation(ours, "exact").gain}
+    for model, gain in ((reference, want["reference"]), (exact, want["exact"])):
+        found = [m for m in model.modules() if isinstance(m, ScaledActivation) if m.name == ours]
+        gates = [m.act for m in model.modules() if isinstance(m, SqueezeExcite)]
+        gains = {m.gain for m in found if m not in gates}
+        assert gains == ({gain} if name.startswith("nf") else {1.0})
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_classifier_may_start_from_zero(name):
+    torch.manual_seed(0)
+    fields = {**FAMILIES[name], "num_classes": 5}
+    zero = build_model(name, **fields, classifier_std=0)
+    assert not zero.classifier.weight.any()
+    zero.reset_classifier(7)
+    assert not zero.classifier.weight.any()
+    other = build_model(name, **fields, classifier_std=0.5)
+    assert other.classifier.weight.std().item() == pytest.approx(0.5, rel=0.3)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from normfree.errors import UserError
 from normfree.models import ABLATIONS, ImageClassifier, build_model, list_models, model_config
-from normfree.models.fold import PLAIN_ACTIVATIONS, fold
-from normfree.nn import ACTIVATIONS
+from normfree.models.fold import fold
+from normfree.nn import ACTIVATIONS, ScaledActivation
 
 
 def shrunk(name: str) -> dict[str, object]:
@@ -101,7 +101,7 @@ def test_every_activation(activation: str) -> None:
     folded = fold(model)
     (x,) = images((8, 8))
     assert relative_error(folded(x.double()), model(x.double())) <= 1e-12
-    assert activation in PLAIN_ACTIVATIONS
+    assert type(folded.stem.act0) is type(ACTIVATIONS[activation].layer())
 
 
 @pytest.mark.parametrize("name", ["nfnet_pico", "nf_resnet50", "nf_regnet_b0", "bn_nfnet_f0"])
@@ -164,6 +164,29 @@ def test_channels_last_and_bfloat16() -> None:
     assert fold(coarse)(x.bfloat16()).dtype == torch.bfloat16
 
 
+VARIANTS = {
+    "gain": {"gain": "exact"},
+    "beta_place": {"beta_place": "before"},
+    "se_activation": {"se_activation": "network", "activation": "silu"},
+    "head_multiplier": {"head_multiplier": 1.3},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", ["nfnet_pico", "bn_nfnet_f0"])
+@torch.no_grad()
+def test_variants(name: str, variant: str) -> None:
+    model, (x,) = trained(name, **VARIANTS[variant]), images((32, 35))
+    want = model(x.double())
+    assert relative_error(fold(model)(x.double()), want) <= 1e-13
+    plain = build_model(name, dtype=torch.float64, **shrunk(name)).eval()
+    if variant != "head_multiplier":
+        plain.load_state_dict(model.state_dict())
+        changes = relative_error(plain(x.double()), want)
+        unnormalized = name == "nfnet_pico" or variant == "se_activation"
+        assert (changes > 1e-6) == unnormalized  # a twin has neither β nor γ
+
+
 @torch.no_grad()
 def test_dropout_is_left_out() -> None:
     model = trained("nfnet_pico", drop_rate=0.5, stochastic_depth_rate=0.5)
@@ -172,10 +195,60 @@ def test_dropout_is_left_out() -> None:
     assert relative_error(fold(model.train())(x.double()), want) <= 1e-13
 
 
+class Scaling(nn.Module):
+    """A composite that is folded by its parts alone."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * self.inner(self.inner(x) * 3.0)
+
+
+class Strange(nn.Module):
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.weight = nn.Parameter(torch.ones(96))
+
+    def forward(self, x: Tensor) -> Tensor:
+        match self.what:
+            case "function":
+                return torch.tanh(x)
+            case "method":
+                return x.tanh()
+            case "product":
+                return x * x
+            case "parameter":
+                return x * self.weight[0]
+            case "branch":
+                return x if x.sum() > 0 else -x
+        return x
+
+
+@torch.no_grad()
+def test_a_new_composite_folds_by_its_parts() -> None:
+    model, (x,) = trained("nfnet_pico"), images((9, 8))
+    model.stages[3].append(Scaling(ScaledActivation("silu")))  # type: ignore[operator]
+    model.stages[3][1].forward = lambda x, keys=None: Scaling.forward(model.stages[3][1], x)  # type: ignore
+    assert relative_error(fold(model)(x.double()), model(x.double())) <= 1e-13
+
+
+@pytest.mark.parametrize("what", ["function", "method", "product", "parameter", "branch"])
+def test_what_cannot_be_folded_is_named(what: str) -> None:
+    model = trained("nfnet_pico")
+    model.head.append(Strange(what))  # type: ignore[operator]
+    with pytest.raises(UserError, match=r"head\.2, of type Strange"):
+        fold(model)
+    assert not model.training
+
+
 def test_what_cannot_be_folded_is_said() -> None:
     with pytest.raises(UserError, match="a network of normfree, not a Linear"):
         fold(nn.Linear(1, 1))  # type: ignore[arg-type]
     model = build_model("nfnet_pico")
     model.head = nn.Tanhshrink()
-    with pytest.raises(UserError, match="knows no layer of type Tanhshrink"):
+    with pytest.raises(UserError, match=r"knows no layer of type Tanhshrink \(head\)"):
         fold(model)
+    assert model.training

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from normfree import UserError
 from normfree.nn import Dropout, StochasticDepth
 from normfree.random import example_keys
 
@@ -14,16 +15,14 @@ KEYS = torch.from_numpy(example_keys(0, 0, np.arange(N)))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.25, 0.5, 0.9])
-@pytest.mark.parametrize("keys", [KEYS, None], ids=["counted", "torch's generator"])
-def test_frequency_and_scale(rate, keys):
-    torch.manual_seed(0)
+def test_frequency_and_scale(rate):
     tolerance = 5 * (rate * (1 - rate) / N) ** 0.5  # five standard deviations
-    branch = StochasticDepth(rate, stream=1)(torch.ones(N, 2, 1, 1), keys)
+    branch = StochasticDepth(rate, stream=1)(torch.ones(N, 2, 1, 1), KEYS)
     assert set(branch.unique().tolist()) == {0.0, 1.0}  # not rescaled
     assert torch.equal(branch[:, 0], branch[:, 1])  # the whole branch of an example
     assert (branch[:, 0] == 0).double().mean().item() == pytest.approx(rate, abs=tolerance)
 
-    features = Dropout(rate, stream=1)(torch.ones(N, 3), keys)
+    features = Dropout(rate, stream=1)(torch.ones(N, 3), KEYS)
     kept = features != 0
     torch.testing.assert_close(features[kept], torch.full_like(features[kept], 1 / (1 - rate)))
     dropped = 1 - kept.double().mean(dim=0)
@@ -72,10 +71,10 @@ def test_gradient_is_the_mask_and_dtype_is_kept(kind):
     assert kind(0.5, stream=0)(x.bfloat16(), KEYS[:64]).dtype == torch.bfloat16
 
 
-def test_without_keys_torch_s_seed_decides():
-    layer, x = StochasticDepth(0.5, stream=0), torch.ones(64, 1, 1, 1)
-    torch.manual_seed(1)
-    first, second = layer(x), layer(x)
-    torch.manual_seed(1)
-    assert torch.equal(layer(x), first)
-    assert not torch.equal(first, second)
+@pytest.mark.parametrize("kind", [Dropout, StochasticDepth])
+def test_a_layer_draws_from_no_generator(kind):
+    x = torch.ones(4, 3) if kind is Dropout else torch.ones(4, 3, 2, 2)
+    state = torch.get_rng_state()
+    with pytest.raises(UserError, match="need keys in training"):
+        kind(0.5, stream=0)(x)
+    assert torch.equal(torch.get_rng_state(), state)

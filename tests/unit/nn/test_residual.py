@@ -5,12 +5,28 @@ from __future__ import annotations
 import pytest
 import torch
 
-from normfree.nn import NFBlock, ScaledActivation, Shortcut, SqueezeExcite
+from normfree import UserError
+from normfree.nn import (
+    BlockSpec,
+    BottleneckSpec,
+    Layers,
+    NFBlock,
+    Residual,
+    ScaledActivation,
+    Shortcut,
+    SqueezeExcite,
+)
+
+
+def block_of(in_channels, out_channels, stride=1, *, dtype=None, **residual):
+    spec = BottleneckSpec(
+        in_channels=in_channels, out_channels=out_channels, stride=stride, width=16, groups=2
+    )
+    return NFBlock(spec, Residual(**{"beta": 0.9, **residual}), Layers(dtype=dtype))
 
 
 def plain_block(**changes):
-    settings = {"width": 16, "group_width": 8, "beta": 0.9, **changes}
-    return NFBlock(16, 16, **settings)
+    return block_of(16, 16, **changes)
 
 
 def test_a_fresh_plain_block_is_the_identity():
@@ -21,7 +37,7 @@ def test_a_fresh_plain_block_is_the_identity():
 
 
 def test_a_fresh_transition_block_is_its_shortcut():
-    block = NFBlock(16, 24, width=16, group_width=8, stride=2, beta=0.9)
+    block = block_of(16, 24, 2)
     x = torch.randn(2, 16, 5, 7)
     want = block.shortcut(ScaledActivation("gelu")(x) * 0.9)
     assert torch.equal(block(x), want)
@@ -30,7 +46,7 @@ def test_a_fresh_transition_block_is_its_shortcut():
 
 @pytest.mark.parametrize(("stride", "out_channels"), [(2, 16), (1, 24), (2, 24)])
 def test_what_strides_or_changes_channels_projects(stride, out_channels):
-    block = NFBlock(16, out_channels, width=16, group_width=8, stride=stride)
+    block = block_of(16, out_channels, stride)
     assert block.shortcut is not None
 
 
@@ -60,7 +76,7 @@ def test_stochastic_depth_drops_the_branch_and_keeps_the_skip():
     skipped = (block(x, keys) == x).flatten(1).all(dim=1)
     assert 16 < skipped.sum() < 48
     torch.testing.assert_close(block(x, keys)[~skipped], block.eval()(x)[~skipped])
-    assert (block(x) != x).flatten(1).any(dim=1).all()
+    assert (block(x, keys) != x).flatten(1).any(dim=1).all()
 
 
 def test_nothing_is_in_place():
@@ -71,7 +87,8 @@ def test_nothing_is_in_place():
 
 
 def test_the_shortcut_pools_before_it_projects():
-    shortcut, x = Shortcut(4, 8, stride=2), torch.randn(1, 4, 5, 5)
+    spec = BlockSpec(in_channels=4, out_channels=8, stride=2)
+    shortcut, x = Shortcut(spec, Layers()), torch.randn(1, 4, 5, 5)
     want = shortcut.conv(torch.nn.functional.avg_pool2d(x, 2, ceil_mode=True))
     assert torch.equal(shortcut(x), want)
 
@@ -97,3 +114,34 @@ def test_squeeze_excite_has_a_hidden_unit_at_least_and_lecun_weights():
         assert fc.weight.abs().max() <= 2 * std
         assert fc.weight.std().item() == pytest.approx(0.8796 * std, rel=0.01)  # of the truncated
         assert (fc.bias == 0).all()
+
+
+def test_beta_before_the_activation_is_the_paper_s_text():
+    x = torch.randn(2, 16, 5, 5)
+    torch.manual_seed(0)
+    block = block_of(16, 24, 2, beta_place="before")
+    assert torch.equal(block(x), block.shortcut(ScaledActivation("gelu")(x * 0.9)))
+
+
+def test_the_hidden_layer_has_relu_or_the_activation_of_the_network():
+    x = torch.randn(2, 8, 5, 5)
+    for activation, function in ((None, torch.relu), (ScaledActivation("silu"),) * 2):
+        gate = SqueezeExcite(8, activation=activation)
+        hidden = function(gate.fc0(x.mean(dim=(2, 3))))
+        want = 2 * torch.sigmoid(gate.fc1(hidden))[:, :, None, None]
+        torch.testing.assert_close(gate.gate(x), want)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"groups": 3}, r"groups must divide the channels \(16,\); got 3"),
+        ({"pointwise_groups": 16, "out_channels": 24}, "pointwise_groups must divide the channels"),
+        ({"stride": 3}, "stride should be 1 or 2; got 3"),
+        ({"width": 10**9}, "width should be less than or equal to 65536"),
+    ],
+    ids=str,
+)
+def test_blocks_that_cannot_be(fields, message):
+    with pytest.raises(UserError, match=message):
+        BottleneckSpec(**{"in_channels": 16, "out_channels": 16, "width": 16, **fields})

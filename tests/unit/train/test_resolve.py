@@ -112,7 +112,7 @@ def test_epochs_that_are_shorter_than_a_batch() -> None:
         ({"model_options": ("in_channels=3",)}, "in_channels=3 does not fit .* have 1 channels"),
         ({"model_options": ("name=x",)}, "choose the network with --model"),
         ({"model_options": ("widths=[",)}, "not field=value in YAML"),
-        ({"model_options": ("drop_rate=abc",)}, "drop_rate must be a finite number; got 'abc'"),
+        ({"model_options": ("drop_rate=abc",)}, "drop_rate should be a valid number; got 'abc'"),
         ({"mean": (1.0, 2.0)}, "--mean has 2 values"),
         ({"device": "abacus"}, "--device abacus"),
     ],

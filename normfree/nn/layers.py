@@ -1,0 +1,97 @@
+"""What a network is made of: its kind of convolution and of activation, chosen once.
+
+Without normalization a convolution is weight-standardized and an activation scaled. With batch
+normalization, for the networks that the paper compares with, a convolution is a plain one without
+bias, after a normalized, unscaled activation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from normfree.errors import UserError
+from normfree.nn.activations import GainKind, ScaledActivation
+from normfree.nn.channels import MOST_CHANNELS
+from normfree.nn.conv import SameConv2d, WSConv2d
+from normfree.nn.normalization import BatchNormActivation, Normalization
+from normfree.nn.squeeze_excite import SESpec, SqueezeExcite
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layers:
+    """Makes the layers of one network.
+
+    Args:
+        normalization: ``"none"``, or ``"batch"`` for the batch-normalized twin.
+        activation: a name of :data:`normfree.nn.ACTIVATIONS`.
+        gain: the activation's γ: the authors' constant or the exact one.
+        device: where the parameters live; ``"meta"`` makes shapes only.
+        dtype: of the parameters.
+
+    Example:
+        >>> layers = Layers(activation="relu")
+        >>> layers.act(8)
+        ScaledActivation(relu, gain=1.71396)
+        >>> type(layers.conv(8, 8, 3)).__name__
+        'WSConv2d'
+        >>> Layers(normalization="batch").conv(8, 8, 3).bias is None
+        True
+    """
+
+    normalization: Normalization = "none"
+    activation: str = "gelu"
+    gain: GainKind = "reference"
+    device: torch.device | str | None = None
+    dtype: torch.dtype | None = None
+
+    @property
+    def normfree(self) -> bool:
+        """Whether there is no normalization."""
+        return self.normalization == "none"
+
+    @property
+    def on(self) -> dict[str, Any]:
+        """Device and dtype, as the keywords of a layer."""
+        return {"device": self.device, "dtype": self.dtype}
+
+    def conv(
+        self, in_channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1
+    ) -> SameConv2d:
+        """A convolution of ``size`` × ``size`` pixels with ``SAME`` padding."""
+        if max(in_channels, out_channels) > MOST_CHANNELS:
+            raise UserError(
+                f"a convolution has at most {MOST_CHANNELS:,} channels; "
+                f"got one from {in_channels:,} to {out_channels:,}"
+            )
+        if self.normfree:
+            return WSConv2d(in_channels, out_channels, size, stride, groups=groups, **self.on)
+        return SameConv2d(
+            in_channels, out_channels, size, stride, groups=groups, bias=False, **self.on
+        )
+
+    def act(self, channels: int) -> ScaledActivation | BatchNormActivation:
+        """What stands before a convolution."""
+        if self.normfree:
+            return self.function()
+        return BatchNormActivation(channels, self.activation, **self.on)
+
+    def function(self) -> ScaledActivation:
+        """The activation alone: scaled without normalization, bare with it."""
+        return ScaledActivation(self.activation, gain=self.gain if self.normfree else 1.0)
+
+    def squeeze_excite(
+        self, spec: SESpec, channels: int, source_channels: int | None = None
+    ) -> SqueezeExcite:
+        """Squeeze-and-excite of a map; without normalization it doubles the gate."""
+        return SqueezeExcite(
+            channels,
+            spec.ratio,
+            source_channels,
+            factor=2.0 if self.normfree else 1.0,
+            divisor=spec.divisor,
+            activation=self.function() if spec.activation == "network" else None,
+            **self.on,
+        )

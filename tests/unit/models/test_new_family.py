@@ -1,0 +1,30 @@
+"""A family of its own file: registered, trained and folded like ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from normfree import UserError
+from normfree.models import NFNet, list_models, model_config, register_family
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "add_a_network_family.py"
+
+
+def test_the_example_runs() -> None:
+    done = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "registered: basic10 basic18" in done.stdout
+    assert "logits within" in done.stdout
+
+
+def test_a_name_is_registered_once_or_not_at_all() -> None:
+    before = list_models()
+    new = dataclasses.replace(model_config("nfnet_f1"), name="new")
+    with pytest.raises(UserError, match="'nfnet_f0' is registered already"):
+        register_family(NFNet, [new, model_config("nfnet_f0")])
+    assert list_models() == before
