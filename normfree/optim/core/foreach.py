@@ -8,10 +8,12 @@ tensors of one shape are stacked into one, and on the CPU lists are processed in
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from normfree.optim.core import reference
 from normfree.optim.functional import has_units, scale_from_norms, unitwise_norm
 
 #: Tensors of at most as many elements are stacked.
@@ -33,6 +35,8 @@ def agc(
     unitwise: bool,
 ) -> list[Tensor]:
     """See :func:`normfree.optim.core.agc`; one comparison decides for all units of all tensors."""
+    if _is_half(params):
+        return reference.agc(params, grads, clipping=clipping, eps=eps, unitwise=unitwise)
     if not params:
         return []
     groups = _groups(params, grads)
@@ -44,7 +48,9 @@ def agc(
     for group, part in zip(groups, scale.split([n.numel() for n in norms]), strict=True):
         shape = params[group[0]].shape
         units = (shape[0], *[1] * (len(shape) - 1)) if unitwise and has_units(shape) else ()
-        for place, one in zip(group, part.view(len(group), *units).unbind(), strict=True):
+        alone = len(group) == 1
+        parts = [part.view(units)] if alone else part.view(len(group), *units).unbind()
+        for place, one in zip(group, parts, strict=True):
             scales[place] = one
     return scales
 
@@ -61,6 +67,11 @@ def sgd_update(
     weight_decay: float,
 ) -> None:
     """See :func:`normfree.optim.core.sgd_update`; each line is one line of its equation."""
+    if _is_half(params):
+        settings: dict[str, Any] = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
+        settings |= {"scales": scales, "weight_decay": weight_decay}
+        reference.sgd_update(params, grads, velocities, **settings)
+        return
     for groups in _chunks(params):
         w = _stacks(params, groups)
         g: list[Tensor] | tuple[Tensor, ...] = _stacks(grads, groups)
@@ -79,6 +90,15 @@ def sgd_update(
             _unstack_(velocities, groups, v)
 
 
+def _is_half(params: Sequence[Tensor]) -> bool:
+    """Whether to leave a list to the reference.
+
+    PyTorch rounds λ, μ and ω to the dtype of a tensor without axes, but not to that of a stack: in
+    half precision that changes bits, and decisions.
+    """
+    return any(param.dtype in (torch.float16, torch.bfloat16) for param in params[:1])
+
+
 def _groups(*lists: Sequence[Tensor]) -> list[Group]:
     """The positions that belong together, by shape; a tensor that is not small is alone.
 
@@ -95,7 +115,9 @@ def _groups(*lists: Sequence[Tensor]) -> list[Group]:
 def _chunks(params: Sequence[Tensor]) -> Iterator[list[Group]]:
     """The groups, as many at a time as fit the CPU's cache; for an accelerator all at once."""
     groups = _groups(params)
-    if not groups or params[0].device.type != "cpu":
+    if not groups:
+        return
+    if params[0].device.type != "cpu":
         yield groups
         return
     chunk: list[Group] = []
