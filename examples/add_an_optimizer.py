@@ -3,7 +3,7 @@
     python examples/add_an_optimizer.py
 
 An optimizer is one class: the ranges of its settings, and how a list of parameters is updated.
-Clipping is not its affair: ``AGC`` clips before any optimizer's step. Lion is algorithm 2 of Chen
+It does not clip: ``AGC`` does, before any optimizer's step. Lion is algorithm 2 of Chen
 et al. (2023): the sign of an average of gradients, with decoupled weight decay.
 """
 

@@ -21,8 +21,8 @@ SMALL = 1 << 13
 #: Elements that the CPU processes together; measured, with a wide optimum.
 CHUNK = 1 << 18
 
-#: Positions of tensors in a list that are processed as one: one large tensor, or several small ones
-#: of the same shape.
+#: Positions of tensors in a list that are processed as one: one large tensor, or several small
+#: ones of the same shape.
 Group = list[int]
 
 
@@ -79,15 +79,21 @@ def sgd_update(
         if scales is not None:
             g = torch._foreach_mul(g, _scale_stacks(scales, groups, w))
         if weight_decay:
-            g = torch._foreach_add(g, torch._foreach_mul(w, weight_decay))
+            g = _plus_(torch._foreach_mul(w, weight_decay), g)
         if momentum:
             torch._foreach_mul_(v, momentum)
             torch._foreach_add_(v, g)
-            g = torch._foreach_add(torch._foreach_mul(v, momentum), g) if nesterov else v
+            g = _plus_(torch._foreach_mul(v, momentum), g) if nesterov else v
         torch._foreach_sub_(w, torch._foreach_mul(g, lr))
         _unstack_(params, groups, w)
         if momentum:
             _unstack_(velocities, groups, v)
+
+
+def _plus_(new: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The sum, in the memory of the first: fresh memory costs the CPU more than the addition."""
+    torch._foreach_add_(new, list(others))
+    return new
 
 
 def _is_half(params: Sequence[Tensor]) -> bool:
