@@ -14,6 +14,7 @@ from normfree.errors import unknown_name
 BENCHMARKS = {
     "train": "time of a training step, with other settings beside it",
     "infer": "time of a prediction: as trained, folded, and otherwise",
+    "optim": "time of an optimizer step, beside torch's SGD",
     "augment": "images a second of mixing and RandAugment, beside Pillow",
 }
 

@@ -1,18 +1,177 @@
-"""The kinds of gradient clipping, for any optimizer."""
+"""Gradient clipping in front of any optimizer: AGC by unit or by layer, or the global norm."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from normfree.errors import unknown_name
-from normfree.optim.agc import clip_grads_, count_clipped
+from normfree.optim.buckets import buckets
+from normfree.optim.clip_record import ClipRecord
+from normfree.optim.core import agc
+from normfree.optim.settings import POSITIVE_OR_NONE
+from normfree.schema import Field, record
 
+#: Groups of parameters, as :func:`~normfree.optim.param_groups` makes and optimizers have them.
+Groups: TypeAlias = Sequence[Mapping[str, Any]]
 Clip = Literal["unit", "layer", "global"]
+
+
+@record
+class AGC:
+    r"""Adaptive gradient clipping: no unit's gradient exceeds a fraction of the unit's norm.
+
+    .. math:: g_i \to \lambda\,\frac{\|w_i\|^\star}{\|g_i\|}\, g_i
+        \quad\text{where } \|g_i\| > \lambda\|w_i\|^\star, \qquad
+        \|w_i\|^\star = \max(\|w_i\|, \varepsilon)
+
+    Args:
+        clipping: :math:`\lambda` of groups that bring none.
+        eps: :math:`\varepsilon`, the floor of a parameter's norm.
+        unitwise: one norm per unit; else one per parameter.
+
+    Raises:
+        UserError: a setting is out of range.
+
+    Example:
+        >>> from normfree.optim import param_groups
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+        >>> optimizer = torch.optim.AdamW(param_groups(model, classifier="1"), lr=1e-3)
+        >>> clip = AGC(clipping=0.01)
+        >>> model(torch.ones(1, 4)).sum().backward()
+        >>> clipped = clip.clip_(optimizer.param_groups)
+        >>> optimizer.step()
+        >>> sorted(clipped.by_name()), clipped.total_units
+        (['0.bias', '0.weight', '1.bias'], 5)
+
+    Source: equation 3 and section 4 of the paper.
+    """
+
+    clipping: float = Field(default=0.01, gt=0)
+    eps: float = Field(default=1e-3, gt=0)
+    unitwise: bool = True
+
+    @torch.no_grad()
+    def clip_(self, groups: Groups, *, backend: str = "foreach") -> ClipRecord:
+        """Clip gradients in place: once per step, before the optimizer's.
+
+        Args:
+            groups: a group's own ``clipping`` takes precedence, and None leaves it alone. Its
+                ``eps`` does not: that is the optimizer's, and Adam's 1e-8 would hold every
+                parameter that is zero at zero.
+            backend: see :mod:`normfree.optim.core`.
+
+        Returns:
+            The scales by parameter.
+        """
+        clipped = ClipRecord()
+        for number, group in enumerate(groups):
+            threshold = group.get("clipping", self.clipping)
+            POSITIVE_OR_NONE.check("clipping", threshold)
+            if threshold is None:
+                continue
+            for names, params, grads in buckets(group, number):
+                scales = agc(
+                    params,
+                    grads,
+                    clipping=threshold,
+                    eps=self.eps,
+                    unitwise=self.unitwise,
+                    backend=backend,
+                )
+                torch._foreach_mul_(grads, scales)
+                clipped.add(names, scales)
+        return clipped
+
+
+@record
+class GlobalNorm:
+    r"""Clipping of the norm of all gradients together.
+
+    .. math:: G \to \lambda\,\frac{G}{\|G\|} \quad\text{where } \|G\| > \lambda
+
+    Args:
+        max_norm: :math:`\lambda`.
+
+    Raises:
+        UserError: a setting is out of range.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> w.grad = torch.tensor([3.0, 4.0])
+        >>> GlobalNorm(max_norm=1.0).clip_([{"params": [w]}]).by_name()
+        {'all parameters': tensor(0.2000)}
+        >>> w.grad
+        tensor([0.6000, 0.8000])
+
+    Source: equation 2 of the paper, by ``torch.nn.utils.clip_grad_norm_``.
+    """
+
+    max_norm: float = Field(default=1.0, gt=0)
+
+    @torch.no_grad()
+    def clip_(self, groups: Groups) -> ClipRecord:
+        """Clip gradients in place: once per step, before the optimizer's.
+
+        Args:
+            groups: all are clipped together, whatever their ``clipping`` is.
+
+        Returns:
+            One scale, named ``"all parameters"``.
+        """
+        params = [param for group in groups for param in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(params, self.max_norm)
+        scale = torch.where(norm > self.max_norm, self.max_norm / norm, 1.0)
+        return ClipRecord(["all parameters"], [scale])
+
+
+Clipping: TypeAlias = AGC | GlobalNorm
+
+
+def clip_grad_agc_(
+    parameters: Tensor | Iterable[Tensor] | Iterable[Mapping[str, Any]],
+    clipping: float = 0.01,
+    eps: float = 1e-3,
+    *,
+    unitwise: bool = True,
+) -> Int[Tensor, ""]:
+    """Clip the gradients of parameters in place by :class:`AGC`.
+
+    Call it once per optimizer step: after the last micro-batch's backward, after gradients are
+    averaged over ranks and after ``scaler.unscale_``, before ``optimizer.step``.
+
+    Args:
+        parameters: a parameter, several, or groups, see :meth:`AGC.clip_`.
+        clipping: λ of groups that bring none.
+        eps: floor of a parameter's norm.
+        unitwise: one norm per unit; else one per parameter.
+
+    Returns:
+        How many units were clipped. It stays on the device, so nothing waits for it.
+
+    Raises:
+        UserError: a setting is out of range.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2, 3))
+        >>> w.grad = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.001]])
+        >>> clip_grad_agc_(w, clipping=0.01)
+        tensor(1)
+        >>> w.grad
+        tensor([[0.0100, 0.0100, 0.0100],
+                [0.0000, 0.0000, 0.0010]])
+
+    Source: equation 3 of the paper.
+    """
+    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    single = [entry for entry in given if isinstance(entry, Tensor)]
+    groups = [{"params": single}, *(entry for entry in given if not isinstance(entry, Tensor))]
+    clip = AGC(clipping=clipping, eps=eps, unitwise=unitwise)
+    return clip.clip_(groups).clipped_units
 
 
 def clip_gradients_(
@@ -23,26 +182,25 @@ def clip_gradients_(
 ) -> tuple[Int[Tensor, ""], int]:
     r"""Clip the gradients of groups of parameters in place, before the optimizer's step.
 
-    ============ ==========================================================================
-    ``"unit"``   AGC, a norm for each unit (equation 3 of the paper)
-    ``"layer"``  AGC, a norm for each parameter
-    ``"global"`` :math:`G \to \lambda G / \|G\|` where :math:`\|G\| > \lambda`, all parameters
-                 together (equation 2 of the paper)
-    ============ ==========================================================================
+    ============ ==================================================================
+    ``"unit"``   :class:`AGC`, one norm per unit (equation 3 of the paper)
+    ``"layer"``  :class:`AGC`, one norm per parameter
+    ``"global"`` :class:`GlobalNorm`, all parameters together (equation 2)
+    ============ ==================================================================
 
     Args:
         groups: groups of parameters, such as :func:`param_groups` makes or optimizers have.
-        clip: which kind.
-        clipping: :math:`\lambda`. To AGC a group's own ``clipping`` comes first, as in
-            :func:`clip_grad_agc_`; the global norm is that of all groups.
-        eps: floor of a parameter's norm, to AGC.
+        clip: the kind.
+        clipping: :math:`\lambda`. For AGC a group's own ``clipping`` takes precedence; the global
+            norm is that of all groups.
+        eps: floor of a parameter's norm, for AGC.
 
     Returns:
-        How many units were clipped, on the device, so that nothing waits for it; and how many might
-        have been: for the global norm one.
+        How many units were clipped, on the device, so that nothing waits for it; and how many were
+        eligible: for the global norm one.
 
     Raises:
-        UserError: a kind that is none of these.
+        UserError: unknown kind, or a setting is out of range.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2, 2))
@@ -55,13 +213,14 @@ def clip_gradients_(
         >>> clip_gradients_([{"params": [w]}], "unit", clipping=0.01)
         (tensor(1), 2)
 
-    Source: section 4 of the paper; the global norm is ``torch.nn.utils.clip_grad_norm_``.
+    Source: section 4 of the paper.
     """
-    if clip not in get_args(Clip):
+    kinds: dict[str, Clipping] = {
+        "unit": AGC(clipping=clipping, eps=eps),
+        "layer": AGC(clipping=clipping, eps=eps, unitwise=False),
+        "global": GlobalNorm(max_norm=clipping),
+    }
+    if clip not in kinds:
         raise unknown_name("kind of clipping", clip, get_args(Clip))
-    if clip == "global":
-        parameters = [p for group in groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clipping)
-        return (norm > clipping).sum(), 1
-    scales = clip_grads_(groups, clipping, eps, unitwise=clip == "unit")
-    return count_clipped(scales), sum(scale.numel() for scale in scales)
+    clipped = kinds[clip].clip_(list(groups))
+    return clipped.clipped_units, clipped.total_units

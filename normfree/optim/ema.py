@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from normfree.optim.functional import ema_decay
+from normfree.optim.settings import FRACTION
 
 
 class EMA:
@@ -19,11 +20,15 @@ class EMA:
 
     Args:
         model: the model that is trained; the average starts as its copy.
-        decay: the cap :math:`d`.
+        decay: the cap :math:`d`, at least 0 and below 1. With 0 there is no average: ``model``
+            shares the memory of the weights, and an update copies nothing.
 
     Attributes:
-        model: the averaged copy, in evaluation mode and without gradients. Buffers of
-            numbers, such as batch statistics, are averaged too; counters are copied.
+        model: the averaged copy, in evaluation mode and without gradients. Floating-point buffers,
+            such as batch statistics, are averaged too; counters are copied.
+
+    Raises:
+        UserError: ``decay`` is out of range.
 
     Example:
         >>> model = nn.Linear(1, 1)
@@ -40,9 +45,11 @@ class EMA:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.99999) -> None:
+        FRACTION.check("decay", decay)
         self.source = model
         self.decay = decay
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        shared = _aliases(model) if decay == 0 else {}
+        self.model = copy.deepcopy(model, shared).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -51,9 +58,14 @@ class EMA:
         Args:
             step: number of the optimizer's step, from zero.
         """
-        weight = 1 - ema_decay(step, self.decay)
         averages: list[Tensor] = list(self.model.parameters())
         parameters: list[Tensor] = list(self.source.parameters())
+        if self.decay == 0:
+            averages += self.model.buffers()
+            for average, own in zip(averages, [*parameters, *self.source.buffers()], strict=True):
+                average.data = own.data  # another tensor, if the model has been moved
+            return
+        weight = 1 - ema_decay(step, self.decay)
         torch._foreach_lerp_(averages, parameters, weight)
         for average, buffer in zip(self.model.buffers(), self.source.buffers(), strict=True):
             if average.is_floating_point():
@@ -68,3 +80,9 @@ class EMA:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take averaged values by name."""
         self.model.load_state_dict(state)
+
+
+def _aliases(model: nn.Module) -> dict[int, Any]:
+    """For ``deepcopy``: what stands for each parameter and buffer, in the same memory."""
+    parameters = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+    return {**parameters, **{id(buffer): buffer for buffer in model.buffers()}}

@@ -34,12 +34,20 @@ def unitwise_norm(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
     Source: section 4 of the paper and the authors' code.
 
-    Differs from: optax, which fails on rank 5, and timm, which takes gains kept as (out, 1, 1, 1)
-    element by element.
+    Differs from: timm, which takes gains kept as (out, 1, 1, 1) element by element.
     """
-    if sum(length > 1 for length in x.shape) <= 1:
+    if not has_units(x.shape):
         return torch.linalg.vector_norm(x)
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
+
+
+def has_units(shape: Sequence[int]) -> bool:
+    """Whether a parameter of this shape has output units: at least two axes longer than one.
+
+    >>> has_units((8, 3, 3, 3)), has_units((8,)), has_units((8, 1, 1, 1))
+    (True, False, False)
+    """
+    return sum(length > 1 for length in shape) > 1
 
 
 def clip_scale(
@@ -50,7 +58,7 @@ def clip_scale(
     *,
     unitwise: bool = True,
 ) -> Float[Tensor, "..."]:
-    r"""The factor in (0, 1] that AGC puts on the gradient of each unit.
+    r"""The scale in (0, 1] that AGC puts on the gradient of each unit.
 
     .. math:: s_i = \min\left(1,\;
         \lambda\,\frac{\max(\|w_i\|, \varepsilon)}{\max(\|g_i\|, 10^{-6})}\right)
@@ -63,11 +71,24 @@ def clip_scale(
         unitwise: a norm for each unit; else the whole tensor is one unit.
 
     Returns:
-        The factors, in the shape of :func:`unitwise_norm`; a scalar for the whole tensor.
+        The scales, in the shape of :func:`unitwise_norm`; a scalar for the whole tensor.
     """
     norm = unitwise_norm if unitwise else torch.linalg.vector_norm
-    largest = clipping * norm(param).clamp(min=eps)
-    grad_norm = norm(grad)
+    return scale_from_norms(norm(grad), norm(param), clipping, eps)
+
+
+def scale_from_norms(
+    grad_norm: Float[Tensor, "*units"],
+    param_norm: Float[Tensor, "*units"],
+    clipping: float,
+    eps: float,
+) -> Float[Tensor, "*units"]:
+    r"""The scales of AGC from the norms of units, as in :func:`clip_scale`.
+
+    >>> scale_from_norms(torch.tensor([0.1, 0.001]), torch.ones(2), clipping=0.01, eps=1e-3)
+    tensor([0.1000, 1.0000])
+    """
+    largest = clipping * param_norm.clamp(min=eps)
     return torch.where(grad_norm > largest, largest / grad_norm.clamp(min=1e-6), 1.0)
 
 
@@ -127,7 +148,7 @@ def advised_clipping(batch_size: int) -> float:
 
     Source: sections 4.1 and 5.1, figures 2b and 7 of the paper.
     """
-    if batch_size < 1:
+    if not batch_size >= 1:
         raise UserError(f"a batch has at least one example; got {batch_size}")
     return min(0.16, max(0.01, 0.01 * 1024 / batch_size))
 
@@ -209,8 +230,22 @@ def lars_rate(
     Source: algorithm 1 of You et al. (2017).
     """
     norm, grad_norm = torch.linalg.vector_norm(param), torch.linalg.vector_norm(grad)
-    rate = trust * norm / (grad_norm + weight_decay * norm)
-    return torch.where((norm > 0) & (grad_norm > 0), rate, 1.0)
+    return lars_rate_from_norms(grad_norm, norm, trust, weight_decay)
+
+
+def lars_rate_from_norms(
+    grad_norm: Float[Tensor, "*layers"],
+    param_norm: Float[Tensor, "*layers"],
+    trust: float,
+    weight_decay: float,
+) -> Float[Tensor, "*layers"]:
+    r"""The rates of :func:`lars_rate` from the norms of layers.
+
+    >>> lars_rate_from_norms(torch.tensor([4.0]), torch.tensor([2.0]), 0.1, weight_decay=0.0)
+    tensor([0.0500])
+    """
+    rate = trust * param_norm / (grad_norm + weight_decay * param_norm)
+    return torch.where((param_norm > 0) & (grad_norm > 0), rate, 1.0)
 
 
 def ema_decay(step: int, decay: float) -> float:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from normfree.errors import UserError
-from normfree.optim.by_parameter import ByParameter
-from normfree.optim.functional import lars_rate
+from normfree.optim.buckets import Bucket
+from normfree.optim.functional import lars_rate_from_norms
+from normfree.optim.list_optimizer import ListOptimizer
+from normfree.optim.settings import POSITIVE_OR_NONE
 
 
-class LARS(ByParameter):
+class LARS(ListOptimizer):
     r"""Momentum SGD whose every layer moves by a fixed share of its norm.
 
     For each parameter :math:`w` with gradient :math:`g`, and :math:`\tau` the local rate of
@@ -55,6 +56,8 @@ class LARS(ByParameter):
     custom.
     """
 
+    ranges: ClassVar = {**ListOptimizer.ranges, "trust": POSITIVE_OR_NONE}
+
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
@@ -67,22 +70,19 @@ class LARS(ByParameter):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
         super().__init__(params, defaults)
 
-    def update_(self, w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """Decay, scale, gather momentum, move one parameter."""
-        assert w.grad is not None
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(w)
-        velocity, decay = state["momentum_buffer"], group["weight_decay"]
-        step = (w.grad + decay * w) * group["lr"]
-        if group["trust"] is not None and w.ndim > 1:
-            step = step * lars_rate(w.grad, w, group["trust"], decay)
-        velocity.mul_(group["momentum"]).add_(step)
-        w.sub_(velocity)
-
-    def check(self, group: dict[str, Any]) -> None:
-        """Say early what no training could use."""
-        super().check(group)
-        if group["trust"] is not None and not group["trust"] > 0:
-            raise UserError(
-                f"trust must be positive, or None for plain steps; got {group['trust']}"
+    def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
+        """Decay, scale layers, accumulate momentum, step."""
+        _, w, g = bucket
+        decay, velocities = group["weight_decay"], self.buffers(w, "momentum_buffer")
+        steps = torch._foreach_add(g, torch._foreach_mul(w, decay))
+        torch._foreach_mul_(steps, group["lr"])
+        layers = [i for i, x in enumerate(w) if x.ndim > 1 and group["trust"] is not None]
+        if layers:
+            norms, grad_norms = (
+                torch.stack(torch._foreach_norm([tensors[i] for i in layers])) for tensors in (w, g)
             )
+            rates = lars_rate_from_norms(grad_norms, norms, group["trust"], decay)
+            torch._foreach_mul_([steps[i] for i in layers], rates.unbind())
+        torch._foreach_mul_(velocities, group["momentum"])
+        torch._foreach_add_(velocities, steps)
+        torch._foreach_sub_(w, velocities)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from normfree.errors import UserError, unknown_name
+from normfree.optim.settings import AT_LEAST_ZERO, POSITIVE_OR_NONE
 
 Role = Literal["weights", "classifier weight", "gains and biases"]
 
@@ -125,7 +126,9 @@ def param_groups(
     ==================== ============ ========
 
     Weights are those of convolutions and of squeeze-and-excite; gains and biases are all scalars
-    and vectors, SkipInit gains and the classifier's bias among them.
+    and vectors, SkipInit gains and the classifier's bias among them. A parameter that several
+    modules share is the classifier's weight if one of them is the classifier; otherwise the first
+    of its names decides.
 
     Args:
         model: any network.
@@ -143,8 +146,8 @@ def param_groups(
         are left out, and so are empty groups.
 
     Raises:
-        UserError: no such classifier, a name in ``unclipped`` that nothing has, or nothing to
-            train.
+        UserError: a setting is out of range, there is no such classifier, nothing has a name in
+            ``unclipped``, or there is nothing to train.
 
     Example:
         >>> model = nn.Sequential()
@@ -164,6 +167,8 @@ def param_groups(
     Differs from: timm, which finds the classifier by its place in the list of parameters and leaves
     its bias unclipped too.
     """
+    AT_LEAST_ZERO.check("weight_decay", weight_decay)
+    POSITIVE_OR_NONE.check("clipping", clipping)
     if classifier == "auto":
         classifier = find_classifier(model)
     elif classifier is not None and classifier not in dict(model.named_modules()):
@@ -180,9 +185,10 @@ def param_groups(
         name: {"name": name, "params": [], "param_names": [], **values}
         for name, values in settings.items()
     }
-    for name, parameter in model.named_parameters():
+    for parameter, (name, *others) in _names(model).items():
         if parameter.requires_grad:
-            role = role_of(name, parameter.ndim, classifier)
+            shared = f"{classifier}.weight" in others
+            role = "classifier weight" if shared else role_of(name, parameter.ndim, classifier)
             clipped = settings[role]["clipping"] is not None
             apart = clipped and parameter in free
             group = groups[f"{role}, unclipped" if apart else role]
@@ -194,8 +200,16 @@ def param_groups(
     return filled
 
 
+def _names(model: nn.Module) -> dict[Tensor, list[str]]:
+    """Each parameter with all its names: one that modules share has several."""
+    names: dict[Tensor, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    return names
+
+
 def group_table(groups: Iterable[Mapping[str, Any]]) -> list[tuple[str, int, int, float, float]]:
-    """What is in each group, for people to look at.
+    """What is in each group, as rows of a table.
 
     Returns:
         Rows of (name, tensors, scalars, weight decay, clipping); NaN where a group is not clipped.

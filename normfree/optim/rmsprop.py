@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from normfree.errors import UserError
-from normfree.optim.by_parameter import ByParameter
+from normfree.optim.buckets import Bucket
+from normfree.optim.list_optimizer import ListOptimizer
+from normfree.optim.settings import AT_LEAST_ZERO, FRACTION
 
 
-class RMSProp(ByParameter):
+class RMSProp(ListOptimizer):
     r"""Momentum on gradients divided by their root mean square.
 
     For each parameter :math:`w` with gradient :math:`g`, from :math:`s = 1` and :math:`v = 0`:
@@ -47,8 +48,11 @@ class RMSProp(ByParameter):
 
     Differs from: ``torch.optim.RMSprop``, where the mean square starts at zero, so that the first
     steps are :math:`1/\sqrt{1 - \rho}` as long as later ones, ε is added outside the root, and the
-    momentum gathers unscaled steps, so that a change of the learning rate acts on past ones too.
+    momentum accumulates unscaled steps, so that a change of the learning rate acts on past steps
+    too.
     """
+
+    ranges: ClassVar = {**ListOptimizer.ranges, "decay": FRACTION, "eps": AT_LEAST_ZERO}
 
     def __init__(
         self,
@@ -69,22 +73,16 @@ class RMSProp(ByParameter):
         }
         super().__init__(params, defaults)
 
-    def update_(self, w: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """Decay, gather squares, gather momentum, move one parameter."""
-        assert w.grad is not None
-        if not state:
-            state["mean_square"] = torch.ones_like(w)
-            state["momentum_buffer"] = torch.zeros_like(w)
-        square, velocity = state["mean_square"], state["momentum_buffer"]
-        grad = w.grad + group["weight_decay"] * w
-        square.mul_(group["decay"]).addcmul_(grad, grad, value=1 - group["decay"])
-        velocity.mul_(group["momentum"]).add_(group["lr"] * grad / (square + group["eps"]).sqrt())
-        w.sub_(velocity)
-
-    def check(self, group: dict[str, Any]) -> None:
-        """Say early what no training could use."""
-        super().check(group)
-        if not group["eps"] >= 0:
-            raise UserError(f"eps must not be negative; got {group['eps']}")
-        if not 0 <= group["decay"] < 1:
-            raise UserError(f"decay must be at least 0 and below 1; got {group['decay']}")
+    def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
+        """Decay, accumulate squares, accumulate momentum, step."""
+        w, grads = bucket.params, bucket.grads
+        squares = self.buffers(w, "mean_square", torch.ones_like)
+        velocities = self.buffers(w, "momentum_buffer")
+        g = torch._foreach_add(grads, torch._foreach_mul(w, group["weight_decay"]))
+        torch._foreach_mul_(squares, group["decay"])
+        torch._foreach_addcmul_(squares, g, g, value=1 - group["decay"])
+        roots = torch._foreach_sqrt(torch._foreach_add(squares, group["eps"]))
+        torch._foreach_mul_(velocities, group["momentum"])
+        steps = torch._foreach_div(torch._foreach_mul(g, group["lr"]), roots)
+        torch._foreach_add_(velocities, steps)
+        torch._foreach_sub_(w, velocities)

@@ -84,7 +84,7 @@ class SAM:
 
         Args:
             grads: the gradients to ascend by, one for each of ``params``, None where a parameter
-                has none; their scale is of no account. Without them ``.grad`` is taken, and cleared
+                has none; their scale does not matter. Without them ``.grad`` is taken, and cleared
                 for the gradients to come; with them ``.grad`` is left as it is. Where they are zero
                 or not finite the weights stay.
 

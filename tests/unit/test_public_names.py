@@ -15,9 +15,9 @@ PUBLIC = {
         *("SqueezeExcite", "StochasticDepth", "WSConv2d", "estimate_gain"),
     ],
     "normfree.optim": [
-        *("AGCSGD", "EMA", "LARS", "RMSProp", "SAM", "advised_clipping", "clip_grad_agc_"),
-        *("clip_gradients_", "group_table", "param_groups", "warmup_cosine"),
-        "warmup_exponential",
+        *("AGC", "AGCSGD", "ClipRecord", "EMA", "GlobalNorm", "LARS", "ListOptimizer", "RMSProp"),
+        *("SAM", "advised_clipping", "agc", "clip_grad_agc_", "clip_gradients_", "group_table"),
+        *("param_groups", "sgd_update", "warmup_cosine", "warmup_exponential"),
     ],
     "normfree.models": [
         *("ABLATIONS", "PAPER_NOTES", "PAPER_TOP1", "TASK_FIELDS", "ClassifierConfig"),

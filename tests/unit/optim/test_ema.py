@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from normfree import UserError
 from normfree.optim import EMA
 
 
@@ -88,3 +89,30 @@ def test_frozen_parameters_stay_to_the_bit():
         ema.update(step)
     for average, own in zip(ema.model.parameters(), model.parameters(), strict=True):
         assert torch.equal(average, own)
+
+
+def test_with_decay_zero_nothing_is_copied_or_averaged():
+    model = network()
+    ema = EMA(model, decay=0.0)
+    assert not ema.model.training
+    assert not any(p.requires_grad for p in ema.model.parameters())
+    assert all(p.requires_grad for p in model.parameters())
+    assert model.training
+
+    def memory(network):
+        return [t.data_ptr() for t in (*network.parameters(), *network.buffers())]
+
+    assert memory(ema.model) == memory(model)
+    model[0].weight.data = torch.ones(3, 4)  # as a model does that is moved
+    model.double()
+    model(torch.randn(16, 4).double())
+    ema.update(0)
+    assert memory(ema.model) == memory(model)
+    for name, value in model.state_dict().items():
+        assert torch.equal(ema.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("decay", [float("nan"), float("inf"), -0.1, 1.0])
+def test_a_decay_that_averages_nothing_is_refused(decay):
+    with pytest.raises(UserError, match=f"decay must be at least 0 and below 1; got {decay}"):
+        EMA(network(), decay=decay)

@@ -189,3 +189,35 @@ def test_the_table_counts_everything():
     assert sum(row[1] for row in table) == len(list(model.parameters()))
     assert sum(row[2] for row in table) == sum(p.numel() for p in model.parameters())
     assert math.isnan({row[0]: row[4] for row in table}["classifier weight"])
+
+
+def tied(first, second):
+    """Two layers that share a weight, in this order."""
+    layers = {"body": nn.Linear(4, 4), "fc": nn.Linear(4, 4)}
+    layers["fc"].weight = layers["body"].weight
+    return nn.ModuleDict({name: layers[name] for name in (first, second)})
+
+
+@pytest.mark.parametrize("order", [("body", "fc"), ("fc", "body")])
+def test_a_weight_shared_with_the_classifier_is_the_classifier_s(order):
+    groups = param_groups(tied(*order), clipping=0.01)
+    (group,) = [g for g in groups if g["name"] == "classifier weight"]
+    assert group["param_names"] == [f"{order[0]}.weight"]
+    assert group["clipping"] is None
+    assert sum(len(g["params"]) for g in groups) == 3
+    clipped = param_groups(tied(*order), classifier=None)
+    assert roles(clipped)["weights"] == [f"{order[0]}.weight"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"weight_decay": math.nan}, "weight_decay must be at least 0"),
+        ({"clipping": 0.0}, "clipping must be above 0 and finite, or None"),
+        ({"clipping": math.inf}, "clipping must be above 0 and finite, or None"),
+    ],
+)
+def test_settings_out_of_range(setting, message):
+    with pytest.raises(UserError, match=message):
+        param_groups(TimmLike(), **setting)

@@ -1,0 +1,61 @@
+"""What clipping did in a step, left on the device for whoever wants to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class ClipRecord:
+    """The scales that clipping put on gradients, by parameter.
+
+    Nothing is computed, and nothing waits for the device, until somebody reads.
+
+    Attributes:
+        names: of the clipped parameters.
+        scales: for each, the scales of its units, in (0, 1]; a unit with a scale below one was
+            clipped.
+
+    Example:
+        >>> record = ClipRecord(["conv.weight"], [torch.tensor([[1.0], [0.25]])])
+        >>> record.add(["conv.bias"], [torch.tensor(0.5)])
+        >>> record.clipped_units, record.total_units
+        (tensor(2), 3)
+        >>> record.by_name()["conv.bias"]
+        tensor(0.5000)
+    """
+
+    def __init__(
+        self, names: Iterable[str] = (), scales: Iterable[Float[Tensor, "..."]] = ()
+    ) -> None:
+        self.names = list(names)
+        self.scales = list(scales)
+
+    def add(self, names: Iterable[str], scales: Iterable[Float[Tensor, "..."]]) -> None:
+        """Append the scales of further parameters."""
+        self.names.extend(names)
+        self.scales.extend(scales)
+
+    def by_name(self) -> dict[str, Float[Tensor, "..."]]:
+        """Parameter name → scales."""
+        return dict(zip(self.names, self.scales, strict=True))
+
+    @property
+    def clipped_units(self) -> Int[Tensor, ""]:
+        """How many units were clipped, on the device of the first scales."""
+        by_device: dict[torch.device, list[Tensor]] = {}
+        for scale in self.scales:
+            by_device.setdefault(scale.device, []).append(scale.view(-1))
+        counts = [(torch.cat(scales) < 1).sum() for scales in by_device.values()]
+        first, *others = counts or [torch.tensor(0)]
+        for other in others:
+            first = first + other.to(first.device, non_blocking=True)
+        return first
+
+    @property
+    def total_units(self) -> int:
+        """How many units were eligible for clipping."""
+        return sum(scale.numel() for scale in self.scales)

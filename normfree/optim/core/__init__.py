@@ -1,0 +1,167 @@
+r"""The optimizer's core: adaptive gradient clipping and momentum SGD on lists of tensors.
+
+Both functions are one contract with several backends, which give the same results:
+
+=============== ====================================================================
+``"reference"`` the equations of :mod:`normfree.optim.functional`, tensor by tensor
+``"foreach"``   few operations for many tensors: ``torch._foreach_*`` on stacks
+=============== ====================================================================
+
+All tensors of a call are on one device and of one dtype. A further backend is a module with the two
+functions of :class:`Backend`, entered in :data:`BACKENDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from normfree.errors import unknown_name
+from normfree.optim.core import foreach, reference
+
+__all__ = ["BACKENDS", "Backend", "agc", "find_backend", "sgd_update"]
+
+
+class Backend(Protocol):
+    """What a backend implements, for :func:`agc` and :func:`sgd_update`, which describe it."""
+
+    def agc(
+        self,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        *,
+        clipping: float,
+        eps: float,
+        unitwise: bool,
+    ) -> list[Tensor]:
+        """Return the scales."""
+
+    def sgd_update(
+        self,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        velocities: Sequence[Tensor],
+        *,
+        scales: Sequence[Tensor] | None,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+    ) -> None:
+        """Update parameters and velocities in place."""
+
+
+#: Name → backend.
+BACKENDS: dict[str, Backend] = {"reference": reference, "foreach": foreach}
+
+
+def find_backend(name: str) -> Backend:
+    """The backend of that name.
+
+    Raises:
+        UserError: there is none; the message has the nearest name.
+    """
+    if name not in BACKENDS:
+        raise unknown_name("optimizer backend", name, BACKENDS)
+    return BACKENDS[name]
+
+
+def agc(
+    params: Sequence[Float[Tensor, "..."]],
+    grads: Sequence[Float[Tensor, "..."]],
+    *,
+    clipping: float = 0.01,
+    eps: float = 1e-3,
+    unitwise: bool = True,
+    backend: str = "foreach",
+) -> list[Float[Tensor, "..."]]:
+    r"""The scales that adaptive gradient clipping puts on the gradients of a list of parameters.
+
+    .. math:: s_i = \min\left(1,\;
+        \lambda\,\frac{\max(\|w_i\|, \varepsilon)}{\max(\|g_i\|, 10^{-6})}\right)
+
+    Args:
+        params: parameters; left as they are.
+        grads: their gradients, of the same shapes; left as they are.
+        clipping: :math:`\lambda`.
+        eps: :math:`\varepsilon`, the floor of a parameter's norm.
+        unitwise: one scale per unit; else one per parameter.
+        backend: a name in :data:`BACKENDS`.
+
+    Returns:
+        For each parameter the scales of its units, in (0, 1], in the shape of
+        :func:`~normfree.optim.functional.unitwise_norm`. A unit is clipped where its scale is below
+        one.
+
+    Raises:
+        UserError: unknown backend.
+
+    Example:
+        >>> import torch
+        >>> w, g = torch.ones(2, 3), torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.001]])
+        >>> (scale,) = agc([w], [g], clipping=0.01)
+        >>> scale
+        tensor([[0.0100],
+                [1.0000]])
+
+    Source: equation 3 of the paper.
+    """
+    return find_backend(backend).agc(params, grads, clipping=clipping, eps=eps, unitwise=unitwise)
+
+
+def sgd_update(
+    params: Sequence[Float[Tensor, "..."]],
+    grads: Sequence[Float[Tensor, "..."]],
+    velocities: Sequence[Float[Tensor, "..."]],
+    *,
+    lr: float,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+    weight_decay: float = 0.0,
+    scales: Sequence[Float[Tensor, "..."]] | None = None,
+    backend: str = "foreach",
+) -> None:
+    r"""One step of momentum SGD on a list of parameters, in place.
+
+    .. math::
+        g &\leftarrow s\,g + \omega w \\
+        v &\leftarrow \mu v + g \\
+        w &\leftarrow w - \eta\,(g + \mu v) \quad\text{(Nesterov), or } w - \eta v
+
+    Args:
+        params: :math:`w`, updated.
+        grads: :math:`g`, left as they are.
+        velocities: :math:`v`, updated; zeros at first. Not used, and may be empty, where
+            ``momentum`` is zero.
+        lr: learning rate :math:`\eta`, a float or a tensor without axes.
+        momentum: :math:`\mu`.
+        nesterov: Nesterov's momentum rather than the heavy ball's.
+        weight_decay: :math:`\omega`, added to the scaled gradient (L2, not decoupled).
+        scales: :math:`s`, as :func:`agc` returns them; None does not scale.
+        backend: a name in :data:`BACKENDS`.
+
+    Raises:
+        UserError: unknown backend.
+
+    Example:
+        >>> import torch
+        >>> w, v = torch.ones(2), torch.zeros(2)
+        >>> sgd_update([w], [torch.ones(2)], [v], lr=0.1, momentum=0.5)
+        >>> w, v
+        (tensor([0.8500, 0.8500]), tensor([1., 1.]))
+
+    Source: section 6.1 of the paper, and the authors' order of operations.
+    """
+    find_backend(backend).sgd_update(
+        params,
+        grads,
+        velocities,
+        scales=scales,
+        lr=lr,
+        momentum=momentum,
+        nesterov=nesterov,
+        weight_decay=weight_decay,
+    )

@@ -1,0 +1,112 @@
+"""The base of optimizers that update lists of parameters."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from normfree.optim.buckets import Bucket, buckets
+from normfree.optim.settings import AT_LEAST_ZERO, FRACTION, Range
+
+
+class ListOptimizer(Optimizer):
+    """An optimizer that defines how a list of parameters is updated, and which settings it accepts.
+
+    A subclass has :meth:`update_` and, where it has other settings, :attr:`ranges`; closures,
+    parameters without gradients, mixed devices and dtypes, and the checks are done here.
+
+    Attributes:
+        ranges: setting → the values it may have in a group.
+
+    Example:
+        >>> class SignSGD(ListOptimizer):
+        ...     ranges = {"lr": AT_LEAST_ZERO}
+        ...     def update_(self, bucket, group):
+        ...         steps = torch._foreach_mul(torch._foreach_sign(bucket.grads), group["lr"])
+        ...         torch._foreach_sub_(bucket.params, steps)
+        >>> w = torch.nn.Parameter(torch.zeros(2))
+        >>> optimizer = SignSGD([w], {"lr": 0.1})
+        >>> w.grad = torch.tensor([5.0, -0.01])
+        >>> optimizer.step()
+        >>> w.detach()
+        tensor([-0.1000,  0.1000])
+    """
+
+    ranges: ClassVar[Mapping[str, Range]] = {
+        "lr": AT_LEAST_ZERO,
+        "momentum": FRACTION,
+        "weight_decay": AT_LEAST_ZERO,
+    }
+
+    @abstractmethod
+    def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
+        """Update parameters in place.
+
+        Args:
+            bucket: parameters of the group that have gradients, on one device and of one dtype.
+            group: their settings.
+        """
+
+    def start_step(self) -> None:
+        """Called once per step, before the first update."""
+
+    def buffers(
+        self,
+        params: Sequence[Tensor],
+        name: str,
+        initial: Callable[[Tensor], Tensor] = torch.zeros_like,
+    ) -> list[Tensor]:
+        """The tensors that the optimizer keeps for parameters between steps.
+
+        Args:
+            params: the parameters.
+            name: the key in each parameter's state.
+            initial: makes the tensor of a parameter that has none yet.
+        """
+        states = [self.state[param] for param in params]
+        for param, state in zip(params, states, strict=True):
+            if name not in state:
+                state[name] = initial(param)
+        return [state[name] for state in states]
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters.
+
+        Raises:
+            UserError: a setting is out of its range.
+        """
+        super().add_param_group(param_group)
+        for setting, allowed in self.ranges.items():
+            allowed.check(setting, self.param_groups[-1][setting])
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: evaluates the loss again, once, before the update.
+
+        Returns:
+            The closure's loss.
+
+        Raises:
+            UserError: a gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.start_step()
+        for number, group in enumerate(self.param_groups):
+            for bucket in buckets(group, number):
+                self.update_(bucket, group)
+        return loss

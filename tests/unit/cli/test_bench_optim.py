@@ -1,0 +1,52 @@
+"""``normfree bench optim``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.cli.test_bench import Capture, run
+
+
+def test_ours_beside_torch(tmp_path: Path, capsys: Capture) -> None:
+    file, threads = tmp_path / "new" / "found.json", torch.get_num_threads()
+    words = ("--model", "nfnet_pico", "--largest-axis", "4", "--rounds", "3", "--threads", "1")
+    assert run("optim", *words, "--json", str(file)) == 0
+    assert torch.get_num_threads() == threads
+    found = json.loads(file.read_text())
+    assert (found["benchmark"], found["model"], found["threads"]) == ("optim", "nfnet_pico", 1)
+    assert (found["tensors"], found["largest_axis"]) == (114, 4)
+    assert 0 < found["elements"] <= 114 * 4**4
+    rows = {row["optimizer"]: row for row in found["results"]}
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(rows)
+    assert rows["torch SGD foreach + norms"]["cost"] == 1
+    for row in rows.values():
+        seconds = row["seconds"]
+        assert 0 < seconds["low"] <= seconds["median"] <= seconds["high"]
+        assert seconds["calls"] == 3
+    operations = {name: row["operations"] for name, row in rows.items()}
+    assert operations["torch SGD foreach"] < operations["AGCSGD foreach"]
+    assert operations["AGCSGD foreach"] < operations["AGCSGD reference"] / 3
+    both = operations["torch SGD foreach"] + operations["norms"]
+    assert operations["torch SGD foreach + norms"] == both
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--rounds", "1"), "--rounds must be at least 2, not 1"),
+        (("--largest-axis", "0"), "--largest-axis must be at least 1, not 0"),
+        (("--threads", "0"), "--threads must be at least 1, not 0"),
+        (("--threads", "100000"), f"--threads must be at most {os.cpu_count()}"),
+        (("--model", "nfnet_f00"), "did you mean nfnet_f0"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(
+    words: tuple[str, ...], message: str, capsys: Capture
+) -> None:
+    assert run("optim", *words) in (1, 2)
+    assert message in capsys.readouterr().err
