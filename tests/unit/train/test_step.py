@@ -113,6 +113,9 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
+SHRUNK = ("widths=[16, 16, 16, 16]", "depths=[1, 1, 1, 1]", "group_widths=[8, 8, 8, 8]")
+
+
 def trained(steps: int = 1, **changes: Any) -> tuple[TrainState, list[Tensor]]:
     """After some steps at full rate on one batch; and what the convolutions gave within them."""
     resolved, state, transform, batches = setting(**EVERYTHING | {"warmup_steps": 0.0} | changes)
@@ -190,3 +193,15 @@ def test_a_step_without_a_learning_rate_leaves_the_weights_to_the_last_bit(
     before = weights(state)
     train_step(state, batches, resolved, transform)
     assert all(torch.equal(p, before[name]) for name, p in state.model.named_parameters())
+
+
+def test_the_scope_of_sam_is_the_recipes() -> None:
+    scopes: tuple[Any, ...] = ("batch", "part")
+    together, alone = (trained(accumulate=3, sam_fraction=1.0, sam_scope=x)[0] for x in scopes)
+    assert distance(alone, together) > 1e-3
+
+
+def test_sam_moves_running_statistics_once_for_each_micro_batch() -> None:
+    state, _ = trained(model="bn_nfnet_f0", model_options=SHRUNK, accumulate=2)
+    tracked = [x for name, x in state.model.named_buffers() if name.endswith("tracked")]
+    assert {int(x) for x in tracked} == {2}
