@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,9 +112,9 @@ def _measure(recipes: dict[str, Recipe], rounds: int) -> Iterator[dict[str, Any]
 
 def _step(recipe: Recipe) -> Callable[[], None]:
     """A call that does one step of a recipe and waits for it."""
-    from normfree.data import Order, open_source, train_batches
+    from normfree.data import open_source, train_batches
     from normfree.train.init import init_fields, new_model, read_init
-    from normfree.train.inputs import make_inputs, train_transform
+    from normfree.train.inputs import make_plan, make_transform, train_transform
     from normfree.train.resolve import resolve
     from normfree.train.state import build_state
     from normfree.train.step import train_step
@@ -123,14 +123,14 @@ def _step(recipe: Recipe) -> Callable[[], None]:
     told = init_fields(recipe, weights)
     resolved = resolve(recipe, source, open_source(recipe.data, "val"), told)
     state = build_state(resolved, new_model(resolved, weights)[0])
-    order = Order(seed=recipe.seed, examples=len(source), batch_size=recipe.reads)
-    reading = train_batches(source, train_transform(resolved, source), order, start=0, stop=BATCHES)
+    plan = make_plan(recipe, len(source))
+    reading = train_batches(source, train_transform(resolved, source), plan, start=0, stop=BATCHES)
     with closing(reading):  # type: ignore[type-var]
         batches = cycle(list(reading))
-    inputs = make_inputs(resolved)
+    transform = make_transform(resolved)
 
     def step() -> None:
-        train_step(state, next(batches), resolved, inputs).loss.item()
+        train_step(state, islice(batches, recipe.accumulate), resolved, transform).loss.item()
 
     return step
 

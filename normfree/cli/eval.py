@@ -41,8 +41,9 @@ def run(words: Sequence[str]) -> None:
     options = parse(Options, words, prog="normfree eval")
     from normfree.data import BadImages, eval_batches, open_source
     from normfree.train.device import find_device
+    from normfree.train.device_transform import DeviceTransform
     from normfree.train.evaluate import evaluate
-    from normfree.train.inputs import Inputs, eval_transform
+    from normfree.train.inputs import eval_transform
     from normfree.train.model_file import load_classifier
 
     device = find_device(options.device)
@@ -65,7 +66,7 @@ def run(words: Sequence[str]) -> None:
         on_bad_image=options.on_bad_image,
         bad_images=bad,
     )
-    inputs = Inputs(mean=tuple(card["mean"]), std=tuple(card["std"]), device=device)
+    inputs = DeviceTransform(mean=tuple(card["mean"]), std=tuple(card["std"]), device=device)
     loss = card.get("loss", "softmax")
     result = evaluate({"": classifier.model}, batches, inputs, loss)[""]
     console = Console(soft_wrap=True, highlight=False)

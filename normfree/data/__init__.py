@@ -1,11 +1,11 @@
-"""Images, from files to batches: sources, decoding, transforms, order, loader."""
+"""Images, from files to micro-batches: sources, decoding, transforms, plan, loader."""
 
 from __future__ import annotations
 
+from normfree.data.batch import Batch, MicroBatch
 from normfree.data.decode import decode
-from normfree.data.formats import FORMATS, LIMITS, Limits, image_endings
-from normfree.data.loader import BadImages, Batch, eval_batches, train_batches
-from normfree.data.order import InOrder, Order
+from normfree.data.loader import BadImages, eval_batches, train_batches
+from normfree.data.plan import Ascent, BatchPlan, EvalPlan, MicroBatchPlan
 from normfree.data.preprocess import center_crop_resize, resize_crop
 from normfree.data.resize import resize_bicubic
 from normfree.data.sources import (
@@ -25,13 +25,14 @@ __all__ = [
     "FORMATS",
     "LIMITS",
     "ArraySource",
+    "Ascent",
     "BadImages",
     "Batch",
+    "BatchPlan",
+    "EvalPlan",
     "EvalTransform",
-    "InOrder",
-    "Limits",
-    "Opening",
-    "Order",
+    "MicroBatch",
+    "MicroBatchPlan",
     "Source",
     "Split",
     "TrainTransform",

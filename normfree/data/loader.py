@@ -1,48 +1,31 @@
-"""Batches: the same bits for any number of workers and from any first step.
+"""Micro-batches: the same bits for any number of workers and from any first step.
 
-Everything random about an example follows from (seed, epoch, index), see :mod:`normfree.random`, so
-a worker needs to be told nothing but the number of the step it is to read.
+Everything random about an example follows from (seed, epoch, index), see :mod:`normfree.random`,
+and what a micro-batch holds from its number, see :mod:`normfree.data.plan`. So that number is all
+that a worker is sent.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from multiprocessing.context import BaseContext
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
-import numpy as np
 import torch
-from jaxtyping import Int, Shaped, UInt8
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from normfree.data.order import InOrder, Order, permutation
-from normfree.data.sources.source import ArraySource, Source
+from normfree.data.batch import Batch, MicroBatch
+from normfree.data.plan import BatchPlan, EvalPlan
+from normfree.data.reader import Read, Reader, for_workers
+from normfree.data.sources.source import Source
 from normfree.data.transforms import Transform
+from normfree.data.workers import read_ahead
 from normfree.errors import BadImageError, UserError
-from normfree.random import example_keys, numpy_generator
 
 OnBadImage: TypeAlias = Literal["error", "skip"]
 
-_STREAM = 1  # of numpy_generator: what a transform draws for one example
-
-
-class Batch(NamedTuple):
-    """What a step works on.
-
-    Attributes:
-        images: bytes as stored, or floats, 0 to 255, from a transform.
-        labels: class of each example, int64.
-        keys: ``example_keys(seed, epoch, index)`` of each example, int64.
-    """
-
-    images: Shaped[Tensor, "n c h w"]
-    labels: Int[Tensor, " n"]
-    keys: Int[Tensor, " n"]
+PREFETCH_BYTES = 1 << 30
+"""How much is read ahead, over all workers, unless said otherwise: 1 GiB."""
 
 
 @dataclass
@@ -51,7 +34,7 @@ class BadImages:
 
     Attributes:
         reasons: file → what was wrong, in the order in which they were met.
-        times: how often a batch had to do without one; a image counts again in each epoch.
+        times: how often a micro-batch had to do without one; an image counts again in each epoch.
 
     >>> log = BadImages()
     >>> log.add(BadImageError("cat/7.jpg", "the file is empty"))
@@ -63,7 +46,7 @@ class BadImages:
     times: int = 0
 
     def add(self, error: BadImageError) -> None:
-        """Note a image."""
+        """Note an image."""
         self.reasons[error.name] = error.reason
         self.times += 1
 
@@ -81,45 +64,63 @@ class BadImages:
 def train_batches(
     source: Source,
     transform: Transform | None,
-    order: Order,
+    plan: BatchPlan,
     *,
     start: int,
     stop: int,
+    rank: int = 0,
     workers: int = 0,
+    prefetch_bytes: int = PREFETCH_BYTES,
     on_bad_image: OnBadImage = "error",
     bad_images: BadImages | None = None,
-) -> Iterator[Batch]:
-    """The batches of steps ``start`` to ``stop − 1``.
+) -> Iterator[MicroBatch]:
+    """The micro-batches of steps ``start`` to ``stop − 1``, ``plan.accumulate`` for each step.
 
-    Worker processes are started afresh (not forked from this one, whose threads they would
-    inherit half-dead), so ``transform`` and ``source`` must be picklable, and a script that uses
-    them needs ``if __name__ == "__main__":``. They end when the iterator is exhausted or closed.
+    Images stay bytes where nothing is lost by it: without a transform, or with one that yields
+    bytes. Then they take a quarter of the memory and of the way between processes.
+
+    Worker processes start from a clean process, so ``transform`` and ``source`` must be picklable,
+    and a script that uses them needs ``if __name__ == "__main__":``. They end when the iterator is
+    exhausted or closed, and when this process ends in whatever way. Images read ahead take
+    ``max(prefetch_bytes, workers · bytes of a micro-batch)`` at most: with large batches, raise
+    ``accumulate`` or lower ``workers`` to save memory.
 
     Args:
         source: the images.
         transform: what to make of each image; None takes them as they are stored.
-        order: which examples a step has.
+        plan: which examples a micro-batch has.
         start: first step.
         stop: step after the last.
+        rank: this process, of ``plan.world``.
         workers: processes that read ahead; 0 reads in this one. Images that lie in memory and
             need no transform are always read in this one: that is faster than sending them.
-        on_bad_image: ``error`` raises at a image that cannot be read; ``skip`` puts the epoch's
+        prefetch_bytes: how much is read ahead, over all workers; each has at least one micro-batch
+            to read.
+        on_bad_image: ``error`` raises at an image that cannot be read; ``skip`` puts the epoch's
             next readable example in its place (with the randomness of the place) and logs it.
         bad_images: the log to add to; needed for ``skip``.
 
     Raises:
         BadImageError: names the file that cannot be read.
-        UserError: if nothing can be read, or images of different sizes meet in one batch.
+        UserError: nothing can be read, images of different sizes meet in one micro-batch, a
+            transform fails, or a worker was killed.
 
     >>> from normfree.data.sources import open_source
     >>> source = open_source("digits", "train")
-    >>> order = Order(seed=0, examples=len(source), batch_size=64)
-    >>> batch = next(train_batches(source, None, order, start=0, stop=10))
-    >>> batch.images.shape, batch.images.dtype
-    (torch.Size([64, 1, 8, 8]), torch.uint8)
+    >>> plan = BatchPlan(seed=0, examples=len(source), batch_size=64, mixing="mixup")
+    >>> batch = next(train_batches(source, None, plan, start=0, stop=10))
+    >>> batch.size, batch.images.shape, batch.images.dtype
+    (64, torch.Size([128, 1, 8, 8]), torch.uint8)
+
+    Differs from: the authors' input pipeline in nothing with
+        :class:`~normfree.data.transforms.TrainTransform`, whose floats are mixed as they are. A
+        transform that rounds to bytes leaves them: their bicubic crops have fractions and may pass
+        0 and 255, and only the mixture is clipped and cut off to whole grey levels. Rounded before
+        mixing, a mixture is off by at most one grey level, and by what the rounding clips.
     """
-    reader = _Reader(source, transform, order, training=True, skip=on_bad_image == "skip")
-    return _batches(reader, range(start, stop), workers, bad_images)
+    reader = Reader(source, transform, plan, rank, skip=on_bad_image == "skip")
+    numbers = range(start * plan.accumulate, stop * plan.accumulate)
+    return _batches(reader, numbers, workers, prefetch_bytes, bad_images)
 
 
 def eval_batches(
@@ -128,6 +129,7 @@ def eval_batches(
     batch_size: int,
     *,
     workers: int = 0,
+    prefetch_bytes: int = PREFETCH_BYTES,
     on_bad_image: OnBadImage = "error",
     bad_images: BadImages | None = None,
 ) -> Iterator[Batch]:
@@ -138,190 +140,72 @@ def eval_batches(
         transform: what to make of each image (it gets no generator); None takes them as stored.
         batch_size: examples of a batch.
         workers: see :func:`train_batches`.
-        on_bad_image: ``error`` raises at a image that cannot be read; ``skip`` leaves it out.
+        prefetch_bytes: see :func:`train_batches`.
+        on_bad_image: ``error`` raises at an image that cannot be read; ``skip`` leaves it out.
         bad_images: the log to add to; needed for ``skip``.
 
     Raises:
         BadImageError: names the file that cannot be read.
-        UserError: if nothing can be read, or images of different sizes meet in one batch.
+        UserError: see :func:`train_batches`.
 
     >>> from normfree.data.sources import open_source
     >>> sum(len(batch.labels) for batch in eval_batches(open_source("digits", "val"), None, 100))
     355
     """
-    order = InOrder(examples=len(source), batch_size=batch_size)
-    reader = _Reader(source, transform, order, training=False, skip=on_bad_image == "skip")
-    return _batches(reader, range(order.steps), workers, bad_images)
-
-
-class _Read(NamedTuple):
-    """A batch on its way from a worker: labels and keys as arrays, which travel by value."""
-
-    images: Shaped[Tensor, "n c h w"]
-    labels: Int[np.ndarray, " n"]
-    keys: Int[np.ndarray, " n"]
-    bad: list[BadImageError]
-
-
-@dataclass(frozen=True, eq=False)
-class _Reader(Dataset[_Read | UserError]):
-    """Step → batch; all that a worker process knows."""
-
-    source: Source
-    transform: Transform | None
-    order: Order | InOrder
-    training: bool
-    skip: bool
-    known_bad: dict[int, str] = field(default_factory=dict)  # and why: not to be decoded again
-
-    @property
-    def memory(self) -> ArraySource | None:
-        """The source, if a batch is no more than one copy from memory."""
-        return (
-            self.source if self.transform is None and isinstance(self.source, ArraySource) else None
-        )
-
-    def __getitem__(self, step: int) -> _Read | UserError:
-        try:
-            return self._read(step)
-        except UserError as error:  # a value: torch would wrap what a worker raises
-            return error
-
-    def _read(self, step: int) -> _Read:
-        epochs, indices = self.order.batch(step)
-        keys = example_keys(self.order.seed, epochs, indices)
-        if self.memory is not None:
-            images = np.ascontiguousarray(self.memory.images(indices).transpose(0, 3, 1, 2))
-            return _Read(torch.from_numpy(images), self.source.labels[indices], keys, [])
-        bad: list[BadImageError] = []
-        transformed: list[np.ndarray] = []
-        labels: list[int] = []
-        kept: list[int] = []  # the places of the batch that a image was found for
-        for place, index in enumerate(indices.tolist()):
-            found, image = self._readable(int(epochs[place]), index, bad)
-            if image is not None:
-                transformed.append(self._transformed(image, int(epochs[place]), index))
-                labels.append(int(self.source.labels[found]))
-                kept.append(place)
-        return _Read(_stack(transformed), np.array(labels, dtype=np.int64), keys[kept], bad)
-
-    def _readable(
-        self, epoch: int, index: int, bad: list[BadImageError]
-    ) -> tuple[int, UInt8[np.ndarray, "h w c"] | None]:
-        """This example, or when training the first readable one after it in the epoch's order.
-
-        Not after it in the source's order: there the whole class may be damaged.
-        """
-        for found in self._candidates(epoch, index):
-            try:
-                return found, self._image(found)
-            except BadImageError as error:
-                if not self.skip:
-                    raise
-                bad.append(error)
-        if not self.training:
-            return index, None
-        raise UserError(
-            f"none of the {len(self.source)} images can be read, the last one {bad[-1].name}: "
-            f"{bad[-1].reason}; is the data where it should be?"
-        )
-
-    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        yield index
-        if self.training:
-            order = permutation(self.order.seed, epoch, self.order.examples)
-            place = int(np.flatnonzero(order == index)[0])
-            for step in range(1, len(order)):  # a lap
-                yield int(order[(place + step) % len(order)])
-
-    def _image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        if index in self.known_bad:
-            raise BadImageError(self.source.name(index), self.known_bad[index])
-        try:
-            return self.source.image(index)
-        except BadImageError as error:
-            self.known_bad[index] = error.reason
-            raise
-
-    def _transformed(self, image: UInt8[np.ndarray, "h w c"], epoch: int, index: int) -> np.ndarray:
-        if self.transform is None:
-            return image
-        rng = numpy_generator(self.order.seed, _STREAM, epoch, index) if self.training else None
-        return self.transform(image, rng)
+    plan = EvalPlan(examples=len(source), batch_size=batch_size)
+    reader = Reader(source, transform, plan, skip=on_bad_image == "skip")
+    batches = _batches(reader, range(plan.batches), workers, prefetch_bytes, bad_images)
+    return (Batch(batch.images, batch.labels, batch.keys) for batch in batches)
 
 
 def _batches(
-    reader: _Reader, steps: range, workers: int, bad_images: BadImages | None
-) -> Iterator[Batch]:
+    reader: Reader,
+    numbers: Sequence[int],
+    workers: int,
+    prefetch_bytes: int,
+    bad_images: BadImages | None,
+) -> Iterator[MicroBatch]:
     """Check at once, then read lazily."""
     if reader.skip and bad_images is None:
         raise ValueError("on_bad_image='skip' needs a log: pass bad_images=BadImages()")
-    return _deliver(reader, steps, workers, BadImages() if bad_images is None else bad_images)
+    reads = _reads(reader, numbers, workers, prefetch_bytes)
+    return _deliver(reader, numbers, reads, BadImages() if bad_images is None else bad_images)
 
 
-def _deliver(reader: _Reader, steps: range, workers: int, bad_images: BadImages) -> Iterator[Batch]:
-    reads = _start_reading(reader, steps, workers)
+def _reads(
+    reader: Reader, numbers: Sequence[int], workers: int, prefetch_bytes: int
+) -> Generator[Read, None, None]:
+    if workers == 0 or len(numbers) == 0 or reader.memory is not None:
+        yield from map(reader, numbers)
+    else:
+        yield from read_ahead(for_workers(reader), numbers, workers, prefetch_bytes)
+
+
+def _deliver(
+    reader: Reader,
+    numbers: Sequence[int],
+    reads: Generator[Read, None, None],
+    bad_images: BadImages,
+) -> Iterator[MicroBatch]:
     delivered = 0
-    try:
-        for read in reads:
-            if isinstance(read, UserError):
-                raise read
+    with closing(reads):  # ends the workers, also when the consumer stops early
+        for number, read in zip(numbers, reads, strict=True):
             for error in read.bad:
                 bad_images.add(error)
-            if len(read.labels):
+            if len(read.rows):
                 delivered += 1
-                yield Batch(read.images, torch.from_numpy(read.labels), torch.from_numpy(read.keys))
-    finally:
-        del reads  # ends the workers, also when the consumer stops early
-    if len(steps) and not delivered:
+                yield _micro_batch(reader, number, read)
+    if len(numbers) and not delivered:
         raise UserError(f"none of the {bad_images.count} images can be read")
 
 
-def _start_reading(reader: _Reader, steps: range, workers: int) -> Iterator[_Read | UserError]:
-    if workers == 0 or reader.memory is not None:
-        return map(reader.__getitem__, steps)
-    loader = DataLoader(
-        reader,
-        sampler=steps,
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=_leave_interrupts_to_the_main_process,
-        multiprocessing_context=_process_context(),
-        generator=torch.Generator(),  # otherwise a number is drawn from torch's global generator
+def _micro_batch(reader: Reader, number: int, read: Read) -> MicroBatch:
+    plan = reader.plan.micro_batch(number, reader.rank)
+    return MicroBatch(
+        images=read.images,
+        labels=torch.from_numpy(read.labels),
+        keys=torch.from_numpy(plan.keys[read.rows]),
+        partners=None if plan.partners is None else torch.from_numpy(plan.partners),
+        cutmix=torch.from_numpy(plan.cutmix),
+        ascent=torch.from_numpy(plan.ascent),
     )
-    return iter(loader)
-
-
-def _leave_interrupts_to_the_main_process(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the main one decides when reading ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _process_context() -> BaseContext:
-    """How workers start: from a clean process that has imported this file already, if possible."""
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _as_it_is(read: Any) -> Any:
-    return read
-
-
-def _stack(images: list[np.ndarray]) -> Shaped[Tensor, "n c h w"]:
-    if not images:
-        return torch.empty(0, 0, 0, 0)
-    shapes = sorted({image.shape for image in images})
-    if len(shapes) > 1:
-        raise UserError(
-            f"images of different sizes meet in a batch, {shapes[0]} and {shapes[-1]} for "
-            "example: use a transform that resizes them"
-        )
-    height, width, channels = images[0].shape
-    batch = np.empty((len(images), channels, height, width), dtype=images[0].dtype)
-    for place, image in enumerate(images):
-        batch[place] = image.transpose(2, 0, 1)
-    return torch.from_numpy(batch)

@@ -63,8 +63,11 @@ RESNET = replace(
 #: What the batch-normalized ResNets do without.
 PLAIN: dict[str, Any] = {"clipping": None, "stochastic_depth_rate": 0.0}
 
-#: Appendix A.4: a fifth of the batch for the ascent, which replicas do not share.
-SAM: dict[str, Any] = {"sam_rho": 0.05, "sam_fraction": 0.2, "sam_scope": "part"}
+#: Appendix A.4: a fifth of the batch for the ascent, which replicas of 32 images do not share.
+SAM: dict[str, Any] = {
+    **{"sam_rho": 0.05, "sam_fraction": 0.2, "sam_scope": "part"},
+    "accumulate": 128,
+}
 
 #: Top-1 and top-5, per cent, and milliseconds of a training step.
 TABLE_3 = {

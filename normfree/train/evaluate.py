@@ -11,7 +11,7 @@ from torch import nn
 
 from normfree.data import Batch
 from normfree.errors import UserError
-from normfree.train.inputs import Inputs
+from normfree.train.device_transform import DeviceTransform
 from normfree.train.loss import LOSSES, correct, soft_labels
 
 
@@ -36,7 +36,7 @@ class Evaluation:
 def evaluate(
     models: Mapping[str, nn.Module],
     batches: Iterable[Batch],
-    inputs: Inputs,
+    inputs: DeviceTransform,
     loss: str = "softmax",
 ) -> dict[str, Evaluation]:
     """Evaluate networks in one pass over the images, in float32.

@@ -15,7 +15,7 @@ from normfree.report.curves import plot_curves
 from normfree.train.checkpoint import newest_checkpoint
 from normfree.train.config import Recipe
 from normfree.train.init import init_fields, new_model, read_init
-from normfree.train.inputs import make_inputs
+from normfree.train.inputs import make_transform
 from normfree.train.loop import train_loop
 from normfree.train.metrics import MetricsFile, read_metrics
 from normfree.train.progress import Progress
@@ -78,7 +78,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         directory=directory,
         train=train,
         test=test,
-        inputs=make_inputs(resolved),
+        transform=make_transform(resolved),
         state=state,
         metrics=MetricsFile(directory.metrics, after=state.step),
         progress=progress,

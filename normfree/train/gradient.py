@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from normfree.data import Batch
-from normfree.train.inputs import Inputs
-from normfree.train.loss import LOSSES, correct
-from normfree.train.parts import Part, outputs, split
-from normfree.train.resolve import Resolved
-from normfree.train.state import TrainState
+from normfree.data.plan import AscentScope
+from normfree.optim import SAM
+from normfree.train.device_transform import Example
+from normfree.train.loss import correct, softmax_cross_entropy
+
+Forward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From images in grey levels (n, c, h, w) and keys (n) to logits (n, k)."""
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From logits and targets (n, k) to the loss of each example (n)."""
 
 
 class Measured(NamedTuple):
@@ -29,53 +35,103 @@ class Measured(NamedTuple):
     correct: Int[Tensor, ""]
 
 
-def batch_gradient(state: TrainState, batch: Batch, resolved: Resolved, inputs: Inputs) -> Measured:
-    """Leave the gradient of the batch's mean loss in ``.grad``, in as many parts as the recipe has.
+def batch_gradient(
+    forward: Forward,
+    examples: Iterable[Example],
+    *,
+    batch_size: int,
+    loss: Loss = softmax_cross_entropy,
+    autocast: torch.dtype | None = None,
+    sam: SAM | None = None,
+    scope: AscentScope = "batch",
+    statistics: Sequence[Tensor] = (),
+) -> Measured:
+    r"""Add the gradient of a batch's mean loss to ``.grad``, one micro-batch after the other.
 
-    With SAM it is the gradient at w + ε, ε = ρ·g/‖g‖. What g is depends on the recipe:
-    ``sam_scope="batch"`` takes the mean gradient of the batch (or a share of its examples);
-    ``"part"`` repeats ascent and descent for each part, as replicas that do not synchronize would.
-    Both passes see an example under the same augmentation and the same masks, so it is one function
-    of the weights whose gradient is taken in two places.
+    .. math:: g = \frac1B \sum_j \nabla \sum_{i \in j} L_i(w), \qquad
+        \text{with SAM at } w + \epsilon,\ \epsilon = \rho\,\frac{a}{\|a\|}
+
+    The sum does not depend on how the batch is split. What a is does: with ``scope="batch"`` it is
+    the gradient of the ascending examples of the whole batch, which is held on the device
+    meanwhile (see :class:`~normfree.train.device_transform.Example`); with ``"micro_batch"`` each
+    micro-batch ascends by its own examples and descends, as replicas that do not synchronize
+    would, and no more than one is held. Both passes see the same images and the same masks, so it
+    is one function of the weights whose gradient is taken in two places.
 
     Args:
-        state: its model's gradients are added to.
-        batch: on the host.
-        resolved: the configuration.
-        inputs: brings images into the form the network takes.
+        forward: the network, on images in grey levels.
+        examples: the micro-batches of a step, taken one at a time.
+        batch_size: B, examples of the step over all ranks.
+        loss: of each example.
+        autocast: arithmetic of the forward and backward pass, ``torch.bfloat16`` for instance; None
+            for that of the weights.
+        sam: ascends the weights.
+        scope: what ascends together.
+        statistics: running statistics that ``forward`` moves. They move once for each micro-batch,
+            at the descent, and are put back if the batch cannot be finished.
+
+    >>> model = torch.nn.Linear(4, 3)
+    >>> keys = torch.arange(6)
+    >>> some = Example(torch.ones(6, 1, 2, 2), torch.full((6, 3), 1 / 3), keys, keys)
+    >>> forward = lambda images, keys: model(images.flatten(1))
+    >>> measured = batch_gradient(forward, [some], batch_size=6, sam=SAM(model.parameters()))
+    >>> model.weight.grad.shape, int(measured.correct) <= 6
+    (torch.Size([3, 4]), True)
+
+    Source: equation 2 and appendix A.4 of the paper.
+
+    Differs from: :class:`normfree.optim.SAM` used by hand, where batch normalization's statistics
+        move in both passes.
     """
-    recipe, size = resolved.recipe, outputs(batch, resolved.recipe)
-    parts, share = list(split(batch, recipe)), recipe.sam_fraction
 
-    def descend(part: Part) -> Measured:
-        loss, right = _loss(state, part, size, resolved, inputs)
-        loss.backward()
-        return Measured(loss.detach(), right)
+    def summed(example: Example) -> tuple[Float[Tensor, ""], Tensor]:
+        """The sum of the losses, and the logits."""
+        images, targets, keys, _ = example
+        with torch.autocast(images.device.type, autocast, enabled=autocast is not None):
+            logits = forward(images, keys)
+        return loss(logits, targets).sum(), logits
 
-    if state.sam is None:
-        return _sum(map(descend, parts))
-    measured = []
-    if recipe.sam_scope == "batch":
-        ascents = [(list(split(batch, recipe, share)), parts)]
-    else:
-        ascents = [([part.thinned(share)], [part]) for part in parts]
-    for few, all_of_them in ascents:
-        with state.sam.ascended(_ascent(state, few, resolved, inputs)):
-            measured += [descend(part) for part in all_of_them]
-    return _sum(measured)
+    def descend(example: Example) -> Measured:
+        value, logits = summed(example)
+        mean = value / batch_size
+        mean.backward()
+        return Measured(mean.detach(), correct(logits.detach(), example.targets.argmax(dim=1)))
+
+    def ascent(sam: SAM, few: Iterable[Example]) -> list[Tensor | None]:
+        """The gradient of the summed loss; ``.grad`` is left alone, and so are the statistics."""
+        total: list[Tensor | None] = [None] * len(sam.params)
+        with _put_back(statistics):
+            for example in few:
+                gradients = torch.autograd.grad(summed(example)[0], sam.params, allow_unused=True)
+                total = [_added(before, g) for before, g in zip(total, gradients, strict=True)]
+        return total
+
+    def measured() -> Iterator[Measured]:
+        if sam is None:
+            yield from map(descend, examples)
+        elif scope == "micro_batch":
+            for example in examples:
+                with sam.ascended(ascent(sam, [example.ascending])):
+                    yield descend(example)
+        else:
+            held = list(examples)
+            with sam.ascended(ascent(sam, _ascending(held))):
+                yield from map(descend, held)
+
+    with _put_back(statistics, only_after_an_error=True):
+        losses, right = zip(*measured(), strict=True)
+    return Measured(torch.stack(losses).sum(), torch.stack(right).sum())
 
 
-def _ascent(
-    state: TrainState, parts: Sequence[Part], resolved: Resolved, inputs: Inputs
-) -> list[Tensor | None]:
-    """The gradient of the summed loss of some examples; ``.grad`` is left alone."""
-    assert state.sam is not None
-    total: list[Tensor | None] = [None] * len(state.sam.params)
-    for part in parts:
-        loss, _ = _loss(state, part, 1, resolved, inputs)
-        gradients = torch.autograd.grad(loss, state.sam.params, allow_unused=True)
-        total = [_added(before, g) for before, g in zip(total, gradients, strict=True)]
-    return total
+def _ascending(held: Sequence[Example]) -> Sequence[Example]:
+    """Those that ascend, in as few micro-batches as hold them: a fifth of them costs a fifth."""
+    few = [example.ascending for example in held if len(example.ascent)]
+    largest = max(len(example.keys) for example in held)
+    count = math.ceil(sum(len(example.keys) for example in few) / largest)
+    if count == len(few):
+        return few
+    columns = (torch.cat(column).tensor_split(count) for column in zip(*few, strict=True))
+    return [Example(*parts) for parts in zip(*columns, strict=True)]
 
 
 def _added(before: Tensor | None, gradient: Tensor | None) -> Tensor | None:
@@ -83,18 +139,15 @@ def _added(before: Tensor | None, gradient: Tensor | None) -> Tensor | None:
     return gradient if before is None else before if gradient is None else before + gradient
 
 
-def _loss(
-    state: TrainState, part: Part, size: int, resolved: Resolved, inputs: Inputs
-) -> tuple[Float[Tensor, ""], Int[Tensor, ""]]:
-    """The part's share of the mean loss over ``size`` examples, and how many it gets right."""
-    recipe = resolved.recipe
-    images, targets, keys = inputs.train(part)
-    with torch.autocast(images.device.type, torch.bfloat16, recipe.precision == "bfloat16"):
-        logits = state.forward(images, keys)
-    loss = LOSSES[recipe.loss](logits, targets).sum() / size
-    return loss, correct(logits.detach(), targets.argmax(dim=1))
-
-
-def _sum(measured: Iterable[Measured]) -> Measured:
-    losses, right = zip(*measured, strict=True)
-    return Measured(torch.stack(losses).sum(), torch.stack(right).sum())
+@contextmanager
+def _put_back(tensors: Sequence[Tensor], *, only_after_an_error: bool = False) -> Iterator[None]:
+    """After, the tensors have the values that they had before."""
+    kept = [tensor.clone() for tensor in tensors]
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        if not (finished and only_after_an_error):
+            for tensor, value in zip(tensors, kept, strict=True):
+                tensor.copy_(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from itertools import islice
 from typing import Any
 
 from normfree.errors import BadImageError, UserError
@@ -46,9 +47,10 @@ def _steps(run: Run) -> None:
     if state.step in last and state.epoch.steps:  # an unreadable test image ended the evaluation
         _end_epoch(run, last[state.step], 0.0)
         save(run)
-    with StopRequest() as stop, closing(run.train_batches()) as batches:
-        for batch in batches:
-            output = train_step(state, batch, resolved, run.inputs)
+    with StopRequest() as stop, closing(run.micro_batches()) as batches:
+        while state.step < resolved.total_steps:
+            micro_batches = islice(batches, recipe.accumulate)
+            output = train_step(state, micro_batches, resolved, run.transform)
             watch.see(output.loss, state.step - 1)
             for accumulator in (state.window, state.epoch):
                 accumulator.add(**output._asdict())
@@ -102,7 +104,7 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
         evaluations = evaluate(
             {"": state.model, "_ema": state.ema.model},
             run.test_batches(),
-            run.inputs,
+            run.transform,
             recipe.loss,
         )
         for suffix, evaluation in evaluations.items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
-from normfree.data import BadImages, Batch, Order, Source, eval_batches, train_batches
-from normfree.train.inputs import Inputs, eval_transform, train_transform
+from normfree.data import BadImages, Batch, MicroBatch, Source, eval_batches, train_batches
+from normfree.train.device_transform import DeviceTransform
+from normfree.train.inputs import eval_transform, make_plan, train_transform
 from normfree.train.metrics import MetricsFile
 from normfree.train.progress import Progress
 from normfree.train.resolve import Resolved
@@ -23,7 +24,7 @@ class Run:
         directory: where the files go.
         train: training images.
         test: test images.
-        inputs: from batches to the network's inputs.
+        transform: the device stage, from micro-batches to the network's inputs.
         state: weights, optimizer, averages, counts.
         metrics: the open ``metrics.jsonl``.
         progress: what a person sees.
@@ -34,19 +35,19 @@ class Run:
     directory: RunDirectory
     train: Source
     test: Source
-    inputs: Inputs
+    transform: DeviceTransform
     state: TrainState
     metrics: MetricsFile
     progress: Progress
     bad_images: BadImages = field(default_factory=BadImages)
 
-    def train_batches(self) -> Generator[Batch, None, None]:
-        """The batches that are still to come, twice as large if they are mixed in pairs."""
+    def micro_batches(self) -> Generator[MicroBatch, None, None]:
+        """The micro-batches that are still to come, ``accumulate`` for each step."""
         recipe = self.resolved.recipe
         yield from train_batches(
             self.train,
             train_transform(self.resolved, self.train),
-            Order(seed=recipe.seed, examples=len(self.train), batch_size=recipe.reads),
+            make_plan(recipe, len(self.train)),
             start=self.state.step,
             stop=self.resolved.total_steps,
             workers=recipe.workers,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from normfree.data import Batch
+from normfree.data import MicroBatch
 from normfree.optim import warmup_cosine
 from normfree.optim.schedules import warmup_exponential
+from normfree.train.device_transform import DeviceTransform
 from normfree.train.gradient import batch_gradient
-from normfree.train.inputs import Inputs
+from normfree.train.loss import LOSSES
 from normfree.train.optimizer import update
-from normfree.train.parts import outputs
 from normfree.train.resolve import Resolved
 from normfree.train.state import TrainState
 
@@ -57,23 +59,38 @@ def learning_rate(resolved: Resolved, step: int) -> float:
     )
 
 
-def train_step(state: TrainState, batch: Batch, resolved: Resolved, inputs: Inputs) -> StepOutput:
+def train_step(
+    state: TrainState,
+    micro_batches: Iterable[MicroBatch],
+    resolved: Resolved,
+    transform: DeviceTransform,
+) -> StepOutput:
     """Update the state by one batch, without making the host wait for the device.
 
-    The gradient is that of the mean loss over the whole batch, however many parts it is computed
-    in; it is clipped once, when it is complete.
+    The gradient is that of the mean loss over the whole batch, however many micro-batches it is
+    computed in; it is clipped once, when it is complete.
 
     Args:
         state: changed in place.
-        batch: on the host; of twice as many examples if they are mixed in pairs.
+        micro_batches: of this step, on the host.
         resolved: the configuration.
-        inputs: brings images into the form the network takes.
+        transform: what is done to them on the device.
     """
+    recipe = resolved.recipe
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(resolved, state.step)
     state.optimizer.zero_grad(set_to_none=True)
-    measured = batch_gradient(state, batch, resolved, inputs)
+    measured = batch_gradient(
+        lambda images, keys: state.forward(transform.normalized(images), keys),
+        map(transform, micro_batches),
+        batch_size=recipe.batch_size,
+        loss=LOSSES[recipe.loss],
+        autocast=torch.bfloat16 if recipe.precision == "bfloat16" else None,
+        sam=state.sam,
+        scope="batch" if recipe.sam_scope == "batch" else "micro_batch",
+        statistics=list(state.model.buffers()),
+    )
     clipped, units = update(state.optimizer, resolved)
     state.ema.update(state.step)
     state.step += 1
-    return StepOutput(*measured, outputs(batch, resolved.recipe), clipped, units)
+    return StepOutput(*measured, recipe.batch_size, clipped, units)

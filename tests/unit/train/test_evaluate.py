@@ -9,10 +9,10 @@ from torch import nn
 
 from normfree.data import Batch
 from normfree.errors import UserError
+from normfree.train.device_transform import DeviceTransform
 from normfree.train.evaluate import evaluate
-from normfree.train.inputs import Inputs
 
-INPUTS = Inputs(mean=(0.0,), std=(1.0,), device="cpu")
+INPUTS = DeviceTransform(mean=(0.0,), std=(1.0,), device="cpu")
 
 
 class Table(nn.Module):
@@ -83,7 +83,7 @@ def test_the_mode_is_restored_when_reading_fails() -> None:
         yield Batch(torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.int64), torch.zeros(1))
         raise UserError("no more")
 
-    inputs = Inputs(mean=(0.0,), std=(1.0,), device="cpu")
+    inputs = DeviceTransform(mean=(0.0,), std=(1.0,), device="cpu")
     with pytest.raises(UserError, match="no more"):
         evaluate({"": model}, broken(), inputs)
     assert all(part.training for part in model.modules())

@@ -1,0 +1,277 @@
+"""Which examples each micro-batch holds, what they are mixed with, and which of them ascend.
+
+A step is planned on its global batch *before* that is split. Everything here is a function of an
+example's position in the global batch, so any number of ranks and any accumulation see the same
+(image, partner, kind of mixing, key), each once; they only divide the work differently.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from normfree.errors import UserError
+from normfree.random import example_keys, numpy_generator
+from normfree.schema import Field, record
+
+Mixing: TypeAlias = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
+Pairing: TypeAlias = Literal["two_batches", "in_batch"]
+AscentScope: TypeAlias = Literal["batch", "micro_batch"]
+
+_STREAM = 0  # of numpy_generator: the order of an epoch
+
+
+class MicroBatchPlan(NamedTuple):
+    """What one micro-batch of n examples is made of.
+
+    The m examples to read are distinct: the n that are trained on, then the partners that are not
+    among them.
+
+    Attributes:
+        epochs: epoch of each example to read.
+        indices: its number in the source.
+        keys: ``example_keys(seed, epoch, index)``, which all that is random about it follows.
+        partners: what each of the n is mixed with, as rows of the m; None if nothing is mixed.
+        cutmix: which of the n are mixed by CutMix rather than MixUp.
+        ascent: which of the n give the gradient by which SAM ascends.
+    """
+
+    epochs: Int[np.ndarray, " m"]
+    indices: Int[np.ndarray, " m"]
+    keys: Int[np.ndarray, " m"]
+    partners: Int[np.ndarray, " n"] | None
+    cutmix: Bool[np.ndarray, " n"]
+    ascent: Bool[np.ndarray, " n"]
+
+
+class Places(NamedTuple):
+    """A stretch of the stream of examples: which ones, and in which epoch each of them is."""
+
+    epochs: Int[np.ndarray, " n"]
+    indices: Int[np.ndarray, " n"]
+
+
+@record
+class Ascent:
+    """Whose gradient sharpness-aware minimization (SAM) ascends by.
+
+    Args:
+        fraction: share of the examples; the paper's cheap form has 0.2.
+        scope: ``batch``: one ascent for the whole batch; ``micro_batch``: each micro-batch ascends
+            by the gradient of its own share, as replicas that do not synchronize would.
+
+    Source: appendix A.4 of the paper.
+    """
+
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    scope: AscentScope = "batch"
+
+
+@record
+class BatchPlan:
+    """The training stream, a step at a time, in micro-batches.
+
+    The stream is endless. Position p lies in epoch ``p // examples``, which visits the examples in
+    the order of its own permutation; a step takes the next B positions (2B where partners come
+    from a second batch), across the end of an epoch too, so no batch is short.
+
+    Of the B examples of a step, micro-batch j of rank r trains on the positions
+    ``(j · world + r) :: (world · accumulate)``, some from every stretch of the batch. Position i is
+    mixed with position ``i + B`` (``two_batches``, as the authors do) or ``(i + 1) mod B``
+    (``in_batch``). With ``mixup_cutmix`` the first half of the B is mixed by MixUp and the second
+    by CutMix.
+
+    With ``in_batch`` a step reads B images if it is one micro-batch. Split, it reads up to 2B: the
+    partners of one micro-batch are trained on in another.
+
+    Args:
+        seed: of the run.
+        examples: how many an epoch has.
+        batch_size: B, examples of one optimizer step over all ranks.
+        mixing: how images are mixed.
+        pairing: what an image is mixed with.
+        accumulate: micro-batches of one rank in a step.
+        world: number of ranks.
+        ascent: whose gradient SAM ascends by; None without SAM.
+
+    Raises:
+        UserError: a number is out of range, a micro-batch would be empty, or micro-batches are to
+            ascend on their own where a step has only one.
+
+    >>> plan = BatchPlan(seed=0, examples=10, batch_size=4, mixing="mixup_cutmix", accumulate=2)
+    >>> first, second = plan.step(1)
+    >>> first.epochs, first.partners, first.cutmix
+    (array([0, 1, 1, 1]), array([2, 3]), array([False,  True]))
+
+    Differs from: ``torch.utils.data.DistributedSampler``, which pads or drops examples at the end
+        of an epoch; here every example is visited exactly once an epoch.
+    """
+
+    seed: int = Field(ge=0, lt=2**63)
+    examples: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+    mixing: Mixing = "none"
+    pairing: Pairing = "two_batches"
+    accumulate: int = Field(default=1, ge=1)
+    world: int = Field(default=1, ge=1)
+    ascent: Ascent | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no step could be made of."""
+        if self.examples < 1:
+            raise UserError("there are no examples to train on: is the data source empty?")
+        parts = self.accumulate * self.world
+        if parts > self.batch_size:
+            raise UserError(
+                f"a batch of {self.batch_size} cannot be split into {parts} micro-batches "
+                f"({self.accumulate} on each of {self.world} processes): lower --accumulate or "
+                "raise --batch-size"
+            )
+        if self.mixing != "none" and self.pairing == "in_batch" and self.batch_size < 2:
+            raise UserError(
+                "--pairing in_batch mixes the images of a batch with each other: it takes two or "
+                "more; raise --batch-size"
+            )
+        if self.ascent is not None and self.ascent.scope == "micro_batch" and parts == 1:
+            raise UserError(
+                "each micro-batch is to ascend by its own gradient, but this step is a single one: "
+                "raise --accumulate (the paper's replicas have 32 images each: --accumulate "
+                f"{max(2, self.batch_size // 32)}), or let the whole batch ascend together"
+            )
+
+    @property
+    def reads(self) -> int:
+        """Positions of the stream that a step takes: B, or 2B with a second batch of partners."""
+        second = self.mixing != "none" and self.pairing == "two_batches"
+        return self.batch_size * (2 if second else 1)
+
+    def places(self, step: int) -> Places:
+        """The examples of the global batch of a step (the first is 0), in the stream's order."""
+        return _places(self.seed, self.examples, self.reads, step)
+
+    def step(self, step: int, rank: int = 0) -> list[MicroBatchPlan]:
+        """The micro-batches of a rank in a step (the first is 0)."""
+        first = step * self.accumulate
+        return [self.micro_batch(first + j, rank) for j in range(self.accumulate)]
+
+    def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
+        """Micro-batch ``step · accumulate + j`` of a rank."""
+        if not 0 <= rank < self.world:
+            raise UserError(f"rank {rank} is not one of the {self.world} processes")
+        step, j = divmod(number, self.accumulate)
+        parts = self.world * self.accumulate
+        own = np.arange(j * self.world + rank, self.batch_size, parts)
+        positions, partners = own, None
+        if self.mixing != "none":
+            positions, partners = _with_partners(own, self._partners(own))
+        epochs, indices = (places[positions] for places in self.places(step))
+        return MicroBatchPlan(
+            epochs=epochs,
+            indices=indices,
+            keys=example_keys(self.seed, epochs, indices),
+            partners=partners,
+            cutmix=self._cutmix(own),
+            ascent=self._ascent(own),
+        )
+
+    def _partners(self, own: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Positions of what is mixed in."""
+        if self.pairing == "two_batches":
+            return own + self.batch_size
+        return (own + 1) % self.batch_size
+
+    def _cutmix(self, own: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        first = {"cutmix": 0, "mixup_cutmix": self.batch_size // 2}
+        return own >= first.get(self.mixing, self.batch_size)
+
+    def _ascent(self, own: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        if self.ascent is None:
+            return np.zeros(len(own), dtype=bool)
+        if self.ascent.scope == "micro_batch":
+            return spread(len(own), self.ascent.fraction)
+        return spread(self.batch_size, self.ascent.fraction)[own]
+
+
+@record
+class EvalPlan:
+    """Every example once, as the source has them; the last batch may be short.
+
+    >>> EvalPlan(examples=5, batch_size=2).micro_batch(2).indices
+    array([4])
+    >>> EvalPlan(examples=5, batch_size=2).batches
+    3
+    """
+
+    examples: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+
+    @property
+    def batches(self) -> int:
+        """How many there are."""
+        return -(-self.examples // self.batch_size)
+
+    def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
+        """A batch (the first is 0), with the keys of seed 0."""
+        first = number * self.batch_size
+        indices = np.arange(first, min(first + self.batch_size, self.examples))
+        epochs, nothing = np.zeros_like(indices), np.zeros(len(indices), dtype=bool)
+        return MicroBatchPlan(
+            epochs, indices, example_keys(0, epochs, indices), None, nothing, nothing
+        )
+
+
+@lru_cache(maxsize=2)  # a step reads from two epochs, unless its batch is larger than one
+def permutation(seed: int, epoch: int, examples: int) -> Int[np.ndarray, " examples"]:
+    """The order in which an epoch visits its examples.
+
+    >>> permutation(0, 0, 5), permutation(0, 1, 5)
+    (array([...]), array([...]))
+    """
+    order: Int[np.ndarray, " examples"] = numpy_generator(seed, _STREAM, epoch).permutation(
+        examples
+    )
+    order.flags.writeable = False  # shared through the cache
+    return order
+
+
+def spread(size: int, fraction: float) -> Bool[np.ndarray, " size"]:
+    """A share of ``size`` places, as far from each other as they can be; at least one.
+
+    >>> spread(10, 0.3).nonzero()[0]
+    array([0, 3, 6])
+    """
+    count = max(1, round(fraction * size))
+    chosen = np.zeros(size, dtype=bool)
+    chosen[np.arange(count) * size // count] = True
+    return chosen
+
+
+@lru_cache(maxsize=2)  # the micro-batches of a step ask for it one after the other
+def _places(seed: int, examples: int, reads: int, step: int) -> Places:
+    """Positions ``step · reads`` to ``(step + 1) · reads − 1`` of the stream."""
+    epochs, position = np.divmod(np.arange(step * reads, (step + 1) * reads), examples)
+    indices = np.empty_like(position)
+    for epoch in range(epochs[0], epochs[-1] + 1):
+        first, end = np.searchsorted(epochs, [epoch, epoch + 1])
+        indices[first:end] = permutation(seed, int(epoch), examples)[position[first:end]]
+    for array in (epochs, indices):
+        array.flags.writeable = False  # shared through the cache
+    return Places(epochs, indices)
+
+
+def _with_partners(
+    own: Int[np.ndarray, " n"], partners: Int[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]]:
+    """Distinct positions, the own ones first, and the row of each partner among them.
+
+    >>> _with_partners(np.array([0, 1, 2]), np.array([1, 2, 0]))
+    (array([0, 1, 2]), array([1, 2, 0]))
+    >>> _with_partners(np.array([1, 3]), np.array([2, 0]))
+    (array([1, 3, 2, 0]), array([2, 3]))
+    """
+    positions = np.concatenate([own, np.setdiff1d(partners, own, assume_unique=True)])
+    order = np.argsort(positions)
+    return positions, order[np.searchsorted(positions, partners, sorter=order)]

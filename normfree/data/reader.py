@@ -1,0 +1,209 @@
+"""From the number of a micro-batch to its images: all that a worker process knows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Int, Shaped, UInt8
+from torch import Tensor
+
+from normfree.data.plan import BatchPlan, EvalPlan, MicroBatchPlan, permutation
+from normfree.data.sources.source import ArraySource, Source
+from normfree.data.transforms import Transform
+from normfree.errors import BadImageError, UserError
+from normfree.random import numpy_generator
+
+_STREAM = 1  # of numpy_generator: what a transform draws for one example
+
+Image: TypeAlias = Shaped[np.ndarray, "h w c"]
+
+
+class Read(NamedTuple):
+    """A micro-batch as it comes from a worker.
+
+    Attributes:
+        images: in shared memory if a worker read them.
+        labels: class of each.
+        rows: which of the plan's examples they are: all, unless an evaluation leaves some out.
+        bad: what could not be read, once for each time it was needed.
+    """
+
+    images: Shaped[Tensor, "m c h w"]
+    labels: Int[np.ndarray, " m"]
+    rows: Int[np.ndarray, " m"]
+    bad: list[BadImageError]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the images."""
+        return self.images.numel() * self.images.element_size()
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Reads micro-batches by their numbers; the same bits in whatever process.
+
+    Attributes:
+        source: the images.
+        transform: what to make of each; None takes them as they are stored.
+        plan: which examples a micro-batch has.
+        rank: whose micro-batches.
+        skip: whether to go on without what cannot be read.
+        shared: whether to put images into memory that other processes can see.
+    """
+
+    source: Source
+    transform: Transform | None
+    plan: BatchPlan | EvalPlan
+    rank: int = 0
+    skip: bool = False
+    shared: bool = False
+    _known_bad: dict[int, str] = field(default_factory=dict)  # and why: not to be decoded again
+
+    @property
+    def memory(self) -> ArraySource | None:
+        """The source, if a micro-batch is no more than one copy from memory."""
+        return (
+            self.source if self.transform is None and isinstance(self.source, ArraySource) else None
+        )
+
+    def __call__(self, number: int) -> Read:
+        """Read one micro-batch."""
+        plan = self.plan.micro_batch(number, self.rank)
+        if self.memory is not None:
+            images = np.ascontiguousarray(self.memory.images(plan.indices).transpose(0, 3, 1, 2))
+            every = np.arange(len(plan.indices))
+            return Read(torch.from_numpy(images), self.source.labels[plan.indices], every, [])
+        stack = _Stack(len(plan.indices), self.shared)
+        rows: list[int] = []
+        labels: list[int] = []
+        bad: list[BadImageError] = []
+        for row in range(len(plan.indices)):
+            found, image = self._readable(plan, row, bad)
+            if image is not None:
+                stack.add(self._transformed(image, plan, row, found))
+                rows.append(row)
+                labels.append(int(self.source.labels[found]))
+        return Read(stack.images(), np.array(labels, np.int64), np.array(rows, np.int64), bad)
+
+    def _readable(
+        self, plan: MicroBatchPlan, row: int, bad: list[BadImageError]
+    ) -> tuple[int, UInt8[np.ndarray, "h w c"] | None]:
+        """This example, or when training the first readable one after it in the epoch's order.
+
+        Not after it in the source's order: there the whole class may be damaged.
+        """
+        for found in self._candidates(int(plan.epochs[row]), int(plan.indices[row])):
+            try:
+                return found, self._image(found)
+            except BadImageError as error:
+                if not self.skip:
+                    raise
+                bad.append(error)
+        if isinstance(self.plan, EvalPlan):
+            return int(plan.indices[row]), None
+        raise UserError(
+            f"none of the {len(self.source)} images can be read, the last one {bad[-1].name}: "
+            f"{bad[-1].reason}; is the data where it should be?"
+        )
+
+    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
+        yield index
+        if isinstance(self.plan, BatchPlan):
+            order = permutation(self.plan.seed, epoch, self.plan.examples)
+            place = int(np.flatnonzero(order == index)[0])
+            for step in range(1, len(order)):  # a lap
+                yield int(order[(place + step) % len(order)])
+
+    def _image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        if index in self._known_bad:
+            raise BadImageError(self.source.name(index), self._known_bad[index])
+        try:
+            return self.source.image(index)
+        except BadImageError as error:
+            self._known_bad[index] = error.reason
+            raise
+        except Exception as error:
+            raise UserError(_line(f"reading image {self.source.name(index)}", error)) from error
+
+    def _transformed(
+        self, image: UInt8[np.ndarray, "h w c"], plan: MicroBatchPlan, row: int, found: int
+    ) -> Image:
+        """The image with the randomness of the place it takes."""
+        if self.transform is None:
+            return image
+        rng = None
+        if isinstance(self.plan, BatchPlan):
+            place = int(plan.epochs[row]), int(plan.indices[row])
+            rng = numpy_generator(self.plan.seed, _STREAM, *place)
+        try:
+            return self.transform(image, rng)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(_line(f"the transform of {self.source.name(found)}", error)) from error
+
+
+class _Stack:
+    """Images of one size, put together as they come; the first says how large they are."""
+
+    def __init__(self, most: int, shared: bool) -> None:
+        self.most, self.count, self.shared = most, 0, shared
+        self.shape: tuple[int, ...] = ()
+        self.batch = torch.empty(0, 0, 0, 0)
+
+    def add(self, image: Image) -> None:
+        if not self.count:
+            self._allocate(image)
+        if image.shape != self.shape:
+            raise UserError(
+                f"images of different sizes meet in a batch, {self.shape} and {image.shape} for "
+                "example: use a transform that resizes them"
+            )
+        self.batch.numpy()[self.count] = image.transpose(2, 0, 1)
+        self.count += 1
+
+    def images(self) -> Shaped[Tensor, "m c h w"]:
+        return self.batch[: self.count]
+
+    def _allocate(self, image: Image) -> None:
+        self.shape = height, width, channels = image.shape
+        kind = torch.from_numpy(np.empty(0, image.dtype)).dtype
+        self.batch = torch.empty(self.most, channels, height, width, dtype=kind)
+        if self.shared:  # while it is empty: nothing is held twice
+            self.batch.share_memory_()
+
+
+class _SharedArray(np.ndarray):
+    """An array that other processes receive without a copy."""
+
+    tensor: Tensor
+
+    def __reduce__(self) -> tuple[object, tuple[Tensor]]:
+        return Tensor.numpy, (self.tensor,)
+
+
+def for_workers(reader: Reader) -> Reader:
+    """A reader to send to worker processes: pixels in memory are there once for all of them."""
+    source = reader.source
+    if isinstance(source, ArraySource):
+        tensor = torch.empty(source.pixels.shape, dtype=torch.uint8).share_memory_()
+        tensor.numpy()[...] = source.pixels
+        pixels = tensor.numpy().view(_SharedArray)
+        pixels.tensor = tensor
+        source = copy.copy(source)
+        object.__setattr__(source, "pixels", pixels)
+    return Reader(source, reader.transform, reader.plan, reader.rank, reader.skip, shared=True)
+
+
+def _line(what: str, error: Exception) -> str:
+    """What went wrong, on one line."""
+    if isinstance(error, MemoryError):
+        return f"{what} ran out of memory; lower --workers, or raise --accumulate"
+    said = " ".join(str(error).split())
+    return f"{what} failed: {type(error).__name__}{': ' + said if said else ''}"

@@ -1,0 +1,254 @@
+"""Worker processes: bounded, in order, clear about what went wrong, and gone with their master."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from normfree.data import ArraySource, BatchPlan, open_source, train_batches
+from normfree.data.workers import WorkerError, read_ahead
+from normfree.errors import UserError
+
+
+class Text(NamedTuple):
+    """A result that says how large it is."""
+
+    text: str
+    nbytes: int = 1
+
+
+class Touch:
+    """Leaves a file for each number that it was called with."""
+
+    def __init__(self, directory, nbytes):
+        self.directory, self.nbytes = directory, nbytes
+
+    def __call__(self, number):
+        (self.directory / f"{number}").touch()
+        return Text(str(number), self.nbytes)
+
+    def called(self):
+        return sorted(int(file.name) for file in self.directory.iterdir())
+
+
+def process_id(number):
+    return Text(str(os.getpid()))
+
+
+def slowest_first(number):
+    time.sleep(0.05 * (3 - number % 4))
+    return Text(str(number))
+
+
+def fail(number):
+    if number == 1:
+        raise ZeroDivisionError("two\nlines")
+    if number == 2:
+        raise MemoryError
+    return Text(str(number))
+
+
+def leave(number):
+    os._exit(3)
+
+
+def hang(number):
+    time.sleep(600)
+
+
+def test_results_come_in_order_whoever_is_faster():
+    numbers = range(5, 15)
+    assert [text for text, _ in read_ahead(slowest_first, numbers, 3, 0)] == list(map(str, numbers))
+
+
+def test_workers_start_once():
+    ids = {text for text, _ in read_ahead(process_id, range(40), 2, 1 << 30)}
+    assert len(ids) == 2
+    assert str(os.getpid()) not in ids
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "prefetch", "ahead"),
+    [
+        (10, 45, 4),  # as many as fit
+        (10, 5, 2),  # one for each worker, though it does not fit
+        (1, 1 << 30, 16),  # no more than eight for each worker
+    ],
+)
+def test_what_is_read_ahead_is_bounded_in_bytes(tmp_path, nbytes, prefetch, ahead):
+    touch = Touch(tmp_path, nbytes)
+    results = read_ahead(touch, range(100), 2, prefetch)
+    next(results)  # how large a result is is known from here on
+    deadline = time.monotonic() + 10
+    while len(touch.called()) < 1 + ahead and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert touch.called() == list(range(1 + ahead))
+    for _ in range(10):
+        next(results)
+    time.sleep(0.2)
+    assert max(touch.called()) <= 10 + ahead
+    results.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (1, "a reading worker failed: ZeroDivisionError: two lines; --workers 0 shows where"),
+        (2, "a reading worker ran out of memory; lower --workers, or raise --accumulate"),
+    ],
+)
+def test_whatever_a_worker_raises_arrives_as_one_line(number, message):
+    with pytest.raises(UserError) as caught:
+        list(read_ahead(fail, [0, number], 1, 0))
+    assert str(caught.value) == message
+
+
+class Exhausted(ArraySource):
+    def image(self, index):
+        raise MemoryError
+
+
+def broken(image, rng):
+    raise ValueError("no such\nthing")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_source_or_a_transform_raises_names_the_image(workers):
+    pixels = np.zeros((8, 2, 2, 1), np.uint8)
+    plan = BatchPlan(seed=0, examples=8, batch_size=8)
+    for kind, said in ((Exhausted, "ran out of memory"), (ArraySource, "failed: ValueError: no ")):
+        source = kind("eight", pixels, np.zeros(8, np.int64), ("a", "b"))
+        with pytest.raises(UserError, match=rf"eight\[\d\] {said}") as caught:
+            next(train_batches(source, broken, plan, start=0, stop=1, workers=workers))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_transform_that_cannot_be_sent_is_named():
+    source = open_source("synthetic:8x4x1x2", "train")
+    plan = BatchPlan(seed=0, examples=8, batch_size=8)
+    with pytest.raises(UserError, match=r"cannot be sent to worker processes.*top level"):
+        next(train_batches(source, lambda image, rng: image, plan, start=0, stop=1, workers=1))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGBUS])
+def test_a_killed_worker_is_an_error_that_names_it_and_no_hang(sent):
+    results = read_ahead(process_id, range(10_000), 2, 1 << 30)
+    victim = int(next(results).text)
+    os.kill(victim, sent)
+    began = time.monotonic()
+    with pytest.raises(WorkerError, match=rf"reading worker [12] of 2 was killed by {sent.name}"):
+        list(results)
+    assert time.monotonic() - began < 5
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_leaves_is_an_error_too():
+    with pytest.raises(WorkerError, match=r"reading worker 1 of 1 ended with exit code 3"):
+        list(read_ahead(leave, range(2), 1, 0))
+
+
+def test_a_job_that_is_asked_to_stop_goes_on_reading_until_the_main_process_has_stopped():
+    results = read_ahead(process_id, range(50), 1, 0)
+    worker = int(next(results).text)
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        os.kill(worker, sent)
+    assert {int(text) for text, _ in results} == {worker}
+
+
+def test_a_consumer_that_stops_does_not_wait_for_what_is_being_read():
+    results = read_ahead(hang_after_the_first, range(10), 1, 0)
+    next(results)
+    began = time.monotonic()
+    results.close()
+    assert time.monotonic() - began < 5
+    assert not multiprocessing.active_children()
+
+
+def hang_after_the_first(number):
+    return Text("first") if number == 0 else hang(number)
+
+
+def test_large_arrays_are_there_once_for_all_workers():
+    source = open_source("synthetic:64x64x3x2", "train")
+    plan = BatchPlan(seed=0, examples=64, batch_size=2)
+    batches = train_batches(source, shared_memory_of, plan, start=0, stop=4, workers=2)
+    regions = {tuple(batch.images.flatten().tolist()) for batch in batches}
+    assert len(regions) == 1
+
+
+def shared_memory_of(image, rng):
+    """Which file the pixels of the source lie in, as an image."""
+    address = image.__array_interface__["data"][0]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        first, last = (int(end, 16) for end in line.split()[0].split("-"))
+        if first <= address < last:
+            return np.array([int(line.split()[4])], np.int64).view(np.uint8).reshape(2, 4, 1)
+    raise AssertionError
+
+
+MAIN = """
+from tests.unit.data.test_workers import hang_after_the_first
+from normfree.data.workers import read_ahead
+
+if __name__ == "__main__":
+    results = read_ahead(hang_after_the_first, range(100), 2, 0)
+    next(results)
+    {use}
+"""
+
+
+def processes_of(group):
+    """Those that have the mark in their environment, as children inherit it."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if group.encode() in (directory / "environ").read_bytes():
+                found.append(int(directory.name))
+        except OSError:
+            continue
+    return found
+
+
+@contextmanager
+def started(use, tmp_path):
+    """A main process whose two workers hang after the first number, and the mark of them all."""
+    script = tmp_path / "script.py"
+    script.write_text(MAIN.format(use=use))
+    mark = {"NORMFREE_TEST": str(tmp_path), "PYTHONPATH": str(Path.cwd())}
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, env=os.environ | mark, text=True
+    ) as process:
+        yield process, f"NORMFREE_TEST={tmp_path}"
+
+
+def test_a_killed_main_process_takes_all_others_with_it(tmp_path):
+    with started("print('ready', flush=True); next(results)", tmp_path) as (process, mark):
+        assert process.stdout.readline() == "ready\n"
+        assert len(processes_of(mark)) >= 4  # this one, two workers, the fork server
+        process.kill()
+        began = time.monotonic()
+        while (left := processes_of(mark)) and time.monotonic() - began < 5:
+            time.sleep(0.05)
+        for number in left:
+            os.kill(number, signal.SIGKILL)
+        assert left == []
+        assert process.stdout.read() == ""  # nobody holds the pipe any more
+
+
+def test_a_main_process_that_ends_without_closing_does_not_hang(tmp_path):
+    with started("print('ready')", tmp_path) as (process, mark):
+        out, _ = process.communicate(timeout=60)
+        assert (out, process.returncode) == ("ready\n", 0)
+        assert processes_of(mark) == []
