@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from normfree.data import Batch
+from normfree.nn.loss import LOSSES, correct
 from normfree.train.inputs import Inputs
-from normfree.train.loss import LOSSES, correct
 from normfree.train.parts import Part, outputs, split
 from normfree.train.resolve import Resolved
 from normfree.train.state import TrainState

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from normfree.augment import RandAugment, draw_mix, mix, normalize, shift, to_bytes
 from normfree.augment.mix import mix_bytes
-from normfree.data import ArraySource, Batch, EvalTransform, Source, TrainTransform, Transform
-from normfree.train.loss import soft_labels
+from normfree.data import Batch, EvalTransform, Source, TrainTransform, Transform
+from normfree.inference import source_transform
+from normfree.nn.loss import soft_labels
 from normfree.train.parts import Part
 from normfree.train.resolve import Resolved
 
@@ -144,27 +145,11 @@ def train_transform(resolved: Resolved, source: Source) -> Transform | None:
     """What the loader does to a training image: random crops of photographs, else resizing."""
     if resolved.recipe.augment == "crop_flip":
         return TrainTransform(resolved.train_size, crop=resolved.recipe.crop)
-    return _fitting(source, EvalTransform(resolved.train_size, margin=0))
+    return source_transform(EvalTransform(resolved.train_size, margin=0), source)
 
 
-def card_transform(card: Mapping[str, Any]) -> EvalTransform:
-    """What is done to a test image.
-
-    Args:
-        card: says ``test_size``, ``test_margin`` and ``test_crop``; of a run or of a file.
-    """
-    keep_aspect = card.get("test_crop", "resize_crop") == "crop_resize"
-    return EvalTransform(card["test_size"], card["test_margin"], keep_aspect)
-
-
-def eval_transform(card: Mapping[str, Any], source: Source) -> Transform | None:
+def eval_transform(resolved: Resolved, source: Source) -> Transform | None:
     """What the loader does to a test image; nothing where images have the right size already."""
-    return _fitting(source, card_transform(card))
-
-
-def _fitting(source: Source, view: EvalTransform) -> Transform | None:
-    """The view, unless it would leave every image as it is."""
-    size = (view.size, view.size)
-    if isinstance(source, ArraySource) and view.margin == 0 and source.pixels.shape[1:3] == size:
-        return None
-    return view
+    keep_aspect = resolved.recipe.test_crop == "crop_resize"
+    transform = EvalTransform(resolved.test_size, resolved.test_margin, keep_aspect)
+    return source_transform(transform, source)

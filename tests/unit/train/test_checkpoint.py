@@ -17,12 +17,13 @@ from normfree.train.checkpoint import (
 
 
 def save(directory: Path, step: int, keep: int = 10) -> Path:
-    return save_checkpoint(directory, {"w": torch.tensor(float(step))}, step=step, keep=keep)
+    content = {"config": {}, "state": {"w": torch.tensor(float(step))}}
+    return save_checkpoint(directory, content, step=step, keep=keep)
 
 
 def test_what_is_saved_is_read(tmp_path: Path) -> None:
     content = read_checkpoint(save(tmp_path, 7))
-    assert (content["step"], content["w"].item()) == (7, 7.0)
+    assert (content["step"], content["state"]["w"].item()) == (7, 7.0)
 
 
 def test_only_the_newest_stay(tmp_path: Path) -> None:
@@ -62,12 +63,12 @@ def test_the_newest_that_can_be_read_is_found(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     weights = torch.zeros(1000)
-    path = save_checkpoint(tmp_path, {"w": weights}, step=1, keep=1)
+    path = save_checkpoint(tmp_path, {"config": {}, "state": {"w": weights}}, step=1, keep=1)
     content = bytearray(path.read_bytes())
     place = content.index(bytes(2000)) + 1000
     content[place] ^= 1
     path.write_bytes(content)
-    assert torch.load(path, weights_only=True)["w"].count_nonzero() == 1
+    assert torch.load(path, weights_only=True)["state"]["w"].count_nonzero() == 1
     with pytest.raises(UserError, match="damaged"):
         read_checkpoint(path)
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from normfree.data import Batch, Order, open_source, train_batches
+from normfree.nn.loss import softmax_cross_entropy
 from normfree.train.gradient import batch_gradient
 from normfree.train.init import new_model
 from normfree.train.inputs import Inputs, make_inputs, train_transform
-from normfree.train.loss import softmax_cross_entropy
 from normfree.train.parts import split
 from normfree.train.resolve import Resolved, resolve
 from normfree.train.state import TrainState, build_state

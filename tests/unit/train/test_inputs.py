@@ -16,7 +16,6 @@ from normfree.data import Batch, EvalTransform, TrainTransform, open_source
 from normfree.random import example_keys
 from normfree.train.inputs import (
     Inputs,
-    card_transform,
     eval_transform,
     make_inputs,
     train_transform,
@@ -117,18 +116,12 @@ def test_the_crop_is_the_recipes(crop: str) -> None:
     assert train_transform(settings, source) == TrainTransform(8, crop=crop)  # type: ignore[arg-type]
 
 
-def test_a_card_says_how_test_images_are_cut() -> None:
-    card = {"test_size": 64, "test_margin": 16}
-    assert card_transform(card) == EvalTransform(64, 16)
-    assert card_transform(card | {"test_crop": "crop_resize"}) == EvalTransform(
-        64, 16, keep_aspect=True
-    )
-
-
 def test_test_images_of_the_right_size_are_left_alone() -> None:
     source = open_source("synthetic:8x16x1x2", "train")
-    assert eval_transform({"test_size": 16, "test_margin": 0}, source) is None
-    assert eval_transform({"test_size": 16, "test_margin": 4}, source) == EvalTransform(16, 4)
+    assert eval_transform(resolved(test_size=16, test_margin=0), source) is None
+    assert eval_transform(resolved(test_size=16, test_margin=4), source) == EvalTransform(16, 4)
+    keep = resolved(test_size=16, test_margin=4, test_crop="crop_resize")
+    assert eval_transform(keep, source) == EvalTransform(16, 4, keep_aspect=True)
 
 
 def test_evaluation_neither_mixes_nor_augments() -> None:

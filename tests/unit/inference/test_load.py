@@ -9,10 +9,12 @@ from safetensors.torch import save_file
 
 from normfree.data import open_source
 from normfree.errors import UserError
+from normfree.inference import load
 from normfree.models import ImageClassifier
+from normfree.train.card import make_card
 from normfree.train.init import new_model
-from normfree.train.model_file import load_classifier, save_model_file
 from normfree.train.resolve import Resolved, resolve
+from normfree.weights import save_model
 from tests.unit.train.tiny import tiny_recipe
 
 
@@ -26,43 +28,44 @@ def network(out: Path, **changes: object) -> tuple[ImageClassifier, Resolved]:
 @pytest.mark.parametrize("changes", [{}, {"channels_last": True, "activation": "silu"}])
 def test_the_file_alone_gives_the_same_network(tmp_path: Path, changes: dict[str, object]) -> None:
     model, resolved = network(tmp_path, **changes)
-    save_model_file(tmp_path / "model.safetensors", model, resolved, {"test_top1": 0.5})
-    loaded = load_classifier(tmp_path / "model.safetensors")
+    card = make_card(resolved, {"test_top1": 0.5})
+    save_model(model, tmp_path / "model.safetensors", card=card)
+    loaded = load(tmp_path / "model.safetensors")
 
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32))
     torch.testing.assert_close(loaded.model(x), model.eval()(x))
     assert not loaded.model.training
     assert loaded.model.config == model.config
-    assert tuple(loaded.card["classes"]) == resolved.classes
-    assert tuple(loaded.card["mean"]) == resolved.mean
-    assert tuple(loaded.card["std"]) == resolved.std
-    assert (loaded.card["test_size"], loaded.card["test_margin"]) == (8, 0)
-    assert loaded.card["metrics"] == {"test_top1": 0.5}
+    assert loaded.card.classes == resolved.classes
+    assert loaded.card.mean == resolved.mean
+    assert loaded.card.std == resolved.std
+    assert (loaded.card.test_size, loaded.card.test_margin) == (8, 0)
+    assert loaded.card.metrics == {"test_top1": 0.5}
 
 
 def test_equal_runs_in_different_places_have_equal_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         model, resolved = network(tmp_path / name)
-        save_model_file(tmp_path / f"{name}.safetensors", model, resolved, {})
+        save_model(model, tmp_path / f"{name}.safetensors", card=make_card(resolved, {}))
     a, b = (tmp_path / f"{name}.safetensors" for name in ("a", "b"))
     assert a.read_bytes() == b.read_bytes()
 
 
 def test_what_is_no_network_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no"):
-        load_classifier(tmp_path / "absent.safetensors")
+        load(tmp_path / "absent.safetensors")
     with pytest.raises(UserError, match=r"neither model.safetensors nor a checkpoint"):
-        load_classifier(tmp_path)
+        load(tmp_path)
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00\x00")
     with pytest.raises(UserError, match="holds no weights that normfree knows"):
-        load_classifier(tmp_path / "cut.safetensors")
+        load(tmp_path / "cut.safetensors")
     save_file({"w": torch.zeros(1)}, tmp_path / "bare.safetensors")
     with pytest.raises(UserError, match="has weights, but not what normfree train writes"):
-        load_classifier(tmp_path / "bare.safetensors")
+        load(tmp_path / "bare.safetensors")
 
 
 @pytest.mark.parametrize("card", ["[1]", "null", '"model"'])
 def test_a_card_that_is_no_card_is_said(card: str, tmp_path: Path) -> None:
     save_file({"w": torch.zeros(1)}, tmp_path / "odd.safetensors", {"normfree": card})
     with pytest.raises(UserError, match="has a damaged card"):
-        load_classifier(tmp_path / "odd.safetensors")
+        load(tmp_path / "odd.safetensors")
