@@ -155,10 +155,7 @@ def read_card(content: str | bytes | Mapping[str, Any], source: str = "the card"
         else:
             # What Python once wrote for a metric that was not finite is not JSON.
             plain = json.loads(content, parse_constant=lambda _: None)
-        plain = _bounded(plain)
-        if plain.get("resize") == RESIZE.get(str(plain.get("test_crop", "resize_crop"))):
-            plain = plain | {"resize": None}  # what it says anyway
-        return from_plain(ModelCard, plain)
+        return from_plain(ModelCard, _without_the_rule(_bounded(plain)))
     except UserError as error:
         raise UserError(f"{source} has a damaged card: {error}") from None
     except (ValueError, RecursionError):
@@ -180,7 +177,8 @@ def describe(
     config = model.config
     fields = plain_card(said) if isinstance(said, ModelCard) else dict(said or {})
     default = {"test_size": config.test_size, "normfree": version("normfree")}
-    return from_plain(ModelCard, {**default, **fields, "model": dataclasses.asdict(config)})
+    fields = {**default, **fields, "model": dataclasses.asdict(config)}
+    return from_plain(ModelCard, _without_the_rule(fields))
 
 
 def imagenet_fields(model: ImageClassifier) -> dict[str, Any]:
@@ -213,6 +211,12 @@ def check_network(fields: Mapping[str, Any]) -> None:
     blocks = sum(d for d in depths if isinstance(d, int)) if isinstance(depths, list | tuple) else 0
     if blocks > MAX_BLOCKS:
         raise UserError(f"a network of {blocks:,} blocks; at most {MAX_BLOCKS:,} are expected")
+
+
+def _without_the_rule(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a card without the words for its ``test_crop``, which are written anyway."""
+    rule = RESIZE.get(str(fields.get("test_crop", "resize_crop")))
+    return {**fields, "resize": None} if fields.get("resize") == rule else fields
 
 
 def _bounded(content: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def save_model(
     state: Mapping[str, Tensor] = model.state_dict()
     if layout == "timm":
         state = timm.parameters(state, config)
-    metadata = {"format": "pt", KEY: describe(model, card).to_json()}
+    metadata = {KEY: describe(model, card).to_json()}  # one key: the library orders several anew
     write_safetensors(check_writable(path), state, metadata)
 
 

@@ -167,19 +167,30 @@ def _check_same(storage: Storage, dtype: torch.dtype, count: int) -> None:
 
 
 def _check_tree(content: Any, most: int) -> None:
-    """Refuse what is deep, endless, or large only because it repeats its parts."""
-    sizes: dict[int, int] = {}
+    """Refuse what is deep, endless, or large only because it repeats its parts.
 
-    def count(value: Any, depth: int) -> int:
+    Args:
+        content: of the file.
+        most: values that it may have, and a quarter of the bytes: some tensors share their numbers.
+    """
+    sizes: dict[int, tuple[int, int]] = {}
+
+    def count(value: Any, depth: int) -> tuple[int, int]:
+        """Values and bytes of tensors."""
+        if isinstance(value, Tensor):
+            return 1, value.nbytes
         if not isinstance(value, dict | list | tuple):
-            return 1
+            return 1, 0
         check(depth < _MAX_DEPTH, f"it is nested more than {_MAX_DEPTH} deep")
         if id(value) not in sizes:
-            sizes[id(value)] = most + 1  # should it hold itself
+            sizes[id(value)] = most + 1, 0  # should it hold itself
             parts = value.values() if isinstance(value, dict) else value
-            sizes[id(value)] = 1 + sum(count(part, depth + 1) for part in parts)
-        check(sizes[id(value)] <= most, "it repeats its parts, so that it grows when it is read")
-        return sizes[id(value)]
+            counted = [count(part, depth + 1) for part in parts]
+            sizes[id(value)] = 1 + sum(c[0] for c in counted), sum(c[1] for c in counted)
+        values, numbers = sizes[id(value)]
+        check(values <= most, "it repeats its parts, so that it grows when it is read")
+        check(numbers <= 4 * most, "its tensors share their numbers too often")
+        return values, numbers
 
     count(content, 0)
 
