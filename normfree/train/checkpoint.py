@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -55,6 +55,37 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is damaged or no checkpoint ({reason}); use an older one of its directory"
         ) from None
     return check_checkpoint(content, str(path))
+
+
+class Restorable(Protocol):
+    """What takes up the state of a checkpoint."""
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from it."""
+        ...
+
+
+def restore(target: Restorable, state: dict[str, Any], source: Path) -> None:
+    """Go on from the state of a checkpoint.
+
+    Args:
+        target: of the same configuration.
+        state: of the checkpoint.
+        source: what to call it in a message.
+
+    Raises:
+        UserError: it is of another configuration, or was changed by hand.
+    """
+    try:
+        target.load_state_dict(state)
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the newest checkpoint of {source} does not fit this run ({type(error).__name__}: "
+            f"{said}); remove it to go on from the one before, or start again with another --out"
+        ) from None
 
 
 def newest_checkpoint(directory: Path) -> tuple[dict[str, Any] | None, list[Path]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from normfree.errors import UserError
 from normfree.inference import load
 from normfree.models import ImageClassifier
 from normfree.train.card import make_card
+from normfree.train.fit import fit
 from normfree.train.init import new_model
 from normfree.train.resolve import Resolved, resolve
-from normfree.weights import save_model
+from normfree.weights import load_model, read_torch, save_model
 from tests.unit.train.tiny import tiny_recipe
 
 
@@ -69,3 +71,60 @@ def test_a_card_that_is_no_card_is_said(card: str, tmp_path: Path) -> None:
     save_file({"w": torch.zeros(1)}, tmp_path / "odd.safetensors", {"normfree": card})
     with pytest.raises(UserError, match="has a damaged card"):
         load(tmp_path / "odd.safetensors")
+
+
+def trained(directory: Path) -> Path:
+    """A run that was stopped before its first evaluation: checkpoints only."""
+    fit(tiny_recipe(directory / "run", epochs=1, keep_checkpoints=2))
+    return directory / "run"
+
+
+def test_a_run_without_a_model_file_gives_its_newest_checkpoint(tmp_path: Path) -> None:
+    run = trained(tmp_path)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    averaged = read_torch(newest)["state"]["ema"]
+    (run / "model.safetensors").unlink()
+    for path in (run, newest):
+        predictor = load(path)
+        for name, value in predictor.model.state_dict().items():
+            assert torch.equal(value, averaged[name]), name
+        assert predictor.card.metrics == {"step": int(newest.stem.split("-")[1])}
+    assert load_model(run).config == predictor.model.config
+
+
+def test_a_checkpoint_from_before_cards(tmp_path: Path) -> None:
+    run = trained(tmp_path)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    now = load(newest)
+    content = read_torch(newest)
+    card = content.pop("card")
+    assert card["data"] == "synthetic:64x8x1x5"
+    torch.save(content, newest)
+    before = load(newest)
+    assert dataclasses.replace(before.card, normfree=now.card.normfree) == now.card
+    content["config"]["derived"].pop("mean")
+    torch.save(content, newest)
+    with pytest.raises(UserError, match="does not say how its network is fed"):
+        load(newest)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("format", 99, "not a checkpoint that this version"),
+        ("step", -1, "not a checkpoint that this version"),
+        ("step", "1", "not a checkpoint that this version"),
+        ("config", [], "not a checkpoint that this version"),
+        ("state", {"ema": {"w": 1}}, "no averaged weights"),
+        ("card", [1], "no card"),
+        ("card", {"model": {"name": "nfnet_f7"}}, "damaged card"),
+    ],
+)
+def test_a_crafted_checkpoint_is_one_line(
+    part: str, value: object, message: str, tmp_path: Path
+) -> None:
+    run = trained(tmp_path)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    torch.save(read_torch(newest) | {part: value}, newest)
+    with pytest.raises(UserError, match=message):
+        load(newest)

@@ -12,6 +12,7 @@ from normfree.train.checkpoint import (
     list_checkpoints,
     newest_checkpoint,
     read_checkpoint,
+    restore,
     save_checkpoint,
 )
 
@@ -114,4 +115,22 @@ def test_another_programs_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_an_absent_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no checkpoint"):
+        read_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"weight": 3, "bias": None}, {"weight": torch.zeros(7), "bias": torch.zeros(1)}]
+)
+def test_a_state_of_something_else_is_one_line(tmp_path: Path, state: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="does not fit this run") as error:
+        restore(torch.nn.Linear(2, 1), state, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("missing", ["config", "state", "step", "format"])
+def test_a_checkpoint_lacks_nothing(missing: str, tmp_path: Path) -> None:
+    content = {"format": 1, "step": 1, "config": {}, "state": {}}
+    del content[missing]
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(UserError, match="not a checkpoint that this version"):
         read_checkpoint(tmp_path / "x.pt")

@@ -239,7 +239,7 @@ def long_name_of_many_arrays() -> bytes:
     """A module's name of 100 kB before the names of a thousand arrays: 100 MB once joined."""
     others = b"".join(text(str(number)) + b"h\x00" for number in range(1000))
     inner = b"}(" + text("w") + EMPTY_OF_NONE + b"q\x00" + others + b"u"
-    return b"\x80\x03}" + text("m" * 20_000) + inner + b"s."
+    return b"\x80\x03}" + text("m" * 100_000) + inner + b"s."
 
 
 def nest(depth: int, value: bytes = b")") -> bytes:
