@@ -29,15 +29,20 @@ class ExportedNetwork(nn.Module):
 
     Args:
         program: what to run.
+        source: the file, for messages.
     """
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: ExportedProgram, source: str) -> None:
         super().__init__()
+        self.source = source
         self.run = program.module().forward
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits of normalised images."""
-        return self.run(x)
+        try:
+            return self.run(x)
+        except Exception as error:  # what a damaged graph raises is not documented
+            raise UserError(f"PyTorch cannot run {self.source}: {_said(error)}") from None
 
 
 def write(folded: nn.Module, path: Path, shape: tuple[int, int, int], card: ModelCard) -> None:
@@ -77,7 +82,10 @@ def read(path: Path, device: str, trusted: bool) -> tuple[ExportedNetwork, Model
     try:
         with quiet():
             program = move_to_device_pass(load(io.BytesIO(archive)), device)
-            return ExportedNetwork(program), card
+            return ExportedNetwork(program, str(path)), card
     except Exception as error:  # what a damaged graph raises is not documented
-        said = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is damaged or no .pt2 file: {said}") from None
+        raise UserError(f"{path} is damaged or no .pt2 file: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

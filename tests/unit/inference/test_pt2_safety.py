@@ -213,6 +213,18 @@ def test_a_graph_of_something_else_is_refused(
         normfree.load(path, trusted=True)
 
 
+def test_a_graph_that_cannot_run_is_one_line(exported: Members, tmp_path: Path) -> None:
+    def change(graph: Any) -> None:
+        nodes = graph["graph_module"]["graph"]["nodes"]
+        gelu = next(node for node in nodes if "gelu" in node["target"])
+        gelu["inputs"][1]["arg"] = {"as_float": -0.5}
+
+    path = pack(edit(exported, change), tmp_path / "model.pt2")
+    with pytest.raises(UserError, match=r"PyTorch cannot run .*model\.pt2: aten::gelu") as error:
+        normfree.load(path, trusted=True).predict(torch.zeros(9, 9, dtype=torch.uint8).numpy())
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     "name",
     ["data/aotinductor/model/x.so", "data/constants/opaque_obj_0", "data/weights/model.pt", "x.py"],
