@@ -75,17 +75,20 @@ def run(words: Sequence[str]) -> None:
     if warning:
         say(warning, stderr=True)
     if not math.isfinite(result["loss"]):
-        raise UserError(
-            f"{options.checkpoint} answers with numbers that are not finite; its weights or its "
-            "card are damaged"
-        )
+        say(f"{options.checkpoint} gives logits that are not finite: did it diverge?", stderr=True)
     if options.json:
-        found = {"data": data, "images": result.images, **result.metrics, "unreadable": bad.names}
+        metrics = {name: _json(value) for name, value in result.metrics.items()}
+        found = {"data": data, "images": result.images, **metrics, "unreadable": bad.names}
         say(json.dumps(found, allow_nan=False))
         return
     top5 = "" if result.metrics["top5"] is None else f"top-5 {result['top5']:.2%}, "
     say(f"{data}: accuracy {result['top1']:.2%}, {top5}loss {result['loss']:.4f}")
     say(f"{result.images} images classified, {bad.count} unreadable")
+
+
+def _json(value: float | None) -> float | None:
+    """A number as JSON has them: what is not finite becomes null."""
+    return value if value is None or math.isfinite(value) else None
 
 
 def _open(data: str, split: str, card: ModelCard) -> Source:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from normfree.cli import main
@@ -109,3 +110,16 @@ def test_a_missing_directory_is_made(name: str, model: Path, tmp_path: Path) -> 
 def test_a_split_that_is_not_there(model: Path, capsys: Capture) -> None:
     assert run("eval", model, "--data", "digits", "--split", "train") == 2
     assert "--split must be val" in capsys.readouterr().err
+
+
+def test_a_network_that_diverged_is_evaluated_and_said(model: Path, capsys: Capture) -> None:
+    """Finite weights, infinite logits: JSON has no word for the loss."""
+    network = pico(in_channels=1, num_classes=10)
+    with torch.no_grad():
+        network.classifier.weight.fill_(3e38)  # type: ignore[union-attr,operator]
+    card = {"classes": list("0123456789"), "mean": [1.0], "std": [2.0]}
+    save_model(network, model, card=card)
+    assert run("eval", model, "--data", "digits", "--json") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out, parse_constant=pytest.fail)["loss"] is None
+    assert "not finite" in printed.err
