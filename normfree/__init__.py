@@ -8,17 +8,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from normfree.errors import BadImageError, UserError
     from normfree.factory import create_model
+    from normfree.inference import Predictor, load
     from normfree.models import fold, list_models
 
-__all__ = ["BadImageError", "UserError", "create_model", "fold", "list_models"]
+__all__ = [
+    "BadImageError",
+    "Predictor",
+    "UserError",
+    "create_model",
+    "fold",
+    "list_models",
+    "load",
+]
 __version__ = "0.1.0"
 
 _HOME = {
     "BadImageError": "errors",
+    "Predictor": "inference",
     "UserError": "errors",
     "create_model": "factory",
     "fold": "models",
     "list_models": "models",
+    "load": "inference",
 }
 
 

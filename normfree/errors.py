@@ -52,6 +52,17 @@ class BadImageError(UserError):
         return type(self), (self.name, self.reason)
 
 
+def printable(text: str, most: int = 2000) -> str:
+    r"""Text of a file as a terminal may show it: what would move its cursor is escaped.
+
+    >>> print(printable("cat\x1b[2J"))
+    cat\x1b[2J
+    """
+    if len(text) > most:
+        text = text[: most - 1] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that does not exist, with the nearest ones that do.
 
@@ -61,6 +72,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     unknown source 'zip'; known: digits, idx
     """
     known = sorted(known)
+    name = name[:100]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
     return UserError(f"unknown {kind} {name!r}; {hint}")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from normfree.models import ImageClassifier, build_model
-from normfree.weights import file_fields, load_parameters, locate, read_parameters
+from normfree.weights import build_with, locate, read_parameters
 
 
 def create_model(
@@ -23,9 +23,10 @@ def create_model(
 
     Args:
         name: one of :func:`normfree.list_models`.
-        weights: a file of ours, timm's or the authors', or ``hf:owner/name``; None for a fresh
-            initialization. What the file says of the configuration is the default of ``fields``;
-            another ``num_classes`` keeps all but the classifier, and warns that it does.
+        weights: a file of ours, timm's or the authors', a run directory, or ``hf:owner/name``; None
+            for a fresh initialization. What the file says of the configuration is the default of
+            ``fields``; another ``num_classes`` keeps all but the classifier, and warns that it
+            does.
         device: where the parameters live; ``"meta"`` builds shapes only.
         dtype: of the parameters.
         fields: any field of the network's configuration: ``num_classes``, ``in_channels``,
@@ -46,7 +47,4 @@ def create_model(
     if weights is None:
         return build_model(name, device=device, dtype=dtype, **fields)
     parameters = read_parameters(locate(weights))
-    found = file_fields(parameters, name)
-    model = build_model(name, device=device, dtype=dtype, **{**found, **fields})
-    load_parameters(model, parameters, new_classifier="num_classes" in fields)
-    return model
+    return build_with(parameters, name, device=device, dtype=dtype, **fields)

@@ -12,6 +12,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from normfree.cli.options import UsageError
+from normfree.cli.output import say
 from normfree.errors import UserError, unknown_name
 
 #: Command → what it does. Each is a module of this package with a function ``run(arguments)``.
@@ -83,6 +84,8 @@ def _help() -> str:
 def _message(error: Exception) -> str:
     if isinstance(error, UserError) or hasattr(error, "signum"):
         return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return f"unexpected {type(error).__name__}: {error}; run again with --debug to see where"
 
 
@@ -92,5 +95,4 @@ def _exit_code(error: Exception) -> int:
 
 
 def _complain(message: str) -> None:
-    text = " ".join(message.split())
-    Console(stderr=True).print(f"normfree: {text}", markup=False, highlight=False, soft_wrap=True)
+    say(f"normfree: {' '.join(message.split())}", stderr=True)

@@ -137,7 +137,7 @@ def _form(
             compiled = torch.compile(network)
             return lambda: compiled(x)
         case "onnx":
-            from normfree.export import export_model, open_exported
+            from normfree.inference import export_model, open_exported
 
             path = directory / "network.onnx"
             export_model(model, path, {"test_size": images.shape[2]})

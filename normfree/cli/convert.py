@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from normfree.cli.options import parse
+from normfree.cli.output import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +18,11 @@ class Options:
     """Turn the authors' or timm's weights into a .safetensors file of ours, or ours into timm's."""
 
     source: Positional[str]
-    """A file (what it is, is told by its content), or hf:owner/name."""
+    """A file (its content says what it is), a run directory, or hf:owner/name."""
     out: Positional[Path]
     """The .safetensors file to write."""
     model: str | None = None
-    """Name of the network. None: told by the names and shapes of the weights."""
+    """Name of the network. None: inferred from the names and shapes of the weights."""
     to: Literal["normfree", "timm"] = "normfree"
     """Whose names to write."""
 
@@ -33,7 +33,6 @@ def run(words: Sequence[str]) -> None:
     from normfree.weights import convert
 
     done = convert(options.source, options.out, model=options.model, to=options.to)
-    console = Console(soft_wrap=True, highlight=False)
     for line in (
         f"read   {options.source}: {done.model}, {done.parameters:,} parameters under the names of "
         f"{done.source_layout}",
@@ -41,4 +40,4 @@ def run(words: Sequence[str]) -> None:
         f"wrote  {options.out}: {done.written_as} under the names of {options.to}",
         f"       sha256 {done.sha256}",
     ):
-        console.print(line, markup=False)
+        say(line)

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from rich.console import Console
 from tyro.conf import Positional
 
-from normfree.cli.options import parse
-from normfree.errors import UserError
+from normfree.cli.options import UsageError, parse
+from normfree.cli.output import say
+from normfree.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from normfree.data import Source
+    from normfree.weights import ModelCard
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Accuracy of a trained network on the test images of a data source."""
+    """Accuracy of a trained network on the images of a data source."""
 
-    checkpoint: Positional[Path]
-    """A model.safetensors, a checkpoint, a run directory or what normfree export wrote."""
+    checkpoint: Positional[str]
+    """A model.safetensors, a checkpoint, a run directory, what normfree export wrote, or
+    hf:owner/name."""
     data: str | None = None
     """Where the images come from. None: what the network was trained on."""
+    split: str = "val"
+    """val: the images that a run is validated on; test: those held out, if the source has any."""
     batch_size: int = 128
     """Images at a time."""
     workers: int = 0
     """Processes that read and decode images."""
     device: str = "cpu"
     """cpu, cuda, cuda:1, mps; auto: a GPU if there is one."""
+    trust: bool = False
+    """Open a .pt2 file: PyTorch's reader can run code from one, so say that you trust its maker."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Stop at an unreadable image, or leave it out and count it."""
     json: bool = False
@@ -39,50 +47,63 @@ class Options:
 def run(words: Sequence[str]) -> None:
     """Evaluate: ``normfree eval CHECKPOINT [--data SOURCE]``."""
     options = parse(Options, words, prog="normfree eval")
-    from normfree.data import BadImages, eval_batches, open_source
-    from normfree.train.device import find_device
-    from normfree.train.device_transform import DeviceTransform
-    from normfree.train.evaluate import evaluate
-    from normfree.train.inputs import eval_transform
-    from normfree.train.model_file import load_classifier
+    if options.batch_size < 1 or options.workers < 0:
+        raise UsageError("--batch-size must be positive and --workers not negative")
+    from normfree.data import BadImages, eval_batches
+    from normfree.inference import evaluate, load, source_transform
 
-    device = find_device(options.device)
-    classifier = load_classifier(options.checkpoint, device)
-    card = classifier.card
-    data = options.data or card.get("data")
+    predictor = load(options.checkpoint, options.device, trusted=options.trust)
+    card = predictor.card
+    data = options.data or card.data
     if data is None:
         raise UserError(
             f"{options.checkpoint} does not say what it was trained on; name the images to "
             "evaluate it on with --data"
         )
-    source = open_source(data, "val", card["classes"])
+    source = _open(data, options.split, card)
     warning = compare_with_data(card, data, source.classes, source.channels)
     bad = BadImages()
     batches = eval_batches(
         source,
-        eval_transform(card, source),
+        source_transform(predictor.transform, source),
         options.batch_size,
         workers=options.workers,
         on_bad_image=options.on_bad_image,
         bad_images=bad,
     )
-    inputs = DeviceTransform(mean=tuple(card["mean"]), std=tuple(card["std"]), device=device)
-    loss = card.get("loss", "softmax")
-    result = evaluate({"": classifier.model}, batches, inputs, loss)[""]
-    console = Console(soft_wrap=True, highlight=False)
+    result = evaluate({"": predictor.model}, batches, predictor.inputs, card.loss)[""]
     if warning:
-        Console(stderr=True).print(warning, markup=False, highlight=False, soft_wrap=True)
+        say(warning, stderr=True)
+    if not math.isfinite(result["loss"]):
+        say(f"{options.checkpoint} gives logits that are not finite: did it diverge?", stderr=True)
     if options.json:
-        found = {"data": data, **dataclasses.asdict(result), "unreadable": bad.names}
-        console.print(json.dumps(found), markup=False)
+        metrics = {name: _json(value) for name, value in result.metrics.items()}
+        found = {"data": data, "images": result.images, **metrics, "unreadable": bad.names}
+        say(json.dumps(found, allow_nan=False))
         return
-    top5 = "" if result.top5 is None else f"top-5 {result.top5:.2%}, "
-    console.print(f"{data}: accuracy {result.top1:.2%}, {top5}loss {result.loss:.4f}", markup=False)
-    console.print(f"{result.images} images classified, {bad.count} unreadable", markup=False)
+    top5 = "" if result.metrics["top5"] is None else f"top-5 {result['top5']:.2%}, "
+    say(f"{data}: accuracy {result['top1']:.2%}, {top5}loss {result['loss']:.4f}")
+    say(f"{result.images} images classified, {bad.count} unreadable")
+
+
+def _json(value: float | None) -> float | None:
+    """A number as JSON has them: what is not finite becomes null."""
+    return value if value is None or math.isfinite(value) else None
+
+
+def _open(data: str, split: str, card: ModelCard) -> Source:
+    """A split of a source, which need not have every one."""
+    from normfree.data import open_source
+    from normfree.data.sources import Split
+
+    known = [name for name in get_args(Split) if name != "train"]
+    if split not in known:
+        raise UsageError(f"--split must be {' or '.join(known)}; got {split}")
+    return open_source(data, cast("Split", split), card.classes)
 
 
 def compare_with_data(
-    card: dict[str, Any], data: str, classes: Sequence[str], channels: int
+    card: ModelCard, data: str, classes: Sequence[str], channels: int
 ) -> str | None:
     """Check that a network and a data source speak of the same classes and channels.
 
@@ -98,22 +119,22 @@ def compare_with_data(
     Raises:
         UserError: the number of classes or channels differs.
     """
-    known = len(card["classes"])
-    if known != len(classes):
+    own = card.classes or ()
+    if len(own) != len(classes):
         raise UserError(
-            f"the network knows {known} classes, but {data} has {len(classes)}; evaluate it on "
+            f"the network knows {len(own)} classes, but {data} has {len(classes)}; evaluate it on "
             f"data with its classes, or train one with: normfree train folder --data {data}"
         )
-    takes = card["model"]["in_channels"]
-    if takes != channels:
+    if card.channels != channels:
         raise UserError(
-            f"the network takes images of {takes} channels, but those of {data} have {channels}; "
-            "evaluate it on images like those it was trained on"
+            f"the network takes images of {card.channels} channels, but those of {data} have "
+            f"{channels}; evaluate it on images like those it was trained on"
         )
-    if list(classes) != list(card["classes"]):
+    if tuple(classes) != own:
+        ends = [printable(name, 80) for name in (classes[0], classes[-1], own[0], own[-1])]
         return (
             f"the classes of {data} have other names than the network's "
-            f"({classes[0]} … {classes[-1]}, not {card['classes'][0]} … {card['classes'][-1]}); "
-            "they are compared by their position"
+            f"({ends[0]} … {ends[1]}, not {ends[2]} … {ends[3]}); they are compared by their "
+            "position"
         )
     return None

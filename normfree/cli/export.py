@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from normfree.cli.options import UsageError, parse
+from normfree.cli.output import say
 from normfree.errors import BadImageError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from normfree.data import BadImages
+    from normfree.weights import ModelCard
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Write a trained network as a file to deploy: plain convolutions, and how to feed them."""
 
-    checkpoint: Positional[Path]
-    """A model.safetensors, a checkpoint or a run directory."""
+    checkpoint: Positional[str]
+    """A model.safetensors, a checkpoint, a run directory or hf:owner/name."""
     out: Positional[Path]
     """OUT.onnx, OUT.pt2 or OUT.safetensors; the ending says which."""
     int8: bool = False
@@ -46,14 +47,13 @@ def run(words: Sequence[str]) -> None:
     if options.calibration_images < 1:
         raise UsageError("--calibration-images must be positive")
     from normfree.data import BadImages
-    from normfree.export import export_model, quantize_onnx
+    from normfree.inference import export_model, load, quantize_onnx
     from normfree.models import ImageClassifier
-    from normfree.train.model_file import load_classifier
 
-    classifier = load_classifier(options.checkpoint)
-    model, card = classifier.model, classifier.card
+    predictor = load(_source(options))
+    model, card = predictor.model, predictor.card
     if not isinstance(model, ImageClassifier):
-        raise UserError(f"{options.checkpoint} is exported already; give what it was exported from")
+        raise AssertionError
     bad = BadImages()
     if options.int8:
         images = _calibration_images(card, options, bad)
@@ -64,32 +64,40 @@ def run(words: Sequence[str]) -> None:
     else:
         export_model(model, options.out, card)
     size = options.out.stat().st_size / 1e6
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"wrote {options.out}, {size:.1f} MB", markup=False)
+    say(f"wrote {options.out}, {size:.1f} MB")
     if bad.count:
-        console.print(
-            f"{bad.count} images could not be read, others were measured: {', '.join(bad.names)}",
-            markup=False,
-        )
+        say(f"{bad.count} images could not be read, others were measured: {', '.join(bad.names)}")
 
 
-def _calibration_images(card: Mapping[str, Any], options: Options, bad: BadImages) -> Tensor:
+def _source(options: Options) -> Path:
+    """The file to export, once it is known to be neither exported nor what would be written."""
+    from normfree.weights import check_writable, locate
+
+    source = locate(options.checkpoint)
+    if source.suffix in (".onnx", ".pt2"):
+        raise UserError(f"{options.checkpoint} is exported already; give what it was exported from")
+    out = check_writable(options.out)
+    if source.exists() and out.exists() and out.samefile(source):
+        raise UserError(f"{out} is the source itself; name another file")
+    return source
+
+
+def _calibration_images(card: ModelCard, options: Options, bad: BadImages) -> Tensor:
     """Training images, chosen at random but always the same, as the network takes them.
 
     Others take the place of those that cannot be read, which are added to ``bad``.
     """
     import numpy as np
-    import torch
 
-    from normfree.augment import normalize
     from normfree.data import open_source
-    from normfree.train.inputs import eval_transform
+    from normfree.inference import card_transform, source_transform
+    from normfree.inference.preprocess import CardInputs, stack
 
-    data = options.data or card.get("data")
+    data = options.data or card.data
     if data is None:
         raise UserError("name the images to measure activations on with --data")
     source = open_source(data, "train")
-    view = eval_transform(card, source)
+    transform = source_transform(card_transform(card), source)
     images: list[np.ndarray] = []
     for index in np.random.default_rng(0).permutation(len(source)).tolist():
         try:
@@ -100,7 +108,6 @@ def _calibration_images(card: Mapping[str, Any], options: Options, bad: BadImage
             break
     if not images:
         raise UserError(f"none of the {bad.count} images of {data} can be read")
-    if view is not None:
-        images = [view(image, None) for image in images]
-    x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    return normalize(x, card["mean"], card["std"])
+    if transform is not None:
+        images = [transform(image, None) for image in images]
+    return CardInputs(card, "cpu").normalize(stack(images))

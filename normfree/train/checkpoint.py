@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from normfree.atomic import atomic_file
 from normfree.errors import UserError
-
-#: Raised by one if a checkpoint's content changes so that older versions cannot read it.
-FORMAT = 1
-
-_DAMAGED = "{} is damaged or no checkpoint; use an older one of its directory"
+from normfree.weights import read_torch
+from normfree.weights.checkpoint import FORMAT, check_checkpoint
 
 
 def save_checkpoint(directory: Path, content: dict[str, Any], *, step: int, keep: int) -> Path:
@@ -44,25 +39,53 @@ def list_checkpoints(directory: Path) -> list[Path]:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU.
 
-    Only tensors and plain values are read: a file that would run code is refused. Checksums are
-    compared first, because ``torch.load`` does not notice a flipped bit.
+    Only tensors and plain values are read, see :func:`normfree.weights.read_torch`; their checksums
+    are compared.
 
     Raises:
         UserError: the file is absent, damaged, or no checkpoint.
     """
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip() is not None
-        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}") from None
-    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(_DAMAGED.format(path)) from error
-    if content is None:
-        raise UserError(_DAMAGED.format(path))
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is not a checkpoint that this version of normfree wrote")
-    return content
+        content = read_torch(path)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path} is damaged or refused: ")
+        raise UserError(
+            f"{path} is damaged or no checkpoint ({reason}); use an older one of its directory"
+        ) from None
+    return check_checkpoint(content, str(path))
+
+
+class Restorable(Protocol):
+    """What takes up the state of a checkpoint."""
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from it."""
+        ...
+
+
+def restore(target: Restorable, state: dict[str, Any], source: Path) -> None:
+    """Go on from the state of a checkpoint.
+
+    Args:
+        target: of the same configuration.
+        state: of the checkpoint.
+        source: what to call it in a message.
+
+    Raises:
+        UserError: it is of another configuration, or was changed by hand.
+    """
+    try:
+        target.load_state_dict(state)
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the newest checkpoint of {source} does not fit this run ({type(error).__name__}: "
+            f"{said}); remove it to go on from the one before, or start again with another --out"
+        ) from None
 
 
 def newest_checkpoint(directory: Path) -> tuple[dict[str, Any] | None, list[Path]]:

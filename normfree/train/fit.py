@@ -12,7 +12,7 @@ from normfree.data import Source, open_source
 from normfree.data.sources.folder import FolderSource
 from normfree.errors import UserError
 from normfree.report.curves import plot_curves
-from normfree.train.checkpoint import newest_checkpoint
+from normfree.train.checkpoint import newest_checkpoint, restore
 from normfree.train.config import Recipe
 from normfree.train.init import init_fields, new_model, read_init
 from normfree.train.inputs import make_transform
@@ -142,7 +142,7 @@ def _resumed(recipe: Recipe, train: Source, test: Source) -> _Start:
     model, said = new_model(resolved, read_init(recipe) if content is None else None)
     state = build_state(resolved, model)
     if content is not None:
-        state.load_state_dict(content["state"])
+        restore(state, content["state"], directory.checkpoints)
     going_on = f"going on after step {state.step} of {resolved.total_steps}"
     return _Start(directory, resolved, state, [*notes, *said, going_on])
 

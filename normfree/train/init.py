@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from normfree.errors import UserError
 from normfree.factory import create_model
 from normfree.models import TASK_FIELDS, ImageClassifier
 from normfree.train.config import Recipe
-from normfree.train.model_file import read_trained
 from normfree.train.resolve import Resolved
 from normfree.weights import (
     Parameters,
@@ -31,11 +29,7 @@ def read_init(recipe: Recipe) -> Parameters | None:
     """
     if recipe.init is None:
         return None
-    path = Path(recipe.init)
     try:
-        if path.is_dir() or path.parent.name == "checkpoints":  # of a run
-            weights, card = read_trained(path)
-            return Parameters(str(path), "normfree", weights, card)
         return read_parameters(locate(recipe.init))
     except UserError as error:
         raise UserError(f"--init {recipe.init}: {error}") from error
@@ -108,7 +102,7 @@ def _identified(parameters: Parameters) -> str | None:
 
 
 def _same_classes(parameters: Parameters, count: int, resolved: Resolved) -> bool:
-    named = parameters.card.get("classes")
-    if named is not None and tuple(named) != resolved.classes:
+    named = None if parameters.card is None else parameters.card.classes
+    if named is not None and named != resolved.classes:
         return False
     return bool(count == resolved.model["num_classes"])

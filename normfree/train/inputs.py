@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from normfree.augment import RandAugment
-from normfree.data import (
-    ArraySource,
-    Ascent,
-    BatchPlan,
-    EvalTransform,
-    Source,
-    TrainTransform,
-    Transform,
-)
-from normfree.data.plan import AscentScope
-from normfree.train.config import Recipe
-from normfree.train.device_transform import DeviceTransform
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from normfree.augment import RandAugment, draw_mix, mix, normalize, shift, to_bytes
+from normfree.augment.mix import mix_bytes
+from normfree.data import Batch, EvalTransform, Source, TrainTransform, Transform
+from normfree.inference import source_transform
+from normfree.nn.loss import soft_labels
+from normfree.train.parts import Part
 from normfree.train.resolve import Resolved
 
 
@@ -62,26 +60,11 @@ def train_transform(resolved: Resolved, source: Source) -> Transform | None:
     """What the loader does to a training image: random crops of photographs, else resizing."""
     if resolved.recipe.augment == "crop_flip":
         return TrainTransform(resolved.train_size, crop=resolved.recipe.crop)
-    return _fitting(source, EvalTransform(resolved.train_size, margin=0))
+    return source_transform(EvalTransform(resolved.train_size, margin=0), source)
 
 
-def card_transform(card: Mapping[str, Any]) -> EvalTransform:
-    """What is done to a test image.
-
-    Args:
-        card: says ``test_size``, ``test_margin`` and ``test_crop``; of a run or of a file.
-    """
-    keep_aspect = card.get("test_crop", "resize_crop") == "crop_resize"
-    return EvalTransform(card["test_size"], card["test_margin"], keep_aspect)
-
-
-def eval_transform(card: Mapping[str, Any], source: Source) -> Transform | None:
+def eval_transform(resolved: Resolved, source: Source) -> Transform | None:
     """What the loader does to a test image; nothing where images have the right size already."""
-    return _fitting(source, card_transform(card))
-
-
-def _fitting(source: Source, transform: EvalTransform) -> Transform | None:
-    """The transform, unless it would leave every image as it is."""
-    size = (transform.size, transform.size)
-    fits = isinstance(source, ArraySource) and source.pixels.shape[1:3] == size
-    return None if fits and transform.margin == 0 else transform
+    keep_aspect = resolved.recipe.test_crop == "crop_resize"
+    transform = EvalTransform(resolved.test_size, resolved.test_margin, keep_aspect)
+    return source_transform(transform, source)

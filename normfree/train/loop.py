@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from normfree.errors import BadImageError, UserError
+from normfree.inference import evaluate
+from normfree.models import ImageClassifier
+from normfree.train.card import make_card
 from normfree.train.checkpoint import save_checkpoint
-from normfree.train.evaluate import evaluate
 from normfree.train.finite import LossWatch, check_weights
-from normfree.train.model_file import save_model_file
 from normfree.train.progress import Stopwatch
 from normfree.train.resolve import to_dict
 from normfree.train.run import Run
 from normfree.train.signals import Interrupted, StopRequest
 from normfree.train.step import learning_rate, train_step
+from normfree.weights import plain_card, save_model
 
 
 def train_loop(run: Run) -> None:
@@ -104,16 +105,15 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
         evaluations = evaluate(
             {"": state.model, "_ema": state.ema.model},
             run.test_batches(),
-            run.transform,
+            run.inputs.evaluation,
             recipe.loss,
         )
         for suffix, evaluation in evaluations.items():
-            line[f"test_top1{suffix}"] = evaluation.top1
-            line[f"test_top5{suffix}"] = evaluation.top5
-            line[f"test_loss{suffix}"] = evaluation.loss
-        if evaluations["_ema"].top1 >= state.best:
-            state.best = evaluations["_ema"].top1
-            save_model_file(run.directory.model, state.ema.model, run.resolved, line)
+            line |= {f"test_{name}{suffix}": value for name, value in evaluation.metrics.items()}
+        if evaluations["_ema"]["top1"] >= state.best:
+            state.best = evaluations["_ema"]["top1"]
+            card = make_card(run.resolved, line)
+            save_model(cast(ImageClassifier, state.ema.model), run.directory.model, card=card)
     state.epoch.reset()
     line["seconds"] = seconds
     run.metrics.write(**line)
@@ -126,7 +126,11 @@ def save(run: Run) -> None:
     run.metrics.sync()
     save_checkpoint(
         run.directory.checkpoints,
-        {"config": to_dict(run.resolved), "state": run.state.state_dict()},
+        {
+            "config": to_dict(run.resolved),
+            "card": plain_card(make_card(run.resolved, {})),
+            "state": run.state.state_dict(),
+        },
         step=run.state.step,
         keep=run.resolved.recipe.keep_checkpoints,
     )

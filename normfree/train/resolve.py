@@ -14,11 +14,11 @@ import yaml
 
 from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
 from normfree.data import ArraySource, Source, dataset_statistics
+from normfree.device import find_device
 from normfree.errors import UserError
 from normfree.models import model_config
 from normfree.optim import advised_clipping
 from normfree.train.config import Recipe, recipe_from_dict, recipe_to_dict
-from normfree.train.device import find_device
 
 #: Settings that may differ when a run goes on: they change neither the weights nor their order
 #: (``on_bad_image`` does only from where the run could not have gone on at all).

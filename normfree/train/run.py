@@ -60,7 +60,7 @@ class Run:
         recipe = self.resolved.recipe
         return eval_batches(
             self.test,
-            eval_transform(vars(self.resolved) | {"test_crop": recipe.test_crop}, self.test),
+            eval_transform(self.resolved, self.test),
             max(1, recipe.batch_size // recipe.accumulate),
             workers=recipe.workers,
             on_bad_image=recipe.on_bad_image,

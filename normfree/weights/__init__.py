@@ -1,19 +1,32 @@
 """Weights in and out of files."""
 
+from normfree.weights.card import KEY, ModelCard, describe, plain_card, read_card
 from normfree.weights.hub import locate
-from normfree.weights.load import load_model, load_parameters, load_state_dict, load_weights
+from normfree.weights.load import (
+    build_identified,
+    build_with,
+    load_model,
+    load_parameters,
+    load_state_dict,
+    load_weights,
+)
 from normfree.weights.pretrained import PRETRAINED, Pretrained
-from normfree.weights.read import KEY, Parameters, file_fields, identify, read_parameters
-from normfree.weights.save import Conversion, convert, default_card, save_model
+from normfree.weights.read import Parameters, file_fields, identify, read_parameters
+from normfree.weights.save import Conversion, check_writable, convert, save_model
+from normfree.weights.torch_file import read_torch
 
 __all__ = [
     "KEY",
     "PRETRAINED",
     "Conversion",
+    "ModelCard",
     "Parameters",
     "Pretrained",
+    "build_identified",
+    "build_with",
+    "check_writable",
     "convert",
-    "default_card",
+    "describe",
     "file_fields",
     "identify",
     "load_model",
@@ -21,6 +34,9 @@ __all__ = [
     "load_state_dict",
     "load_weights",
     "locate",
+    "plain_card",
+    "read_card",
     "read_parameters",
+    "read_torch",
     "save_model",
 ]

@@ -1,34 +1,43 @@
-"""Files from the Hugging Face hub."""
+"""Where weights are: in a file, a run directory or a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from normfree.errors import UserError
+from normfree.errors import UserError, printable
 
 PREFIX = "hf:"
 FILE = "model.safetensors"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_REPOSITORY = re.compile(rf"({_NAME}/{_NAME})(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,95}}))?")
 
 
 def locate(weights: str | Path) -> Path:
-    """The file of weights: a path as it is, or the copy of one on the hub.
+    """The file of weights.
 
     Args:
-        weights: a path, ``hf:owner/name`` or ``hf:owner/name@revision``. Of a repository on the hub
-            it is ``model.safetensors``, downloaded once and then taken from the local cache.
+        weights: a path, as it is; a run directory, for its ``model.safetensors`` or, before there
+            is one, its newest checkpoint; ``hf:owner/name`` or ``hf:owner/name@revision``, for the
+            ``model.safetensors`` there, downloaded once and then taken from the local cache.
 
     Raises:
-        UserError: huggingface_hub is not installed, or the file cannot be had.
+        UserError: the directory holds no weights, huggingface_hub is not installed, or the file
+            cannot be had.
 
     Example:
         >>> locate("runs/7/model.safetensors").name
         'model.safetensors'
     """
     if not str(weights).startswith(PREFIX):
-        return Path(weights)
-    repository, _, revision = str(weights).removeprefix(PREFIX).partition("@")
-    if repository.count("/") != 1:
-        raise UserError(f"{weights} names no repository: expected {PREFIX}owner/name")
+        path = Path(weights)
+        return _of_run(path) if path.is_dir() else path
+    match = _REPOSITORY.fullmatch(str(weights).removeprefix(PREFIX))
+    if match is None or ".." in str(weights):
+        raise UserError(
+            f"{printable(str(weights), 200)} names no repository: expected {PREFIX}owner/name"
+        )
+    repository, revision = match.groups()
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
@@ -44,3 +53,11 @@ def locate(weights: str | Path) -> Path:
             f"cannot get {FILE} of {repository}: {reason[:300]}; without a network, download it "
             "elsewhere and give its path"
         ) from error
+
+
+def _of_run(directory: Path) -> Path:
+    checkpoints = sorted((directory / "checkpoints").glob("step-*.pt"))
+    for candidate in (directory / FILE, *reversed(checkpoints)):
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{directory} holds neither {FILE} nor a checkpoint")

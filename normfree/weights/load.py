@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normfree.errors import UserError
+from normfree.errors import UserError, printable
 from normfree.models import ImageClassifier, build_model
 from normfree.weights import timm
+from normfree.weights.build import build_on_meta
 from normfree.weights.hub import locate
-from normfree.weights.read import Parameters, identify, read_parameters
+from normfree.weights.read import Parameters, file_fields, identify, read_parameters
 
 _CLASSIFIER = "classifier."
 
@@ -40,31 +41,52 @@ def load_state_dict(
         Traceback (most recent call last):
         normfree.errors.UserError: a file does not fit Linear: missing bias; wrong shape weight ...
     """
+    state = _fitting(model, state, source, new_classifier=new_classifier)
+    model.load_state_dict(state)
+
+
+def _fitting(
+    model: nn.Module, state: Mapping[str, Tensor], source: str, *, new_classifier: bool
+) -> Mapping[str, Tensor]:
+    """A state dict that fits a model as a whole, with the model's own classifier if need be."""
     own = model.state_dict()
     ours, theirs = _classifier_shapes(own), _classifier_shapes(state)
-    if new_classifier and ours != theirs:
+    fresh = new_classifier and ours != theirs
+    if fresh:
         state = {k: v for k, v in state.items() if not k.startswith(_CLASSIFIER)}
         state |= {k: v for k, v in own.items() if k.startswith(_CLASSIFIER)}
-    wrong = [
-        f"{name} (file {_shape(state[name])}, model {_shape(own[name])})"
-        for name in own.keys() & state.keys()
-        if state[name].shape != own[name].shape
-    ]
+    common = sorted(own.keys() & state.keys())
     problems = {
         "missing": sorted(own.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - own.keys()),
-        "wrong shape": sorted(wrong),
+        "unexpected": sorted(printable(name, 80) for name in state.keys() - own.keys()),
+        "wrong shape": [
+            f"{name} (file {_shape(state[name])}, model {_shape(own[name])})"
+            for name in common
+            if state[name].shape != own[name].shape
+        ],
+        "wrong kind": [
+            f"{name} ({str(state[name].dtype).removeprefix('torch.')})"
+            for name in common
+            if state[name].is_floating_point() != own[name].is_floating_point()
+            or state[name].is_complex()
+        ],
     }
     if any(problems.values()):
         listed = [f"{kind} {_abridged(names)}" for kind, names in problems.items() if names]
         raise UserError(f"{source} does not fit {type(model).__name__}: " + "; ".join(listed))
-    model.load_state_dict(state)
-    if new_classifier and ours != theirs:
+    broken = [k for k in common if not own[k].is_meta and not _finite(state[k])]
+    if broken:
+        raise UserError(
+            f"{source} holds weights that are not finite: {_abridged(broken)}; use those of an "
+            "earlier step, or another file"
+        )
+    if fresh:
         warnings.warn(
             f"the classifier starts fresh: {source} has {_classes(theirs)} and the model "
             f"{_classes(ours)}; everything else is loaded",
-            stacklevel=2,
+            stacklevel=3,
         )
+    return state
 
 
 def load_parameters(
@@ -98,7 +120,7 @@ def load_weights(
 
     Args:
         model: changed in place.
-        weights: a file of ours, timm's or the authors', or ``hf:owner/name``.
+        weights: a file of ours, timm's or the authors', a run directory, or ``hf:owner/name``.
         new_classifier: see :func:`load_state_dict`.
 
     Raises:
@@ -108,13 +130,44 @@ def load_weights(
     load_parameters(model, read_parameters(locate(weights)), new_classifier=new_classifier)
 
 
+def build_with(
+    parameters: Parameters,
+    name: str,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    **fields: Any,
+) -> ImageClassifier:
+    """A network with the parameters of a file; no memory is taken for it before they fit.
+
+    Args:
+        parameters: of a file.
+        name: of the network.
+        device: where its parameters live.
+        dtype: of its parameters.
+        fields: of its configuration, to override what the file says; another ``num_classes`` keeps
+            all but the classifier.
+
+    Raises:
+        UserError: the parameters are of another network.
+    """
+    new_classifier = "num_classes" in fields
+    fields = {**file_fields(parameters, name), **fields}
+    with warnings.catch_warnings():  # it will be said again
+        warnings.simplefilter("ignore")
+        load_parameters(build_on_meta(name, fields), parameters, new_classifier=new_classifier)
+    model = build_model(name, device=device, dtype=dtype, **fields)
+    load_parameters(model, parameters, new_classifier=new_classifier)
+    return model
+
+
 def load_model(
     weights: str | Path, *, device: torch.device | str | None = None, **fields: Any
 ) -> ImageClassifier:
-    """The network of a file, told by the file alone, with its weights.
+    """The network of a file, inferred from the file alone, with its weights.
 
     Args:
-        weights: a file of ours, timm's or the authors', or ``hf:owner/name``.
+        weights: a file of ours, timm's or the authors', a run directory, or ``hf:owner/name``.
         device: where the parameters live.
         fields: of the configuration, to override; another ``num_classes`` keeps all but the
             classifier.
@@ -134,11 +187,17 @@ def load_model(
         3
     """
     parameters = read_parameters(locate(weights))
+    return build_identified(parameters, device=device, **fields).eval()
+
+
+def build_identified(
+    parameters: Parameters, *, device: torch.device | str | None = None, **fields: Any
+) -> ImageClassifier:
+    """The network that the parameters of a file are of, see :func:`build_with`."""
     config = identify(parameters)
     known = {name: getattr(config, name) for name in config.__dataclass_fields__ if name != "name"}
-    model = build_model(config.name, device=device, **{**known, **fields})
-    load_parameters(model, parameters, new_classifier="num_classes" in fields)
-    return model.eval()
+    known = {name: value for name, value in known.items() if name != "num_classes"}
+    return build_with(parameters, config.name, device=device, **{**known, **fields})
 
 
 def _classifier_shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
@@ -148,6 +207,10 @@ def _classifier_shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 def _classes(shapes: Mapping[str, torch.Size]) -> str:
     weight = shapes.get("classifier.weight")
     return "no classifier" if weight is None else f"{weight[0]} classes"
+
+
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
 def _shape(tensor: Tensor) -> str:

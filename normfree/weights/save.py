@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from normfree.atomic import write_atomic
 from normfree.errors import UserError
-from normfree.models import ImageClassifier, build_model
+from normfree.models import ImageClassifier
 from normfree.weights import timm
+from normfree.weights.card import KEY, ModelCard, describe, imagenet_fields, plain_card
 from normfree.weights.hub import locate
-from normfree.weights.load import load_parameters
-from normfree.weights.read import KEY, file_fields, identify, read_parameters
+from normfree.weights.load import build_identified, build_with
+from normfree.weights.read import read_parameters
+from normfree.weights.safetensors_file import write_safetensors
 
 Layout = Literal["normfree", "timm"]
 
@@ -50,7 +48,7 @@ def save_model(
     path: str | Path,
     *,
     layout: Layout = "normfree",
-    card: Mapping[str, Any] | None = None,
+    card: ModelCard | Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model as a ``.safetensors`` file.
 
@@ -59,17 +57,37 @@ def save_model(
         path: of the file; an older one is replaced at once, when the new one is whole.
         layout: ``"normfree"``, from which :func:`normfree.weights.load_model` rebuilds the network,
             or ``"timm"``, which ``timm.create_model(..., checkpoint_path=path)`` reads.
-        card: more to say in the file's metadata; ``card["model"]`` is always the configuration.
+        card: how the network is fed and where it comes from, or some fields of
+            :class:`normfree.weights.ModelCard`; its ``model`` is always the configuration.
 
     Raises:
-        UserError: timm has no such network.
+        UserError: timm has no such network, the card does not fit it, or nothing can be written
+            there.
     """
     config = model.config
     state: Mapping[str, Tensor] = model.state_dict()
     if layout == "timm":
         state = timm.parameters(state, config)
-    content = {**(card or {}), "model": dataclasses.asdict(config)}
-    _write(Path(path), state, {"format": "pt", KEY: json.dumps(content, ensure_ascii=False)})
+    metadata = {KEY: describe(model, card).to_json()}  # one key: the library orders several anew
+    write_safetensors(check_writable(path), state, metadata)
+
+
+def check_writable(path: str | Path) -> Path:
+    """A path that a file may be written to: nothing is there, or an ordinary file.
+
+    Raises:
+        UserError: a directory, a device, a pipe; or no directory can be made for it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a directory; name a file in it")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no ordinary file and is not replaced; name another file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    return path
 
 
 def convert(
@@ -80,7 +98,7 @@ def convert(
     Args:
         source: a file of ours, timm's or the authors', or ``hf:owner/name``.
         out: the file to write.
-        model: name of the network; None tells it by the names and shapes.
+        model: name of the network; None infers it from the names and shapes.
         to: whose names to write.
 
     Returns:
@@ -96,17 +114,12 @@ def convert(
         raise UserError(f"{out} is the source itself; name another file")
     if out.is_dir():
         raise UserError(f"{out} is a directory; name a file in it, such as {out / path.name}")
-    if model is None:
-        config = identify(parameters)
-        fields = {k: v for k, v in dataclasses.asdict(config).items() if k != "name"}
-        network = build_model(config.name, **fields)
-    else:
-        network = build_model(model, **file_fields(parameters, model))
-    load_parameters(network, parameters)
+    check_writable(out)
+    network = build_identified(parameters) if model is None else build_with(parameters, model)
     digest = sha256(path)
     origin = {"file": path.name, "layout": parameters.layout, "sha256": digest}
-    card = {**default_card(network), **parameters.card, "source": origin}
-    save_model(network, out, layout=to, card=card)
+    said = {} if parameters.card is None else plain_card(parameters.card)
+    save_model(network, out, layout=to, card={**imagenet_fields(network), **said, "source": origin})
     return Conversion(
         model=network.config.name,
         written_as=timm.timm_model(network.config) if to == "timm" else network.config.name,
@@ -121,33 +134,6 @@ def sha256(path: str | Path) -> str:
     """The SHA-256 of a file, hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def default_card(model: ImageClassifier) -> dict[str, Any]:
-    """How to feed a published network of ImageNet; its classes have numbers for names."""
-    from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
-
-    config = model.config
-    if config.in_channels != len(IMAGENET_MEAN):
-        return {}
-    return {
-        "normfree": version("normfree"),
-        "recipe": None,
-        "data": None,
-        "classes": [str(label) for label in range(config.num_classes)],
-        "mean": list(IMAGENET_MEAN),
-        "std": list(IMAGENET_STD),
-        "test_size": config.test_size,
-        "test_margin": 32,
-        "resize": "bicubic, both sides to test_size + test_margin, then the centre test_size",
-        "metrics": {},
-    }
-
-
-def _write(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.cpu().contiguous() for name, value in state.items()}
-    write_atomic(path, save(weights, metadata))
 
 
 def _count(module: nn.Module) -> int:

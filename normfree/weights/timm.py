@@ -114,7 +114,7 @@ def structural_fields(parameters: Mapping[str, Tensor]) -> Mapping[str, Any]:
     """What our configuration must have to be timm's network."""
     if "stem.conv.weight" not in parameters:
         return {}
-    return RESNET if parameters["stem.conv.weight"].shape[-1] == 7 else REGNET
+    return RESNET if parameters["stem.conv.weight"].shape[-1:] == (7,) else REGNET
 
 
 def rename(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

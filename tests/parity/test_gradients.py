@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from normfree.train.loss import soft_labels, softmax_cross_entropy
+from normfree.nn.loss import soft_labels, softmax_cross_entropy
 from normfree.weights import deepmind
 from tests.parity import reference
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from normfree.nn.loss import soft_labels, softmax_cross_entropy
 from normfree.optim import AGCSGD, EMA, clip_grad_agc_, param_groups, warmup_cosine
 from normfree.optim.functional import adaptive_clip, ema_decay, unitwise_norm
-from normfree.train.loss import soft_labels, softmax_cross_entropy
 from normfree.weights import deepmind
 from tests.parity import reference
 

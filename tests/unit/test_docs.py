@@ -11,8 +11,11 @@ import torch
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["augmentation", "networks", "optimizer"])
-def test_the_blocks_of_a_page_run_in_order(page: str) -> None:
+@pytest.mark.parametrize("page", ["augmentation", "optimizer", "prediction", "deployment"])
+def test_the_blocks_of_a_page_run_in_order(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / f"{page}.md").read_text(), re.M | re.S)
     assert blocks
     names: dict[str, object] = {}

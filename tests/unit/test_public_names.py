@@ -7,7 +7,9 @@ from importlib import import_module
 import pytest
 
 PUBLIC = {
-    "normfree": ["BadImageError", "UserError", "create_model", "fold", "list_models"],
+    "normfree": [
+        *("BadImageError", "Predictor", "UserError", "create_model", "fold", "list_models", "load")
+    ],
     "normfree.nn": [
         *("ACTIVATIONS", "Activation", "BatchNormActivation", "BlockSpec", "BottleneckSpec"),
         *("Dropout", "Layers", "NFBlock", "Normalization", "Residual", "ResidualBlock"),
@@ -25,7 +27,11 @@ PUBLIC = {
         *("NFNetConfig", "NFRegNet", "NFRegNetConfig", "NFResNet", "NFResNetConfig"),
         *("build_model", "fold", "list_models", "model_config"),
     ],
-    "normfree.export": ["SUFFIXES", "export_model", "open_exported", "quantize_onnx"],
+    "normfree.inference": [
+        *("METRICS", "SUFFIXES", "Answers", "CardInputs", "Evaluation", "Metric", "ModelCard"),
+        *("Prediction", "Predictor", "card_transform", "evaluate", "export_model", "load"),
+        *("open_exported", "quantize_onnx", "source_transform"),
+    ],
 }
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +9,11 @@ from PIL import Image
 from normfree.cli.export import Options, _calibration_images
 from normfree.data import BadImages
 from normfree.errors import UserError
+from normfree.weights import ModelCard
 
-CARD: dict[str, Any] = {"test_size": 8, "test_margin": 0, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+CARD = ModelCard(
+    model={"name": "nfnet_pico"}, test_size=8, test_margin=0, mean=(0.0,) * 3, std=(1.0,) * 3
+)
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_calibration_passes_over_unreadable_images(folder: Path) -> None:
     options = Options(
-        checkpoint=folder, out=folder, int8=True, data=f"folder:{folder}", calibration_images=5
+        checkpoint=str(folder), out=folder, int8=True, data=f"folder:{folder}", calibration_images=5
     )
     assert len(_calibration_images(CARD, options, BadImages())) == 5
     damaged = [folder / "train" / name for name in ("a/1.png", "b/0.png")]

@@ -12,17 +12,19 @@ from normfree.train.checkpoint import (
     list_checkpoints,
     newest_checkpoint,
     read_checkpoint,
+    restore,
     save_checkpoint,
 )
 
 
 def save(directory: Path, step: int, keep: int = 10) -> Path:
-    return save_checkpoint(directory, {"w": torch.tensor(float(step))}, step=step, keep=keep)
+    content = {"config": {}, "state": {"w": torch.tensor(float(step))}}
+    return save_checkpoint(directory, content, step=step, keep=keep)
 
 
 def test_what_is_saved_is_read(tmp_path: Path) -> None:
     content = read_checkpoint(save(tmp_path, 7))
-    assert (content["step"], content["w"].item()) == (7, 7.0)
+    assert (content["step"], content["state"]["w"].item()) == (7, 7.0)
 
 
 def test_only_the_newest_stay(tmp_path: Path) -> None:
@@ -62,12 +64,12 @@ def test_the_newest_that_can_be_read_is_found(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     weights = torch.zeros(1000)
-    path = save_checkpoint(tmp_path, {"w": weights}, step=1, keep=1)
+    path = save_checkpoint(tmp_path, {"config": {}, "state": {"w": weights}}, step=1, keep=1)
     content = bytearray(path.read_bytes())
     place = content.index(bytes(2000)) + 1000
     content[place] ^= 1
     path.write_bytes(content)
-    assert torch.load(path, weights_only=True)["w"].count_nonzero() == 1
+    assert torch.load(path, weights_only=True)["state"]["w"].count_nonzero() == 1
     with pytest.raises(UserError, match="damaged"):
         read_checkpoint(path)
 
@@ -113,4 +115,22 @@ def test_another_programs_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_an_absent_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no checkpoint"):
+        read_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"weight": 3, "bias": None}, {"weight": torch.zeros(7), "bias": torch.zeros(1)}]
+)
+def test_a_state_of_something_else_is_one_line(tmp_path: Path, state: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="does not fit this run") as error:
+        restore(torch.nn.Linear(2, 1), state, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("missing", ["config", "state", "step", "format"])
+def test_a_checkpoint_lacks_nothing(missing: str, tmp_path: Path) -> None:
+    content = {"format": 1, "step": 1, "config": {}, "state": {}}
+    del content[missing]
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(UserError, match="not a checkpoint that this version"):
         read_checkpoint(tmp_path / "x.pt")

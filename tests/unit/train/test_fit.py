@@ -14,11 +14,11 @@ import yaml
 
 from normfree.data.sources.folder import FolderSource
 from normfree.errors import UserError
+from normfree.inference import load
 from normfree.train import loop
 from normfree.train.checkpoint import list_checkpoints
 from normfree.train.finite import NonFiniteError
 from normfree.train.fit import _about_data, fit
-from normfree.train.model_file import load_classifier
 from normfree.train.progress import Progress
 from normfree.train.signals import Interrupted
 from tests.unit.train.tiny import assert_same_bits, final_state, timeless_metrics, tiny_recipe
@@ -197,17 +197,17 @@ def test_weights_that_are_not_finite_are_not_saved(
 
 
 def test_the_model_file_holds_the_best_averaged_weights(finished: Path) -> None:
-    classifier = load_classifier(finished)
+    predictor = load(finished)
     epochs = [line for line in timeless_metrics(finished) if line["kind"] == "epoch"]
     best = max(line["test_top1_ema"] for line in epochs)
-    assert classifier.card["metrics"]["test_top1_ema"] == best
+    assert predictor.card.metrics["test_top1_ema"] == best
     if epochs[-1]["test_top1_ema"] == best:
         averaged = {
             name.removeprefix(".ema."): value
             for name, value in final_state(finished).items()
             if name.startswith(".ema.")
         }
-        assert_same_bits(dict(classifier.model.state_dict()), averaged)
+        assert_same_bits(dict(predictor.model.state_dict()), averaged)
 
 
 def test_accumulated_parts_give_the_same_training(finished: Path, tmp_path: Path) -> None:

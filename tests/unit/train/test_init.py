@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import torch
 
 from normfree.errors import UserError
 from normfree.factory import create_model
+from normfree.inference import load
 from normfree.train.fit import fit
-from normfree.train.model_file import load_classifier
 from normfree.weights import save_model
 from tests.unit.train.tiny import assert_same_bits, final_state, tiny_recipe
 from tests.unit.weights.files import pico, write_haiku
@@ -28,7 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_classifier(run).model.state_dict()
+    return load(run).model.state_dict()
 
 
 def test_training_goes_on_from_the_weights_of_a_file(trained: Path, tmp_path: Path) -> None:
@@ -52,8 +53,8 @@ def test_another_task_has_a_new_classifier_and_all_else_of_the_file(
 
 def test_as_many_classes_of_other_names_are_another_task(trained: Path, tmp_path: Path) -> None:
     names = tuple("abcde")
-    model = load_classifier(trained).model
-    card = load_classifier(trained).card | {"classes": names}
+    model = load(trained).model
+    card = dataclasses.replace(load(trained).card, classes=names)
     save_model(model, tmp_path / "renamed.safetensors", card=card)  # type: ignore[arg-type]
     fit(tiny_recipe(tmp_path / "run", init=str(tmp_path / "renamed.safetensors"), lr=0.0))
     start, now = weights(trained), weights(tmp_path / "run")
@@ -66,7 +67,7 @@ def test_the_file_says_what_the_network_must_be(tmp_path: Path) -> None:
     save_model(model, tmp_path / "narrow.safetensors")
     init = {"init": str(tmp_path / "narrow.safetensors")}
     fit(tiny_recipe(tmp_path / "run", **init))
-    assert load_classifier(tmp_path / "run").card["model"]["widths"] == [16, 32, 48, 48]
+    assert load(tmp_path / "run").card.model["widths"] == (16, 32, 48, 48)
 
 
 @pytest.mark.parametrize("freeze", [1, 2])

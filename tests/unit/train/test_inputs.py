@@ -7,8 +7,17 @@ from typing import Any
 
 import pytest
 
-from normfree.data import Ascent, BatchPlan, EvalTransform, TrainTransform, open_source
-from normfree.train.inputs import card_transform, eval_transform, make_plan, train_transform
+from normfree.augment import draw_mix, mix
+from normfree.augment.randaugment import RandAugment
+from normfree.data import Batch, EvalTransform, TrainTransform, open_source
+from normfree.random import example_keys
+from normfree.train.inputs import (
+    Inputs,
+    eval_transform,
+    make_inputs,
+    train_transform,
+)
+from normfree.train.parts import split
 from normfree.train.resolve import Resolved, resolve
 from tests.unit.train.tiny import tiny_recipe
 
@@ -25,18 +34,12 @@ def test_the_crop_is_the_recipes(crop: str) -> None:
     assert train_transform(settings, source) == TrainTransform(8, crop=crop)  # type: ignore[arg-type]
 
 
-def test_a_card_says_how_test_images_are_cut() -> None:
-    card = {"test_size": 64, "test_margin": 16}
-    assert card_transform(card) == EvalTransform(64, 16)
-    assert card_transform(card | {"test_crop": "crop_resize"}) == EvalTransform(
-        64, 16, keep_aspect=True
-    )
-
-
 def test_test_images_of_the_right_size_are_left_alone() -> None:
     source = open_source("synthetic:8x16x1x2", "train")
-    assert eval_transform({"test_size": 16, "test_margin": 0}, source) is None
-    assert eval_transform({"test_size": 16, "test_margin": 4}, source) == EvalTransform(16, 4)
+    assert eval_transform(resolved(test_size=16, test_margin=0), source) is None
+    assert eval_transform(resolved(test_size=16, test_margin=4), source) == EvalTransform(16, 4)
+    keep = resolved(test_size=16, test_margin=4, test_crop="crop_resize")
+    assert eval_transform(keep, source) == EvalTransform(16, 4, keep_aspect=True)
 
 
 def test_the_plan_is_the_recipes() -> None:

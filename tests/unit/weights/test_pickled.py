@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import subprocess
+import time
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
@@ -239,6 +240,79 @@ def long_name_of_many_arrays() -> bytes:
     others = b"".join(text(str(number)) + b"h\x00" for number in range(1000))
     inner = b"}(" + text("w") + EMPTY_OF_NONE + b"q\x00" + others + b"u"
     return b"\x80\x03}" + text("m" * 100_000) + inner + b"s."
+
+
+def nest(depth: int, value: bytes = b")") -> bytes:
+    """Tuples of the tuple before, twice: 2 to the power of ``depth`` of them, put into words."""
+    return value + b"".join(b"q\x01h\x01\x86" for _ in range(depth))
+
+
+def dtype_of_tuples(depth: int) -> bytes:
+    return module_of(b"cnumpy\ndtype\n" + nest(depth) + b"\x85R")
+
+
+def kind_of_tuples(depth: int) -> bytes:
+    make = b"cnumpy.core.multiarray\n_reconstruct\n"
+    return module_of(make + nest(depth) + b"K\x00\x85C\x01b\x87R")
+
+
+def module_of_tuples(depth: int) -> bytes:
+    return module_of(b"cdill._dill\n_import_module\n" + nest(depth) + b"\x85R")
+
+
+def order_of_tuples(depth: int) -> bytes:
+    dtype = b"cnumpy\ndtype\n" + text("f4") + b"\x89\x88\x87R(K\x03" + nest(depth) + b"NNNtb"
+    return module_of(dtype)
+
+
+def encoding_of_tuples(depth: int) -> bytes:
+    return b"\x80\x03c_codecs\nencode\n" + nest(depth) + nest(depth) + b"\x86R."
+
+
+def long_equal_keys() -> bytes:
+    """Two equal texts of two megabytes that take turns as a key: each time compared whole."""
+    key = text("k" * 2_000_000)
+    return (
+        b"\x80\x03}"
+        + key
+        + b"q\x01"
+        + b"N"
+        + b"s"
+        + key
+        + b"q\x02Ns"
+        + (b"h\x01Nsh\x02Ns" * 20_000)
+        + b"."
+    )
+
+
+ENDLESS = {
+    "a dtype of tuples": (dtype_of_tuples(60), "of dtype a tuple"),
+    "a kind of tuples": (kind_of_tuples(60), "unknown kind"),
+    "a module of tuples": (module_of_tuples(60), "it names a tuple"),
+    "a byte order of tuples": (order_of_tuples(60), "damaged dtype"),
+    "an encoding of tuples": (encoding_of_tuples(60), "encodes something"),
+    "a deep dtype": (dtype_of_tuples(0).replace(b")", b")" + b"\x85" * 100_000, 1), "a tuple"),
+    "long equal keys": (long_equal_keys(), "holds no dict"),
+    "a huge number": (module_of(b"\x8b" + struct.pack("<I", 10**6) + b"\x7f" * 10**6), "no array"),
+    "a number of many digits": (module_of(b"L" + b"9" * 10**6 + b"L\n"), "damaged"),
+}
+
+
+@pytest.mark.parametrize("kind", list(ENDLESS))
+def test_what_would_never_end_ends(kind: str, write: Write) -> None:
+    content, message = ENDLESS[kind]
+    path = write(content)
+    began = time.monotonic()
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=message) as error:
+            read_pickled_arrays(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert time.monotonic() - began < 10  # tracing is slow
+    assert peak < 10**6 + 200 * len(content)
+    assert len(str(error.value)) < 500
 
 
 TEN_GIGABYTES = struct.pack("<I", 50_000)

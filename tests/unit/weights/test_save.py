@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from normfree import atomic
 from normfree.errors import UserError
+from normfree.inference import load
 from normfree.models import build_model
-from normfree.train.model_file import load_classifier
 from normfree.weights import convert, load_model, save_model, timm
 from tests.unit.weights.files import pico, write_haiku
 
@@ -45,10 +45,10 @@ def test_convert_records_what_it_read(tmp_path: Path) -> None:
 
 def test_what_was_converted_can_classify(tmp_path: Path) -> None:
     convert(write_haiku(pico(), tmp_path / "w"), tmp_path / "out.safetensors")
-    classifier = load_classifier(tmp_path / "out.safetensors")
-    assert classifier.card["classes"] == ["0", "1", "2", "3", "4"]
-    assert classifier.card["test_size"] == 8
-    assert classifier.card["mean"] == [123.675, 116.28, 103.53]
+    predictor = load(tmp_path / "out.safetensors")
+    assert predictor.card.classes == ("0", "1", "2", "3", "4")
+    assert predictor.card.test_size == 8
+    assert predictor.card.mean == (123.675, 116.28, 103.53)
 
 
 def test_a_write_that_fails_leaves_what_was_there(
@@ -71,7 +71,7 @@ def test_a_write_that_fails_leaves_what_was_there(
 
 def test_a_directory_is_no_file_to_write(tmp_path: Path) -> None:
     save_model(pico(), tmp_path / "a.safetensors")
-    with pytest.raises(UserError, match=r"is a directory; name a file in it, such as .*a\.safet"):
+    with pytest.raises(UserError, match=r"is a directory; name a file in it"):
         convert(tmp_path / "a.safetensors", tmp_path)
 
 

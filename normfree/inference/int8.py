@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from normfree.export.onnx_file import OnnxNetwork, quiet, require
+from normfree.atomic import write_atomic
+from normfree.inference.onnx_file import INPUT, quiet, require
+from normfree.weights import check_writable
 
 
 def quantize_onnx(
@@ -22,27 +25,29 @@ def quantize_onnx(
     layers give, logits among it, stays a float.
 
     Args:
-        source: an ``.onnx`` file of :func:`normfree.export.export_model`.
+        source: an ``.onnx`` file of :func:`normfree.inference.export_model`.
         out: the ``.onnx`` file to write, with the same card.
         batches: normalised images of the kind that the network will see; a few hundred are enough.
 
     Raises:
-        UserError: ONNX Runtime is not installed.
+        UserError: ONNX Runtime is not installed, or nothing can be written there.
     """
     quantization = require("onnxruntime.quantization")
     kinds = quantization.QuantType
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    with quiet():
+    out = check_writable(out)
+    with quiet(), TemporaryDirectory() as directory:
+        made = Path(directory) / "model.onnx"
         quantization.quantize_static(
             str(source),
-            str(out),
-            _Images(OnnxNetwork(Path(source)).input, batches),
+            str(made),
+            _Images(INPUT, batches),
             per_channel=True,
             activation_type=kinds.QUInt8,
             weight_type=kinds.QInt8,
             # Logits of 256 possible values would tie, and a tie has no likeliest class.
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
         )
+        write_atomic(out, made.read_bytes())
 
 
 class _Images:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -16,21 +15,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from normfree.errors import UserError
-from normfree.weights import KEY
+from normfree.inference.onnx_check import check_model
+from normfree.weights import KEY, ModelCard, read_card
 
 #: Largest difference between ONNX Runtime's logits and PyTorch's, over the largest logit.
 TOLERANCE = 1e-4
+#: Name of the graph's only input.
+INPUT = "images"
 
 
 class OnnxNetwork(nn.Module):
     """A network that ONNX Runtime computes, with as many threads as PyTorch would use.
 
     Args:
-        path: of the ``.onnx`` file.
+        content: of an ``.onnx`` file, checked; nothing else is read.
+        source: the file, for messages.
         device: ``"cpu"`` or a CUDA device.
     """
 
-    def __init__(self, path: Path, device: str = "cpu") -> None:
+    def __init__(self, content: bytes, source: str, device: str = "cpu") -> None:
         super().__init__()
         runtime = require("onnxruntime")
         wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
@@ -38,22 +41,23 @@ class OnnxNetwork(nn.Module):
             raise UserError(f"the installed onnxruntime has no {wanted}; use --device cpu")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4  # what it says goes into the error
+        self.source = source
         try:
-            self.session = runtime.InferenceSession(path, options, providers=[wanted])
+            self.session = runtime.InferenceSession(content, options, providers=[wanted])
         except Exception as error:  # its exceptions have no common base
-            raise UserError(f"ONNX Runtime cannot load {path}: {error}") from error
-        self.input = self.session.get_inputs()[0].name
-        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+            raise UserError(f"ONNX Runtime cannot load {source}: {_said(error)}") from None
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits of normalised images."""
-        (logits,) = self.session.run(None, {self.input: x.cpu().numpy()})
+        try:
+            (logits,) = self.session.run(None, {INPUT: x.float().cpu().numpy()})
+        except Exception as error:  # its exceptions have no common base
+            raise UserError(f"ONNX Runtime cannot run {self.source}: {_said(error)}") from None
         return torch.from_numpy(logits).to(x.device)
 
 
-def write(
-    folded: nn.Module, path: Path, shape: tuple[int, int, int], card: Mapping[str, Any]
-) -> None:
+def write(folded: nn.Module, path: Path, shape: tuple[int, int, int], card: ModelCard) -> None:
     """Write a folded network; the number of images stays free.
 
     Args:
@@ -73,24 +77,27 @@ def write(
             folded,
             (images[:2],),
             dynamo=True,
-            input_names=["images"],
+            input_names=[INPUT],
             output_names=["logits"],
             dynamic_shapes=({0: "batch"},),
             verbose=False,
         )
     if program is None:  # what the exporter's signature allows, for its older kind
         raise AssertionError
-    program.model.metadata_props[KEY] = json.dumps(card, ensure_ascii=False)
+    program.model.metadata_props[KEY] = card.to_json()
     program.save(path)
     check(path, folded, images)
 
 
-def read(path: Path, device: str) -> tuple[OnnxNetwork, dict[str, Any]]:
-    """The network of a file and its card."""
-    network = OnnxNetwork(path, device)
-    if KEY not in network.metadata:
-        raise UserError(f"{path} was not written by normfree export: it has no card")
-    return network, json.loads(network.metadata[KEY])
+def read(path: Path, device: str, trusted: bool = False) -> tuple[OnnxNetwork, ModelCard]:
+    """The network of a file and its card; reading one runs nothing that is in it.
+
+    Raises:
+        UserError: the file is damaged, not ours, or holds more than a folded network.
+    """
+    content = path.read_bytes()
+    card = read_card(check_model(content, require("onnx"), str(path)), str(path))
+    return OnnxNetwork(content, str(path), device), card
 
 
 def check(path: Path, folded: nn.Module, images: Float[Tensor, "n c h w"]) -> None:
@@ -98,7 +105,8 @@ def check(path: Path, folded: nn.Module, images: Float[Tensor, "n c h w"]) -> No
     with torch.no_grad():
         want = folded(images)
     largest = want.abs().max().item() or 1.0  # an untrained classifier may give zeros only
-    error = (OnnxNetwork(path)(images) - want).abs().max().item() / largest
+    found = OnnxNetwork(path.read_bytes(), str(path))(images)
+    error = (found - want).abs().max().item() / largest
     if not error <= TOLERANCE:
         raise UserError(
             f"ONNX Runtime's logits of {path} differ from PyTorch's by {error:.1e} of the largest; "
@@ -131,3 +139,7 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -5,8 +5,8 @@ from pathlib import Path
 import onnx
 import torch
 
-from normfree.export import export_model, open_exported, quantize_onnx
-from tests.unit.export.test_files import CARD, images, network
+from normfree.inference import export_model, open_exported, quantize_onnx
+from tests.unit.inference.test_export import CARD, images, network
 
 
 @torch.no_grad()
@@ -23,7 +23,7 @@ def test_weights_become_integers_and_logits_stay_near(tmp_path: Path) -> None:
     assert kinds == {onnx.TensorProto.INT8}
     assert small.stat().st_size < 0.4 * exact.stat().st_size
     network_8, card = open_exported(small)
-    assert card["classes"] == CARD["classes"]
+    assert card.classes == tuple(CARD["classes"])
     x = images(200)
     want = model(x)
     spread = (want - want.mean(dim=0)).std()

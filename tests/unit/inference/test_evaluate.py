@@ -9,10 +9,12 @@ from torch import nn
 
 from normfree.data import Batch
 from normfree.errors import UserError
-from normfree.train.device_transform import DeviceTransform
-from normfree.train.evaluate import evaluate
+from normfree.inference import METRICS, Answers, evaluate
 
-INPUTS = DeviceTransform(mean=(0.0,), std=(1.0,), device="cpu")
+
+def plain(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels, as they are."""
+    return batch.images.float(), batch.labels
 
 
 class Table(nn.Module):
@@ -42,38 +44,38 @@ def test_numbers_equal_numpys(size: int) -> None:
     log_p = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
     order = np.argsort(-logits, axis=1)
 
-    found = evaluate({"net": Table(logits)}, batches(labels, size), INPUTS)["net"]
+    found = evaluate({"net": Table(logits)}, batches(labels, size), plain)["net"]
 
     assert found.images == 50
-    assert found.top1 == pytest.approx(np.mean(order[:, 0] == labels))
-    assert found.top5 == pytest.approx(np.mean((order[:, :5] == labels[:, None]).any(axis=1)))
-    assert found.loss == pytest.approx(-log_p[np.arange(50), labels].mean(), rel=1e-6)
+    assert found["top1"] == pytest.approx(np.mean(order[:, 0] == labels))
+    assert found["top5"] == pytest.approx(np.mean((order[:, :5] == labels[:, None]).any(axis=1)))
+    assert found["loss"] == pytest.approx(-log_p[np.arange(50), labels].mean(), rel=1e-6)
 
 
 def test_fewer_than_five_classes_have_no_top5() -> None:
     logits = np.eye(4, dtype=np.float32)
-    found = evaluate({"net": Table(logits)}, batches(np.arange(4), 2), INPUTS)["net"]
-    assert (found.top1, found.top5) == (1.0, None)
+    found = evaluate({"net": Table(logits)}, batches(np.arange(4), 2), plain)["net"]
+    assert (found["top1"], found.metrics["top5"]) == (1.0, None)
 
 
 def test_several_networks_in_one_pass_and_their_modes_come_back() -> None:
     good, bad = np.eye(5, dtype=np.float32), -np.eye(5, dtype=np.float32)
     models = {"good": Table(good).train(), "bad": Table(bad).eval()}
-    found = evaluate(models, iter(batches(np.arange(5), 2)), INPUTS)
-    assert (found["good"].top1, found["bad"].top1) == (1.0, 0.0)
+    found = evaluate(models, iter(batches(np.arange(5), 2)), plain)
+    assert (found["good"]["top1"], found["bad"]["top1"]) == (1.0, 0.0)
     assert (models["good"].training, models["bad"].training) == (True, False)
 
 
 def test_a_part_in_evaluation_mode_stays_so() -> None:
     model = nn.Sequential(Table(np.eye(5, dtype=np.float32)), nn.Dropout()).train()
     model[1].eval()
-    evaluate({"net": model}, batches(np.arange(5), 2), INPUTS)
+    evaluate({"net": model}, batches(np.arange(5), 2), plain)
     assert [part.training for part in model.modules()] == [True, True, False]
 
 
 def test_nothing_to_evaluate_is_said() -> None:
     with pytest.raises(UserError, match="no readable image"):
-        evaluate({"net": Table(np.eye(5, dtype=np.float32))}, [], INPUTS)
+        evaluate({"net": Table(np.eye(5, dtype=np.float32))}, [], plain)
 
 
 def test_the_mode_is_restored_when_reading_fails() -> None:
@@ -83,7 +85,24 @@ def test_the_mode_is_restored_when_reading_fails() -> None:
         yield Batch(torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.int64), torch.zeros(1))
         raise UserError("no more")
 
-    inputs = DeviceTransform(mean=(0.0,), std=(1.0,), device="cpu")
     with pytest.raises(UserError, match="no more"):
-        evaluate({"": model}, broken(), inputs)
+        evaluate({"": model}, broken(), plain)
     assert all(part.training for part in model.modules())
+
+
+def test_a_metric_is_added_in_one_place() -> None:
+    def confident(answers: Answers) -> torch.Tensor:
+        return (answers.logits.softmax(dim=1).amax(dim=1) > 0.25).sum()
+
+    logits = np.eye(5, dtype=np.float32)
+    logits[3:] = 0
+    metrics = {**METRICS, "confident": confident}
+    found = evaluate({"": Table(logits)}, batches(np.arange(5), 2), plain, metrics=metrics)[""]
+    assert found["confident"] == pytest.approx(3 / 5)
+    assert list(found.metrics) == ["top1", "top5", "loss", "confident"]
+
+
+def test_what_a_metric_means_nothing_for_is_said() -> None:
+    found = evaluate({"": Table(np.eye(4, dtype=np.float32))}, batches(np.arange(4), 2), plain)[""]
+    with pytest.raises(UserError, match="top5 means nothing"):
+        found["top5"]

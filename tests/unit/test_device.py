@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from normfree.device import find_device
 from normfree.errors import UserError
-from normfree.train.device import find_device
 
 
 def test_auto_is_a_device_that_computes() -> None:

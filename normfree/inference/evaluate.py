@@ -1,0 +1,140 @@
+"""Loss and accuracy of networks on every image of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from normfree.data import Batch
+from normfree.errors import UserError
+from normfree.nn.loss import LOSSES, correct, soft_labels
+
+
+class Answers(NamedTuple):
+    """What a network made of a batch.
+
+    Attributes:
+        logits: its answers.
+        labels: the right ones.
+        losses: of each image, without label smoothing.
+    """
+
+    logits: Float[Tensor, "n k"]
+    labels: Int[Tensor, " n"]
+    losses: Float[Tensor, " n"]
+
+
+Metric: TypeAlias = Callable[[Answers], Tensor | None]
+"""The sum over a batch of what is measured of each image; None where it means nothing."""
+
+
+def top1(answers: Answers) -> Tensor:
+    """Images whose label has the largest logit."""
+    return correct(answers.logits, answers.labels)
+
+
+def top5(answers: Answers) -> Tensor | None:
+    """Images whose label is among the five largest logits; None with fewer than five classes."""
+    if answers.logits.shape[1] < 5:
+        return None
+    return correct(answers.logits, answers.labels, top=5)
+
+
+def loss(answers: Answers) -> Tensor:
+    """The loss of each image."""
+    return answers.losses.sum()
+
+
+#: What is measured wherever a network is evaluated: name → metric. A new one is added here.
+METRICS: Mapping[str, Metric] = MappingProxyType({"top1": top1, "top5": top5, "loss": loss})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a network classifies.
+
+    Attributes:
+        images: how many were classified.
+        metrics: name → mean over the images; None where it means nothing.
+    """
+
+    images: int
+    metrics: Mapping[str, float | None]
+
+    def __getitem__(self, name: str) -> float:
+        """A metric that has a value."""
+        value = self.metrics[name]
+        if value is None:
+            raise UserError(f"{name} means nothing for this network")
+        return value
+
+
+@torch.no_grad()
+def evaluate(
+    models: Mapping[str, nn.Module],
+    batches: Iterable[Batch],
+    prepare: Callable[[Batch], tuple[Tensor, Tensor]],
+    loss: str = "softmax",
+    metrics: Mapping[str, Metric] = METRICS,
+) -> dict[str, Evaluation]:
+    """Evaluate networks in one pass over the images, in float32.
+
+    Args:
+        models: by name, for example the raw and the averaged weights; the mode of every module
+            in them is restored.
+        batches: every image once.
+        prepare: from a batch to normalized images and labels, on the device of the networks.
+        loss: a name of :data:`normfree.nn.loss.LOSSES`.
+        metrics: what to measure.
+
+    Returns:
+        An evaluation for each name.
+
+    Raises:
+        UserError: there was no image that could be read.
+    """
+    sums: dict[str, Tensor | float] = dict.fromkeys(models, 0.0)
+    images, measured = 0, list(metrics)
+    with _evaluating(models.values()):
+        for batch in batches:
+            x, labels = prepare(batch)
+            images += len(labels)
+            for name, model in models.items():
+                logits = model(x)
+                losses = LOSSES[loss](logits, soft_labels(labels, logits.shape[1]))
+                found = {k: m(Answers(logits, labels, losses)) for k, m in metrics.items()}
+                measured = [k for k, value in found.items() if value is not None]
+                values = [value.float() for value in found.values() if value is not None]
+                sums[name] = sums[name] + torch.stack(values)
+    if images == 0:
+        raise UserError("there is no readable image to evaluate on; check the data directory")
+    return {name: _means(total, measured, metrics, images) for name, total in sums.items()}
+
+
+@contextmanager
+def _evaluating(models: Iterable[nn.Module]) -> Iterator[None]:
+    """Within, the networks are in evaluation mode; after, each module is in its own again."""
+    parts = [part for model in models for part in model.modules()]
+    modes = [part.training for part in parts]
+    for part in parts:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, training in zip(parts, modes, strict=True):
+            part.training = training
+
+
+def _means(
+    total: Tensor | float, measured: list[str], metrics: Mapping[str, Metric], images: int
+) -> Evaluation:
+    values = total.tolist() if isinstance(total, Tensor) else []
+    means = {name: value / images for name, value in zip(measured, values, strict=True)}
+    return Evaluation(images, {name: means.get(name) for name in metrics})

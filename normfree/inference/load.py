@@ -1,0 +1,72 @@
+"""From what a person has of a network to a :class:`Predictor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from normfree.device import find_device
+from normfree.errors import UserError
+from normfree.inference.export import GRAPHS, open_exported
+from normfree.inference.predictor import Predictor
+from normfree.weights import (
+    Parameters,
+    build_identified,
+    describe,
+    locate,
+    read_parameters,
+)
+from normfree.weights.card import imagenet_fields
+
+
+def load(path: str | Path, device: str = "cpu", trusted: bool = False) -> Predictor:
+    """A trained network, ready to classify images.
+
+    Args:
+        path: a run directory (its ``model.safetensors`` or, before there is one, its newest
+            checkpoint), a ``.safetensors`` file, a checkpoint (its averaged weights), the authors'
+            or timm's weights, what :func:`export_model` wrote (``.onnx``, ``.pt2``), or
+            ``hf:owner/name``.
+        device: where to compute: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` is a GPU if there
+            is one.
+        trusted: whether you trust who made the file. Only a ``.pt2`` needs it: PyTorch's reader can
+            run code from one. Reading any other file runs nothing that is in it.
+
+    Raises:
+        UserError: there is no such file, or it is damaged, refused or does not say how the network
+            is fed.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> import normfree
+        >>> from normfree.weights import save_model
+        >>> model = normfree.create_model("nfnet_pico", num_classes=2, in_channels=1)
+        >>> card = {"classes": ["cat", "dog"], "mean": [127.5], "std": [64.0]}
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     save_model(model, f"{directory}/model.safetensors", card=card)
+        ...     predictor = normfree.load(f"{directory}/model.safetensors")
+        >>> likeliest = predictor.predict(np.zeros((20, 30), np.uint8))[0][0]
+        >>> likeliest.label in ("cat", "dog"), 0.5 <= likeliest.probability <= 1
+        (True, True)
+    """
+    file = locate(path)
+    if not file.is_file():
+        raise UserError(
+            f"there is no {file}; give a model.safetensors, a checkpoint, a run directory or what "
+            "normfree export wrote"
+        )
+    device = find_device(device)
+    if file.suffix in GRAPHS:
+        model, card = open_exported(file, device, trusted=trusted)
+        return Predictor(model, card, device, str(file))
+    return _of_weights(read_parameters(file), device)
+
+
+def _of_weights(parameters: Parameters, device: str) -> Predictor:
+    source, card = parameters.source, parameters.card
+    if card is None and parameters.layout == "normfree":
+        raise UserError(
+            f"{source} has weights, but not what normfree train writes beside them (classes, "
+            "sizes, normalization)"
+        )
+    model = build_identified(parameters, device=device).eval()
+    return Predictor(model, card or describe(model, imagenet_fields(model)), device, source)

@@ -1,0 +1,178 @@
+"""A trained network that takes images and gives names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Shaped
+from PIL import Image
+from torch import Tensor, nn
+
+from normfree.errors import UserError
+from normfree.inference.preprocess import (
+    CardInputs,
+    ImageLike,
+    card_transform,
+    read_image,
+    stack,
+)
+from normfree.weights import ModelCard
+
+_MOST_IMAGES = 32
+_MOST_PIXELS = 2**21  # of a batch: 32 images of 256 pixels a side
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class that an image may be of.
+
+    Attributes:
+        label: name of the class.
+        probability: of it, 0 to 1.
+    """
+
+    label: str
+    probability: float
+
+
+class Predictor:
+    """A trained network and how it is fed; :func:`normfree.load` makes it from a file.
+
+    Args:
+        model: from normalized images to logits, in evaluation mode.
+        card: how it is fed.
+        device: where it is.
+        source: what to call it in a message.
+
+    Raises:
+        UserError: the card does not say how the network is fed.
+
+    Example:
+        >>> from normfree.models import build_model
+        >>> from normfree.weights import describe
+        >>> model = build_model("nfnet_pico", num_classes=2, in_channels=1).eval()
+        >>> card = describe(model, {"classes": ["cat", "dog"], "mean": [127.5], "std": [64.0]})
+        >>> predictor = Predictor(model, card)
+        >>> images = [np.zeros((20, 30), np.uint8), np.full((16, 16), 255, np.uint8)]
+        >>> predictor.probabilities(images).shape
+        (2, 2)
+        >>> [len(predictions) for predictions in predictor.predict(images, top=1)]
+        [1, 1]
+    """
+
+    def __init__(
+        self, model: nn.Module, card: ModelCard, device: str = "cpu", source: str = "the network"
+    ) -> None:
+        if card.missing or not card.classes:
+            said = ", ".join(card.missing) or "classes"
+            raise UserError(
+                f"{source} has weights, but not what normfree train writes beside them: its card "
+                f"lacks {said}"
+            )
+        self.model = model
+        self.card = card
+        self.device = device
+        self.source = source
+        self.classes: tuple[str, ...] = card.classes
+        self.transform = card_transform(card)
+        self.inputs = CardInputs(card, device)
+        #: Images that are computed at a time; their number bounds the memory.
+        self.batch_size = max(1, min(_MOST_IMAGES, _MOST_PIXELS // card.test_size**2))
+
+    def __call__(
+        self, images: ImageLike | Iterable[ImageLike], top: int = 5
+    ) -> list[list[Prediction]]:
+        """See :meth:`predict`."""
+        return self.predict(images, top)
+
+    def predict(
+        self, images: ImageLike | Iterable[ImageLike], top: int = 5
+    ) -> list[list[Prediction]]:
+        """The likeliest classes of images.
+
+        Args:
+            images: one image or several, of any sizes: paths, images of Pillow, arrays (h, w) or
+                (h, w, c) of grey levels of type uint8, or one array (n, h, w, c).
+            top: how many classes to name for each.
+
+        Returns:
+            For each image, likeliest first; also for one alone.
+
+        Raises:
+            BadImageError: names the file that cannot be read.
+            UserError: something is no image, or the network's answer is not finite.
+        """
+        if top < 1:
+            raise UserError(f"top must be positive; got {top}")
+        return [self._named(row, top) for row in self.probabilities(images)]
+
+    def probabilities(
+        self, images: ImageLike | Iterable[ImageLike]
+    ) -> Float32[np.ndarray, "n classes"]:
+        """The probability of every class.
+
+        With the loss ``softmax`` a row sums to one (but for outputs of the network that no class
+        belongs to); with ``sigmoid`` each class is a question of its own.
+
+        Args:
+            images: see :meth:`predict`.
+
+        Raises:
+            BadImageError: names the file that cannot be read.
+            UserError: something is no image, or the network's answer is not finite.
+        """
+        waiting = self._transformed(images)
+        rows = [np.empty((0, len(self.classes)), np.float32)]
+        while batch := list(islice(waiting, self.batch_size)):
+            logits = self.logits(stack(batch)).float()
+            shares = logits.sigmoid() if self.card.loss == "sigmoid" else logits.softmax(dim=1)
+            # A network may have more outputs than the data had classes: those have no name.
+            rows.append(shares[:, : len(self.classes)].cpu().numpy())
+        return np.concatenate(rows)
+
+    @torch.no_grad()
+    def logits(self, images: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """The network's answers to images that have their final size.
+
+        Args:
+            images: grey levels, 0 to 255, bytes or floats; they are normalized here.
+
+        Raises:
+            UserError: images of another shape, or the network's answer is not finite.
+        """
+        if images.ndim != 4 or images.shape[1] != self.card.channels:
+            raise UserError(
+                f"expected images (n, {self.card.channels}, height, width); got "
+                f"{tuple(images.shape)}"
+            )
+        logits = self.model(self.inputs.normalize(images))
+        if not logits.isfinite().all():
+            raise UserError(
+                f"{self.source} answers with numbers that are not finite; its weights or its card "
+                "are damaged"
+            )
+        return logits
+
+    def _transformed(self, images: ImageLike | Iterable[ImageLike]) -> Iterator[np.ndarray]:
+        for index, image in enumerate(_one_by_one(images)):
+            pixels = read_image(image, self.card.channels, f"image {index}")
+            yield self.transform(pixels)
+
+    def _named(self, shares: np.ndarray, top: int) -> list[Prediction]:
+        values, indices = torch.from_numpy(shares).topk(min(top, len(self.classes)))
+        found = zip(values.tolist(), indices.tolist(), strict=True)
+        return [Prediction(self.classes[index], value) for value, index in found]
+
+
+def _one_by_one(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
+    one = isinstance(images, str | Path | Image.Image)
+    if one or (isinstance(images, np.ndarray) and images.ndim < 4):
+        return [images]  # type: ignore[list-item]
+    if not isinstance(images, Iterable):
+        raise UserError(f"expected an image or several; got {type(images).__name__}")
+    return images

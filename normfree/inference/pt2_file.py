@@ -1,0 +1,91 @@
+"""``.pt2``: what :mod:`torch.export` saves; PyTorch alone loads and runs it.
+
+PyTorch's reader can run code from a file, so none is opened that is not trusted; and a trusted one
+is checked all the same (see ``pt2_archive``).
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram, export, load, save
+from torch.export.passes import move_to_device_pass
+
+from normfree.errors import UserError
+from normfree.inference.onnx_file import quiet
+from normfree.inference.pt2_archive import CARD, pack, read_checked
+from normfree.weights import ModelCard, read_card
+
+
+class ExportedNetwork(nn.Module):
+    """An exported program as an ordinary module.
+
+    Differs from: ``program.module()``, which does not let itself be put into evaluation mode.
+
+    Args:
+        program: what to run.
+        source: the file, for messages.
+    """
+
+    def __init__(self, program: ExportedProgram, source: str) -> None:
+        super().__init__()
+        self.source = source
+        self.run = program.module().forward
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Logits of normalised images."""
+        try:
+            return self.run(x)
+        except Exception as error:  # what a damaged graph raises is not documented
+            raise UserError(f"PyTorch cannot run {self.source}: {_said(error)}") from None
+
+
+def write(folded: nn.Module, path: Path, shape: tuple[int, int, int], card: ModelCard) -> None:
+    """Write a folded network; the number of images stays free.
+
+    Args:
+        folded: plain layers only, in float32 on the CPU.
+        path: of the file.
+        shape: channels, height and width of the images.
+        card: put into the file as JSON.
+    """
+    program = export(folded, (torch.zeros(2, *shape),), dynamic_shapes=({0: Dim("batch")},))
+    file = io.BytesIO()
+    save(program, file)
+    with zipfile.ZipFile(file) as archive:
+        content = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    path.write_bytes(pack(content | {CARD: card.to_json().encode()}))
+    path.write_bytes(read_checked(path)[0])
+
+
+def read(path: Path, device: str, trusted: bool) -> tuple[ExportedNetwork, ModelCard]:
+    """The network of a file and its card.
+
+    Raises:
+        UserError: the file is not trusted, damaged, or holds more than a folded network.
+    """
+    if not trusted:
+        raise UserError(
+            f"{path} is not opened: PyTorch's reader of .pt2 can run code from the file. If you "
+            "trust who made it, say so by --trust (in Python: trusted=True); to exchange networks, "
+            ".safetensors and .onnx are safe"
+        )
+    archive, text = read_checked(path)
+    if not text:
+        raise UserError(f"{path} was not written by normfree export: it has no card")
+    card = read_card(text, str(path))
+    try:
+        with quiet():
+            program = move_to_device_pass(load(io.BytesIO(archive)), device)
+            return ExportedNetwork(program, str(path)), card
+    except Exception as error:  # what a damaged graph raises is not documented
+        raise UserError(f"{path} is damaged or no .pt2 file: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

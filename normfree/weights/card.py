@@ -1,0 +1,236 @@
+"""What a file of weights says of itself: which network it is and how it is fed.
+
+One schema for every kind of file: JSON under :data:`KEY` in the metadata of a ``.safetensors`` or
+``.onnx``, an extra file of a ``.pt2``, plain values in a checkpoint. Nothing that a card names is
+opened, and every field is bounded before a network is built from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeAlias
+
+from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
+from normfree.errors import UserError
+from normfree.models import ImageClassifier
+from normfree.schema import Field, from_plain, record, to_plain
+from normfree.weights.unpickle import shown
+
+#: Where a file keeps its card.
+KEY = "normfree"
+#: Raised by one when older versions can no longer read a card.
+FORMAT = 1
+#: What becomes of an image before it is normalized, for people who read the card.
+RESIZE: Mapping[str, str] = MappingProxyType(
+    {
+        "resize_crop": "bicubic, both sides to test_size + test_margin, then the centre test_size",
+        "crop_resize": "the central square of test_size / (test_size + test_margin) of the shorter "
+        "side, then bicubic to test_size",
+    }
+)
+MAX_SIDE = 4096
+MAX_CLASSES = 100_000
+MAX_BLOCKS = 1000
+_MAX_TEXT = 4 * 2**20
+_MAX_VALUES = 200_000
+_MAX_NUMBER = 1e6
+
+Text: TypeAlias = Annotated[str, Field(max_length=1000)]
+Levels: TypeAlias = Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
+Plain: TypeAlias = bool | int | float | Text | None
+PlainList: TypeAlias = tuple[Plain, ...]
+
+
+@record
+class Origin:
+    """The file that weights were converted from."""
+
+    file: Text
+    layout: Text
+    sha256: Text
+
+
+@record
+class ModelCard:
+    """What a reader of weights has to know.
+
+    Raises (when an instance is made):
+        UserError: fields that are missing, out of bounds or contradict each other.
+
+    Example:
+        >>> card = ModelCard(
+        ...     model={"name": "nfnet_pico", "num_classes": 2, "in_channels": 1},
+        ...     classes=("cat", "dog"), mean=(127.5,), std=(64.0,), test_size=32,
+        ... )
+        >>> read_card(card.to_json()) == card
+        True
+    """
+
+    model: dict[Text, Plain | PlainList | dict[Text, Plain | PlainList]]
+    """The network's configuration, with its ``name``."""
+    classes: Annotated[tuple[Text, ...], Field(max_length=MAX_CLASSES)] | None = None
+    """Name of each class; None where nobody said."""
+    mean: Levels | None = None
+    """Per channel, in grey levels of 0 to 255; None where nobody said."""
+    std: Levels | None = None
+    """Per channel, in grey levels of 0 to 255; None where nobody said."""
+    test_size: int = Field(ge=1, le=MAX_SIDE)
+    """Side of an image that the network is given, pixels."""
+    test_margin: int = Field(default=0, ge=0, le=MAX_SIDE)
+    """Pixels that an image is resized larger than its centre crop."""
+    test_crop: Literal["resize_crop", "crop_resize"] = "resize_crop"
+    """Which of the two rules of :data:`RESIZE`."""
+    resize: Text | None = None
+    """The rule in words."""
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+    """Whether the classes exclude each other (softmax) or each is a question of its own."""
+    normfree: Text | None = None
+    """Version that wrote the weights."""
+    recipe: Text | None = None
+    """That the weights were trained by."""
+    data: Text | None = None
+    """That the weights were trained on."""
+    metrics: dict[Text, Plain] = Field(default_factory=dict, max_length=200)
+    """What was measured of these weights."""
+    source: Origin | None = None
+    """What the weights were converted from."""
+    format: int = Field(default=FORMAT, ge=1, le=FORMAT)
+    """Version of this schema."""
+
+    def __post_init__(self) -> None:
+        check_network(self.model)
+        channels, outputs = self.model.get("in_channels"), self.model.get("num_classes")
+        if (self.mean is None) != (self.std is None):
+            raise UserError("mean and std belong together; one of them is missing")
+        if self.mean is not None and self.std is not None:
+            if not len(self.mean) == len(self.std) == (channels or len(self.mean)):
+                raise UserError("mean and std need one value for each channel of the images")
+            if min(self.std) <= 0:
+                raise UserError("std must be positive")
+        if self.classes is not None and isinstance(outputs, int) and len(self.classes) > outputs:
+            raise UserError(f"{len(self.classes)} classes, but the network has {outputs} outputs")
+
+    @property
+    def channels(self) -> int:
+        """Of the images."""
+        channels = self.model.get("in_channels", 3)
+        return channels if isinstance(channels, int) else 3
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What nobody said, of what is needed to classify an image."""
+        return tuple(name for name in ("classes", "mean", "std") if getattr(self, name) is None)
+
+    def to_json(self) -> str:
+        """The card as files keep it."""
+        return json.dumps(plain_card(self), ensure_ascii=False)
+
+
+def plain_card(card: ModelCard) -> dict[str, Any]:
+    """A card as JSON's values, with the rule of resizing in words and without what is not known."""
+    plain = to_plain(card) | {"resize": card.resize or RESIZE[card.test_crop]}
+    optional = ("classes", "mean", "std", "source")
+    return {k: v for k, v in plain.items() if v is not None or k not in optional}
+
+
+def read_card(content: str | bytes | Mapping[str, Any], source: str = "the card") -> ModelCard:
+    """The card of a file.
+
+    Args:
+        content: JSON, or its values.
+        source: of the card, for messages.
+
+    Raises:
+        UserError: it is damaged, of a later version, or out of bounds.
+    """
+    try:
+        if not isinstance(content, str | bytes):
+            plain: Any = dict(content)
+        elif len(content) > _MAX_TEXT:
+            raise UserError(f"it is longer than {_MAX_TEXT:,} bytes")
+        else:
+            # What Python once wrote for a metric that was not finite is not JSON.
+            plain = json.loads(content, parse_constant=lambda _: None)
+        return from_plain(ModelCard, _without_the_rule(_bounded(plain)))
+    except UserError as error:
+        raise UserError(f"{source} has a damaged card: {error}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{source} has a damaged card: it is no JSON") from None
+
+
+def describe(
+    model: ImageClassifier, said: ModelCard | Mapping[str, Any] | None = None
+) -> ModelCard:
+    """The card of a network.
+
+    Args:
+        model: the network.
+        said: a card, or some of its fields; ``model`` is always the network's configuration.
+
+    Raises:
+        UserError: fields that do not exist, are out of bounds or do not fit the network.
+    """
+    config = model.config
+    fields = plain_card(said) if isinstance(said, ModelCard) else dict(said or {})
+    default = {"test_size": config.test_size, "normfree": version("normfree")}
+    fields = {**default, **fields, "model": dataclasses.asdict(config)}
+    return from_plain(ModelCard, _without_the_rule(fields))
+
+
+def imagenet_fields(model: ImageClassifier) -> dict[str, Any]:
+    """How a published network of ImageNet is fed; its classes have numbers for names."""
+    config = model.config
+    if config.in_channels != len(IMAGENET_MEAN):
+        return {}
+    return {
+        "classes": [str(label) for label in range(config.num_classes)],
+        "mean": list(IMAGENET_MEAN),
+        "std": list(IMAGENET_STD),
+        "test_margin": 32,
+    }
+
+
+def check_network(fields: Mapping[str, Any]) -> None:
+    """Refuse the configuration of a network that nobody has, before it is built.
+
+    Raises:
+        UserError: it has no name, or a number or a list beyond all bounds.
+    """
+    if not isinstance(fields.get("name"), str):
+        raise UserError("it names no network")
+    for name, value in fields.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        numbers = [v for v in values if isinstance(v, int | float)]
+        if len(values) > 64 or any(abs(number) > _MAX_NUMBER for number in numbers):
+            raise UserError(f"{shown(name)} of the network is out of bounds")
+    depths = fields.get("depths", ())
+    blocks = sum(d for d in depths if isinstance(d, int)) if isinstance(depths, list | tuple) else 0
+    if blocks > MAX_BLOCKS:
+        raise UserError(f"a network of {blocks:,} blocks; at most {MAX_BLOCKS:,} are expected")
+
+
+def _without_the_rule(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a card without the words for its ``test_crop``, which are written anyway."""
+    rule = RESIZE.get(str(fields.get("test_crop", "resize_crop")))
+    return {**fields, "resize": None} if fields.get("resize") == rule else fields
+
+
+def _bounded(content: Any) -> dict[str, Any]:
+    """A card of few and short values, so that a message about a wrong one is short, too."""
+    if not isinstance(content, dict):
+        raise UserError("it is no JSON object")
+    left = _MAX_VALUES
+    waiting: list[tuple[Any, int]] = [(content, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, dict | list | tuple):
+            left -= len(value)
+            if left < 0 or depth > 4:
+                raise UserError("it has too many values, or they are nested too deep")
+            parts = value.values() if isinstance(value, dict) else value
+            waiting.extend((part, depth + 1) for part in parts)
+    return content

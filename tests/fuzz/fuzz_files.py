@@ -1,0 +1,212 @@
+"""Damaged files of every format: each must give an answer or one clear line.
+
+    python tests/fuzz/fuzz_files.py --count 3000 --seed 0 [--formats safetensors onnx] [--keep DIR]
+
+Each file is read in a process of its own, which may take 5 seconds and 1 GB more than the process
+that starts it. Whatever else happens (another exception, a signal, no end) is a failure; the files
+that fail are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import select
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+import normfree
+from normfree.errors import UserError
+from normfree.inference import export_model
+from normfree.models import ImageClassifier
+from normfree.train.checkpoint import newest_checkpoint, save_checkpoint
+from normfree.weights import describe, load_model, plain_card, save_model
+from tests.fuzz import mutate
+from tests.unit.weights.files import pico, write_haiku
+from tests.unit.weights.test_load import write_timm
+
+SECONDS = 5.0
+BYTES = 2**30
+IMAGE = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10)
+CARD = {"classes": list("abcde"), "mean": [127.5], "std": [64.0], "data": "digits"}
+
+Mutation = Callable[[bytes, random.Random], bytes]
+
+
+class Format(NamedTuple):
+    """A kind of file: who writes it, who damages it, who reads it."""
+
+    write: Callable[[ImageClassifier, Path], Path]
+    mutations: tuple[Mutation, ...]
+    read: Callable[[Path], object]
+
+
+def predict(path: Path) -> None:
+    """Load a file and classify an image, unless its card says that this is large."""
+    predictor = normfree.load(path, trusted=True)
+    if predictor.card.test_size + predictor.card.test_margin <= 256:
+        predictor.predict(IMAGE)
+
+
+def _ours(model: ImageClassifier, path: Path) -> Path:
+    save_model(model, path, card=CARD)
+    return path
+
+
+def _exported(model: ImageClassifier, path: Path) -> Path:
+    export_model(model, path, CARD)
+    return path
+
+
+def _checkpoint(model: ImageClassifier, path: Path) -> Path:
+    content = {
+        "config": {"recipe": {"name": "x", "data": "digits"}, "derived": {"model": {}}},
+        "card": plain_card(describe(model, CARD)),
+        "state": {"ema": model.state_dict(), "optimizer": {"state": {0: torch.zeros(3)}}},
+    }
+    return save_checkpoint(path.parent / "checkpoints", content, step=3, keep=1)
+
+
+def _resume(path: Path) -> None:
+    newest_checkpoint(path.parent)
+
+
+FORMATS: dict[str, Format] = {
+    "safetensors": Format(_ours, (mutate.any_bytes, mutate.in_safetensors), predict),
+    "checkpoint": Format(_checkpoint, (mutate.any_bytes, mutate.in_zip), predict),
+    "resume": Format(_checkpoint, (mutate.any_bytes, mutate.in_zip), _resume),
+    "timm": Format(write_timm, (mutate.any_bytes, mutate.in_zip), load_model),
+    "haiku": Format(write_haiku, (mutate.any_bytes, mutate.flip), load_model),
+    "onnx": Format(_exported, (mutate.any_bytes, mutate.flip_near_an_end), predict),
+    "pt2": Format(_exported, (mutate.any_bytes, mutate.in_zip), predict),
+}
+SUFFIX = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
+
+
+def fuzz(name: str, count: int, seed: int, keep: Path | None = None) -> Counter[str]:
+    """Damage and read files of one format.
+
+    Args:
+        name: of the format.
+        count: how many files.
+        seed: of the damage.
+        keep: where files that fail are kept.
+
+    Returns:
+        How often what happened: ``answer``, ``refused``, or what should not have.
+    """
+    kind, found = FORMATS[name], Counter[str]()
+    with tempfile.TemporaryDirectory() as directory:
+        model = pico(in_channels=1)
+        whole = kind.write(model, Path(directory) / f"whole{SUFFIX.get(name, '.pth')}")
+        data = whole.read_bytes()
+        kind.read(whole)  # imports what it needs, once for all
+        for number in range(count):
+            draw = random.Random(f"{name} {seed} {number}")
+            damaged = draw.choice(kind.mutations)(data, draw)
+            if damaged == data:
+                continue
+            # A checkpoint must keep its name to be found.
+            path = whole if name == "resume" else whole.with_name(f"damaged{whole.suffix}")
+            path.write_bytes(damaged)
+            outcome = in_a_process(lambda path=path: kind.read(path))
+            found[outcome] += 1
+            if keep is not None and outcome not in ("answer", "refused"):
+                keep.mkdir(parents=True, exist_ok=True)
+                (keep / f"{name}-{seed}-{number}{whole.suffix}").write_bytes(damaged)
+    return found
+
+
+def in_a_process(read: Callable[[], object]) -> str:
+    """What reading ends in, in a process with little time and memory."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _in_child(read, writer)
+    os.close(writer)
+    end = time.monotonic() + SECONDS
+    said = b""
+    while True:
+        ready, _, _ = select.select([reader], [], [], max(0.0, end - time.monotonic()))
+        if not ready:
+            os.kill(child, signal.SIGKILL)
+            said = b"no end"
+            break
+        part = os.read(reader, 4096)
+        if not part:
+            break
+        said += part
+    os.close(reader)
+    _, status, usage = os.wait4(child, 0)
+    if said == b"no end":
+        return "no end in 5 s"
+    if os.WIFSIGNALED(status):
+        return f"signal {os.WTERMSIG(status)}"
+    grown = usage.ru_maxrss * 1024 - _resident()
+    return f"{grown / 2**20:.0f} MB more" if grown > BYTES else said.decode(errors="replace")
+
+
+def _in_child(read: Callable[[], object], writer: int) -> None:
+    """Never returns."""
+    with open(os.devnull, "w") as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(nothing.fileno(), 2)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, used + BYTES))
+    warnings.simplefilter("ignore")
+    try:
+        read()
+        said = "answer"
+    except UserError as error:
+        said = "refused" if len(str(error)) < 3000 else "a message of more than 3,000 letters"
+    except BaseException as error:
+        said = f"unexpected {type(error).__name__}: {str(error)[:150]}"
+    os.write(writer, said.encode(errors="replace"))
+    os._exit(0)
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Damage files, print a line for each format, and fail if anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=3000, help="files in all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--formats", nargs="*", choices=list(FORMATS), default=list(FORMATS))
+    parser.add_argument("--keep", type=Path, help="directory for the files that fail")
+    options = parser.parse_args(words)
+    torch.set_num_threads(1)
+    failed = 0
+    for name in options.formats:
+        began = time.monotonic()
+        found = fuzz(name, options.count // len(options.formats), options.seed, options.keep)
+        fine = found.pop("answer", 0), found.pop("refused", 0)
+        failed += found.total()
+        seconds = time.monotonic() - began
+        sys.stdout.write(
+            f"{name:12} {sum(fine) + found.total():5} files: {fine[0]} answers, {fine[1]} refused, "
+            f"{found.total()} failed; {seconds:.0f} s\n"
+        )
+        for outcome, times in found.most_common(8):
+            sys.stdout.write(f"    {times:4} {outcome}\n")
+        sys.stdout.flush()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
