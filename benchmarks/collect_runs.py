@@ -26,8 +26,8 @@ def outcome(run: Path) -> dict[str, float | int | str]:
         "recipe": recipe["name"],
         "seed": recipe["seed"],
         "epochs": len(epochs),
-        "top1": epochs[-1]["test_top1"],
-        "top1_ema": epochs[-1]["test_top1_ema"],
+        "top1": epochs[-1]["val_top1"],
+        "top1_ema": epochs[-1]["val_top1_ema"],
         "seconds": round(sum(line["seconds"] for line in epochs), 1),
     }
 

@@ -6,18 +6,18 @@ The paper adds them to F0…F3 on ImageNet, 360 epochs, where the network would 
 Here a small network sees 1,000 small images 120 times, so there is something to overfit too.
 
 The operations are the clean ones: the authors' code, made for magnitudes of 5 to 15, posterizes to
-black below 2.5 and takes nearly all contrast and colour below 2, while Cutout's absolute pixels and
+black below 2.5 and takes nearly all contrast and color below 2, while Cutout's absolute pixels and
 28×28 images want a magnitude near 1.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from experiments.data import DATA
 from experiments.study import Study, main
-from normfree.train.config import Recipe
+from normfree.train.components import Data, Network
+from normfree.train.recipe import Recipe
 
 MIXUP: dict[str, Any] = {"mixing": "mixup"}
 RANDAUGMENT: dict[str, Any] = {
@@ -27,7 +27,10 @@ RANDAUGMENT: dict[str, Any] = {
 }
 CUTMIX: dict[str, Any] = {"mixing": "mixup_cutmix"}
 IN_BATCH: dict[str, Any] = {"pairing": "in_batch"}
-TWIN: dict[str, Any] = {"model_options": ("stem_stride=2", "normalization=batch"), "clipping": None}
+TWIN: dict[str, Any] = {
+    "model_options": {"stem_stride": 2, "normalization": "batch"},
+    "clipping": None,
+}
 
 ROWS: dict[str, dict[str, Any]] = {
     "baseline: shift and flip": {},
@@ -41,17 +44,20 @@ ROWS: dict[str, dict[str, Any]] = {
 
 FASHION = Recipe(
     name="fashion-4000",
-    data=f"idx:{DATA / 'fashion-4000'}",
-    model="nfnet_pico",
-    model_options=("stem_stride=2",),
-    train_size=28,
-    test_size=28,
+    data=Data(source=f"idx:{DATA / 'fashion-4000'}"),
+    model=Network(
+        name="nfnet_pico",
+        options={"stem_stride": 2},
+        train_size=28,
+        test_size=28,
+        stochastic_depth_rate=0.05,
+    ),
+).override(
     epochs=30,
     batch_size=128,
     base_lr=0.4,
     warmup_epochs=2,
     clipping=0.1,
-    stochastic_depth_rate=0.05,
     augment="shift_flip",
     shift_padding=2,
     channels_last=True,
@@ -61,7 +67,7 @@ STUDIES = [
     Study(
         name="augmentation_fashion",
         page="augmentation",
-        base=replace(FASHION, data=f"idx:{DATA / 'fashion-1000'}", epochs=120, warmup_epochs=5),
+        base=FASHION.override(data=f"idx:{DATA / 'fashion-1000'}", epochs=120, warmup_epochs=5),
         variants=ROWS,
     ),
 ]

@@ -14,14 +14,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from normfree.analysis.environment import environment
-from normfree.train.config import Recipe, recipe_to_dict
+from normfree.train.components import Data, Network
 from normfree.train.finite import NonFiniteError
 from normfree.train.fit import fit
+from normfree.train.flags import current, settings
+from normfree.train.recipe import Recipe
 
 DOCS = Path(__file__).parent.parent / "docs" / "experiments"
 
@@ -64,7 +66,7 @@ def run(study: Study) -> None:
     study.results.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(study.seeds):
         for variant, changes in study.variants.items():
-            recipe = replace(study.base, **changes)
+            recipe = study.base.override(**changes)
             known = {"variant": variant, "seed": seed, "settings": fingerprint(recipe)}
             if tuple(known.values()) in done:
                 continue
@@ -80,12 +82,15 @@ def fingerprint(recipe: Recipe) -> str:
 
     A setting that recipes gain later leaves the runs of today known.
     """
-    default = {field.name: field.default for field in fields(Recipe)}
-    own = {name for name in default if getattr(recipe, name) != default[name]}
-    settings = {name: value for name, value in recipe_to_dict(recipe).items() if name in own}
-    for place in settings.keys() & {"data", "init"}:
-        settings[place] = Path(settings[place]).name
-    return hashlib.blake2b(json.dumps(settings).encode(), digest_size=4).hexdigest()
+    default = Recipe(data=Data(source="none"), model=Network(name="none"))
+    own = {
+        flag: current(recipe, flag)
+        for flag in sorted({setting.flag for setting in settings(Recipe)})
+        if current(recipe, flag) != current(default, flag)
+    }
+    for place in own.keys() & {"data", "init"}:
+        own[place] = Path(own[place]).name
+    return hashlib.blake2b(json.dumps(own).encode(), digest_size=4).hexdigest()
 
 
 def outcome(recipe: Recipe, seed: int) -> Line:
@@ -94,8 +99,7 @@ def outcome(recipe: Recipe, seed: int) -> Line:
     found: Line = {key: where[key] for key in ("date", "processor", "threads", "torch", "commit")}
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory:
-        run = replace(
-            recipe,
+        run = recipe.override(
             seed=seed,
             out=Path(directory) / "run",
             eval_every=10**6,
@@ -106,7 +110,7 @@ def outcome(recipe: Recipe, seed: int) -> Line:
             last = fit(run).last
         except NonFiniteError as error:
             last = {"diverged": str(error).partition(";")[0]}
-    keys = {"top1": "test_top1", "top1_ema": "test_top1_ema", "train": "train_accuracy"}
+    keys = {"top1": "val_top1", "top1_ema": "val_top1_ema", "train": "train_accuracy"}
     found |= {key: last.get(name) for key, name in keys.items()}
     if "diverged" in last:
         found["diverged"] = last["diverged"]
@@ -126,10 +130,10 @@ def summary(lines: Sequence[Line], key: str) -> str:
 
 def table(study: Study) -> str:
     """The results in Markdown."""
-    rows = ["| | test top-1, % | averaged weights, % | training images, % | runs | s a run |"]
+    rows = ["| | validation top-1, % | averaged weights, % | training images, % | runs | s a run |"]
     rows.append("|---|---|---|---|---|---|")
     for variant in study.variants:
-        wanted = (variant, fingerprint(replace(study.base, **study.variants[variant])))
+        wanted = (variant, fingerprint(study.base.override(**study.variants[variant])))
         lines = [x for x in study.lines() if (x["variant"], x["settings"]) == wanted]
         if lines:
             numbers = " | ".join(summary(lines, key) for key in ("top1", "top1_ema", "train"))

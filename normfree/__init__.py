@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from normfree.errors import BadImageError, UserError
     from normfree.factory import create_model
-    from normfree.inference import Predictor, load
+    from normfree.inference.load import load
+    from normfree.inference.predictor import Predictor
     from normfree.models import fold, list_models
 
 __all__ = [

@@ -6,15 +6,21 @@ import difflib
 from collections.abc import Iterable
 
 
-def shown(text: str) -> str:
+def printable(text: str, most: int | None = None) -> str:
     r"""Text as a terminal may show it: what cannot be printed is escaped.
 
     Names of files and of classes come from outside and may hold line breaks, terminal escapes or
     bytes that are not UTF-8.
 
-    >>> print(shown("cat\x1b[2J\n.jpg"), shown("naïve 犬.jpg"), shown("\udcff"))
+    Args:
+        text: of any kind.
+        most: characters of it that are shown.
+
+    >>> print(printable("cat\x1b[2J\n.jpg"), printable("naïve 犬.jpg"), printable("\udcff"))
     cat\x1b[2J\n.jpg naïve 犬.jpg \udcff
     """
+    if most is not None and len(text) > most:
+        text = text[: most - 1] + "…"
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -24,11 +30,36 @@ class UserError(ValueError):
     """Input that a person can correct; the command line prints its message without a traceback.
 
     Args:
-        message: one line; what cannot be printed is escaped (see :func:`shown`).
+        message: one line; what cannot be printed is escaped (see :func:`printable`).
+
+    Attributes:
+        exit_code: of the command.
     """
 
+    exit_code = 1
+
     def __init__(self, message: str = "") -> None:
-        super().__init__(shown(str(message)))
+        super().__init__(printable(str(message)))
+
+
+class UsageError(UserError):
+    """A command line that cannot be understood."""
+
+    exit_code = 2
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: what was asked for
+    """A run stopped because a signal asked it to; its checkpoint is saved.
+
+    Args:
+        signum: the signal.
+        message: what was done, and how to go on.
+    """
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.signum = signum
+        self.exit_code = 128 + signum
 
 
 class BadImageError(UserError):
@@ -40,8 +71,8 @@ class BadImageError(UserError):
     """
 
     def __init__(self, name: str, reason: str) -> None:
-        self.name = shown(name)
-        self.reason = shown(reason)
+        self.name = printable(name)
+        self.reason = printable(reason)
         super().__init__(
             f"cannot read image {self.name}: {self.reason}; "
             "repair or remove it, or continue without it with --on-bad-image skip"
@@ -50,17 +81,6 @@ class BadImageError(UserError):
     def __reduce__(self) -> tuple[type[BadImageError], tuple[str, str]]:
         """Survive the trip from a loader's worker process."""
         return type(self), (self.name, self.reason)
-
-
-def printable(text: str, most: int = 2000) -> str:
-    r"""Text of a file as a terminal may show it: what would move its cursor is escaped.
-
-    >>> print(printable("cat\x1b[2J"))
-    cat\x1b[2J
-    """
-    if len(text) > most:
-        text = text[: most - 1] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

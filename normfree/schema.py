@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 _FINDINGS = 20  # of a hostile file's thousands: more are not put into words
 
+_ABSENT = ("missing", "missing_keyword_only_argument", "unexpected_keyword_argument")
+
 _CONFIG = ConfigDict(
     strict=True,
     extra="forbid",
@@ -103,6 +105,8 @@ def explain(error: ValidationError, kind: Any, most: int = 3) -> str:
         most: how many of its findings are named.
     """
     found = error.errors(include_url=False)
+    # What one variant of a union lacks says nothing where another has a wrong value.
+    found = [item for item in found if item["type"] not in _ABSENT] or found
     said = list(dict.fromkeys(_sentence(item, kind) for item in found[:_FINDINGS]))
     more = f"; and {len(said) - most} more" if len(said) > most else ""
     return "; ".join(said[:most]) + more
@@ -120,7 +124,8 @@ def _sentence(item: Mapping[str, Any], kind: Any) -> str:
         case "unexpected_keyword_argument":
             known = getattr(owner, "__dataclass_fields__", {})
             return str(unknown_name("setting", str(item["loc"][-1]), known))
-    wanted = str(item["msg"]).removeprefix("Input ")
+    _, should, wanted = str(item["msg"]).removeprefix("Input ").rpartition("should ")
+    wanted = should + wanted
     return f"{called} {wanted}; got {_short(item['input'])}"
 
 
@@ -128,12 +133,18 @@ def _owner(kind: Any, loc: tuple[int | str, ...]) -> tuple[Any, str]:
     """The record that an error lies in, and the name of its field."""
     owner, name, inside = kind, "", [kind]
     for place in loc:
+        # A union's tag picks one of its records.
+        inside = [candidate for candidate in inside if _is_tagged(candidate, place)] or inside
         for candidate in inside:
             if place in candidate.__pydantic_fields__:
                 owner, name = candidate, str(place)
                 inside = list(_records(candidate.__pydantic_fields__[place].annotation))
                 break
     return owner, name
+
+
+def _is_tagged(kind: Any, tag: int | str) -> bool:
+    return any(tag in get_args(field.annotation) for field in kind.__pydantic_fields__.values())
 
 
 def _records(annotation: Any) -> Iterator[Any]:

@@ -11,9 +11,8 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from normfree.cli.options import UsageError
 from normfree.cli.output import say
-from normfree.errors import UserError, unknown_name
+from normfree.errors import Interrupted, UsageError, UserError, unknown_name
 
 #: Command → what it does. Each is a module of this package with a function ``run(arguments)``.
 COMMANDS = {
@@ -44,11 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # who read the output has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush
         sys.exit(128 + signal.SIGPIPE)
+    except UsageError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
     except Exception as error:
         if debug:
             raise
         _complain(_message(error))
-        sys.exit(_exit_code(error))
+        sys.exit(error.exit_code if isinstance(error, UserError | Interrupted) else 1)
     except KeyboardInterrupt:
         if debug:
             raise
@@ -82,16 +84,13 @@ def _help() -> str:
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, UserError) or hasattr(error, "signum"):
+    if isinstance(error, UserError | Interrupted):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory: {error or 'use smaller batches or images'}"
     return f"unexpected {type(error).__name__}: {error}; run again with --debug to see where"
-
-
-def _exit_code(error: Exception) -> int:
-    signum = getattr(error, "signum", None)  # normfree.train.signals.Interrupted, not imported
-    return 128 + signum if signum is not None else 2 if isinstance(error, UsageError) else 1
 
 
 def _complain(message: str) -> None:

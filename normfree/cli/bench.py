@@ -7,8 +7,7 @@ from importlib import import_module
 
 from rich.console import Console
 
-from normfree.cli.options import UsageError
-from normfree.errors import unknown_name
+from normfree.errors import UsageError, unknown_name
 
 #: Benchmark → what it measures. Each is a module ``bench_…`` here with a function ``run(words)``.
 BENCHMARKS = {

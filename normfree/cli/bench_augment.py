@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from normfree.cli.options import UsageError, parse
-from normfree.errors import UserError
+from normfree.cli.options import parse
+from normfree.errors import UsageError, UserError
+from normfree.schema import record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from normfree.augment.randaugment import Plan
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Options:
     """Images a second that augmentation makes on this machine, for each processor core.
 

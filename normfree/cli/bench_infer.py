@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from normfree.cli.options import UsageError, parse
+from normfree.cli.options import parse
+from normfree.errors import UsageError
+from normfree.schema import record
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 Form = Literal["folded", "channels_last", "bfloat16", "compiled", "onnx"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Options:
     """Time of a prediction on this machine: networks as trained, and in forms to deploy.
 

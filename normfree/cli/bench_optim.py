@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from normfree.cli.options import UsageError, parse
+from normfree.cli.options import parse
+from normfree.errors import UsageError
+from normfree.schema import record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 BASELINE = "torch SGD foreach + norms"
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Options:
     """Time of an optimizer step on this machine: AGCSGD beside torch's SGD.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from normfree.cli.options import UsageError, parse
+from normfree.cli.options import parse, parse_options
+from normfree.errors import UsageError
 from normfree.recipes import get_recipe
+from normfree.schema import record
 
 if TYPE_CHECKING:
     from normfree.analysis.latency import Latency
-    from normfree.train.config import Recipe
+    from normfree.train.recipe import Recipe
 
 #: Batches that take turns; reading them is not timed.
 BATCHES = 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Options:
     """Time of a training step on this machine: a recipe, and the same with other settings.
 
@@ -81,7 +83,7 @@ def run(words: Sequence[str]) -> None:
 
 def _changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """The recipe with some settings, typed as for ``normfree train``."""
-    from normfree.train.config import Recipe
+    from normfree.cli.train import recipe_options
 
     words: list[str] = []
     for setting in settings:
@@ -91,7 +93,8 @@ def _changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         flag = name.replace("_", "-")
         switch = {"true": [f"--{flag}"], "false": [f"--no-{flag}"]}
         words += switch.get(value.lower(), [f"--{flag}", *value.split()])
-    return parse(Recipe, words, prog="normfree train", default=recipe)
+    given = parse_options(recipe_options(recipe), words, prog="normfree train", description="")
+    return recipe.override(**given)
 
 
 def _measure(recipes: dict[str, Recipe], rounds: int) -> Iterator[dict[str, Any]]:
@@ -101,10 +104,11 @@ def _measure(recipes: dict[str, Recipe], rounds: int) -> Iterator[dict[str, Any]
     steps = {name: _step(recipe) for name, recipe in recipes.items()}
     latencies: dict[str, Latency] = compare_latency(steps, rounds=rounds)
     for name, latency in latencies.items():
+        size = recipes[name].batch.size
         yield {
             "settings": name,
-            "batch_size": recipes[name].batch_size,
-            "images_per_second": recipes[name].batch_size / latency.median,
+            "batch_size": size,
+            "images_per_second": size / latency.median,
             "cost": latency.median / latencies["recipe"].median,
             "seconds": asdict(latency),
         }
@@ -112,25 +116,22 @@ def _measure(recipes: dict[str, Recipe], rounds: int) -> Iterator[dict[str, Any]
 
 def _step(recipe: Recipe) -> Callable[[], None]:
     """A call that does one step of a recipe and waits for it."""
-    from normfree.data import open_source, train_batches
+    from normfree.train.build import build_reader, build_step
     from normfree.train.init import init_fields, new_model, read_init
-    from normfree.train.inputs import make_plan, make_transform, train_transform
     from normfree.train.resolve import resolve
+    from normfree.train.sources import open_sources
     from normfree.train.state import build_state
-    from normfree.train.step import train_step
 
-    source, weights = open_source(recipe.data, "train"), read_init(recipe)
-    told = init_fields(recipe, weights)
-    resolved = resolve(recipe, source, open_source(recipe.data, "val"), told)
-    state = build_state(resolved, new_model(resolved, weights)[0])
-    plan = make_plan(recipe, len(source))
-    reading = train_batches(source, train_transform(resolved, source), plan, start=0, stop=BATCHES)
-    with closing(reading):  # type: ignore[type-var]
-        batches = cycle(list(reading))
-    transform = make_transform(resolved)
+    sources, weights = open_sources(recipe.data.source), read_init(recipe.model.init)
+    resolved = resolve(recipe, *sources, inferred=init_fields(recipe.model.name, weights))
+    model = new_model(resolved.model, resolved.classes, weights, seed=recipe.seed)[0]
+    update = build_step(resolved, build_state(resolved, model))
+    accumulate = recipe.batch.accumulate
+    with closing(build_reader(resolved, sources).train(0)) as reading:
+        batches = cycle([list(islice(reading, accumulate)) for _ in range(BATCHES)])
 
     def step() -> None:
-        train_step(state, islice(batches, recipe.accumulate), resolved, transform).loss.item()
+        update(next(batches)).loss.item()
 
     return step
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
-
-from normfree.cli.options import parse
+from normfree.cli.options import Positional, parse
 from normfree.cli.output import say
+from normfree.schema import record
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Options:
     """Turn the authors' or timm's weights into a .safetensors file of ours, or ours into timm's."""
 
-    source: Positional[str]
+    source: Annotated[str, Positional()]
     """A file (its content says what it is), a run directory, or hf:owner/name."""
-    out: Positional[Path]
+    out: Annotated[Path, Positional()]
     """The .safetensors file to write."""
     model: str | None = None
     """Name of the network. None: inferred from the names and shapes of the weights."""

@@ -5,25 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
-from tyro.conf import Positional
-
-from normfree.cli.options import UsageError, parse
+from normfree.cli.options import Positional, parse
 from normfree.cli.output import say
-from normfree.errors import UserError, printable
+from normfree.errors import UsageError, UserError, printable
+from normfree.schema import record
 
 if TYPE_CHECKING:
     from normfree.data import Source
     from normfree.weights import ModelCard
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Options:
     """Accuracy of a trained network on the images of a data source."""
 
-    checkpoint: Positional[str]
+    checkpoint: Annotated[str, Positional()]
     """A model.safetensors, a checkpoint, a run directory, what normfree export wrote, or
     hf:owner/name."""
     data: str | None = None

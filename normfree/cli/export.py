@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional
-
-from normfree.cli.options import UsageError, parse
+from normfree.cli.options import Positional, parse
 from normfree.cli.output import say
-from normfree.errors import BadImageError, UserError
+from normfree.errors import BadImageError, UsageError, UserError
+from normfree.schema import record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,13 +19,13 @@ if TYPE_CHECKING:
     from normfree.weights import ModelCard
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Options:
     """Write a trained network as a file to deploy: plain convolutions, and how to feed them."""
 
-    checkpoint: Positional[str]
+    checkpoint: Annotated[str, Positional()]
     """A model.safetensors, a checkpoint, a run directory or hf:owner/name."""
-    out: Positional[Path]
+    out: Annotated[Path, Positional()]
     """OUT.onnx, OUT.pt2 or OUT.safetensors; the ending says which."""
     int8: bool = False
     """Quantize the ONNX file to eight-bit integers."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional
 
-from normfree.cli.options import parse
+from normfree.cli.options import Positional, parse
+from normfree.schema import record
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,11 +25,11 @@ drop: dropout before the classifier. RA: magnitude of RandAugment in the paper's
 paper top-1: per cent on ImageNet, as the paper prints it; not measured here."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Options:
     """The networks, or one of them in detail."""
 
-    model: Positional[str | None] = None
+    model: Annotated[str | None, Positional()] = None
     """Name of a network."""
     system: bool = False
     """Show this machine instead: versions, threads, accelerator, whether C kernels are in use."""

@@ -11,5 +11,5 @@ def say(text: str, *, stderr: bool = False) -> None:
     """Print a line; what a terminal would obey is escaped, and what it cannot show, too."""
     stream = sys.stderr if stderr else sys.stdout
     encoding = stream.encoding or "utf-8"
-    line = printable(text, most=10**9).encode(encoding, "backslashreplace").decode(encoding)
+    line = printable(text).encode(encoding, "backslashreplace").decode(encoding)
     stream.write(f"{line}\n")

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
-
-from normfree.cli.options import UsageError, parse
+from normfree.cli.options import Positional, parse
 from normfree.cli.output import say
-from normfree.errors import BadImageError, UserError
+from normfree.errors import BadImageError, UsageError, UserError
+from normfree.schema import record
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Options:
     """Classify image files with a trained network."""
 
-    checkpoint: Positional[str]
+    checkpoint: Annotated[str, Positional()]
     """A model.safetensors, a checkpoint, a run directory, what normfree export wrote, or
     hf:owner/name."""
-    images: Positional[tuple[Path, ...]] = ()
+    images: Annotated[tuple[Path, ...], Positional()] = ()
     """Image files."""
     top: int = 5
     """How many classes to name for each image."""

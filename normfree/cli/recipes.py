@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fnmatch import fnmatchcase
+from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional
 
-from normfree.cli.options import parse
-from normfree.errors import UserError
-from normfree.recipes import Contract, Group, get_contract, list_recipes, recipe_groups
+from normfree.cli.options import Positional, parse
+from normfree.errors import UserError, unknown_name
+from normfree.recipes import Contract, Group, get_contract, list_recipes, recipe_groups, sweeps
+from normfree.schema import record
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Options:
     """What can be trained, and what to expect: measured here, or said by the paper only."""
 
-    pattern: Positional[str | None] = None
+    pattern: Annotated[str | None, Positional()] = None
     """Recipes to list, with shell wildcards in quotes: 'imagenet_*'. A name shows its contract."""
     all: bool = False
     """List every recipe, rather than a line for those of a table or figure."""
+    sweep: str | None = None
+    """Print the commands of a sweep: runs of one recipe that are too many to have a name each."""
 
 
 def run(words: Sequence[str]) -> None:
     """List the recipes: ``normfree recipes [PATTERN]``."""
     options = parse(Options, words, prog="normfree recipes")
     console = Console()
+    if options.sweep is not None:
+        _commands(console, options.sweep)
+        return
     pattern = options.pattern
     if pattern is not None and pattern in list_recipes():
         _show(console, get_contract(pattern))
@@ -42,7 +48,17 @@ def run(words: Sequence[str]) -> None:
         console.print()
         console.print(_overview([group for group in recipe_groups() if group.pattern]))
         console.print("\nnormfree recipes 'PATTERN' lists those; normfree recipes NAME says more")
+        console.print(f"sweeps (normfree recipes --sweep NAME): {', '.join(sweeps())}")
     console.print("\nnormfree train RECIPE; normfree train RECIPE --help lists every setting")
+
+
+def _commands(console: Console, name: str) -> None:
+    """A comment that says what the sweep is, then a command a line: a shell script."""
+    if name not in sweeps():
+        raise unknown_name("sweep", name, sweeps())
+    sweep = sweeps()[name]
+    for line in (f"# {sweep.title}", f"# Source: {sweep.source}", *sweep.commands()):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(console: Console, contract: Contract) -> None:
@@ -50,6 +66,8 @@ def _show(console: Console, contract: Contract) -> None:
     lines = asdict(contract)
     console.print(f"{lines.pop('title')}\n", markup=False, highlight=False)
     for name, value in lines.items():
+        if not value:
+            continue
         line = f"{name.capitalize() + ':':11}{value}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -2,77 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Union
 
 from rich.console import Console
 
-from normfree.cli.options import UsageError, parse
-from normfree.errors import UserError
+from normfree.cli.options import Option, parse_options
+from normfree.errors import UsageError, UserError
 from normfree.recipes import DEFAULT, get_contract, get_recipe
 from normfree.recipes.smoke import smoke
-from normfree.train.config import Recipe, recipe_from_dict
+from normfree.train.flags import SELECTOR, current, off_values, settings
+from normfree.train.recipe import Recipe
 from normfree.train.run_dir import find_run_directory
+from normfree.train.saved import read_recipe
 
-#: Typing the first takes back what a recipe says by the second, which would outdo it.
-OUTDONE_BY = {"epochs": "steps", "base_lr": "lr", "warmup_epochs": "warmup_steps"}
+#: What most people set, in the order in which they think of it.
+EVERYDAY = (
+    *("data", "model", "epochs", "batch_size", "lr", "clipping"),
+    *("init", "out", "resume", "seed", "device", "precision", "workers"),
+)
+
+#: Component → heading of its options.
+HEADINGS = {
+    "data": "data",
+    "model": "network",
+    "batch": "batch and length",
+    "length": "batch and length",
+    "optimizer": "optimizer and learning rate",
+    "schedule": "optimizer and learning rate",
+    "clipping": "clipping",
+    "sam": "sharpness-aware minimization and averaging",
+    "ema": "sharpness-aware minimization and averaging",
+    "loss": "loss",
+    "augment": "augmentation",
+    "compute": "computation",
+    "loop": "reports, evaluation and checkpoints",
+    "place": "files",
+}
 
 
 def run(words: Sequence[str]) -> None:
     """Train a recipe: ``normfree train [RECIPE] [options]``."""
     named = bool(words) and not words[0].startswith("-")
     name, options = (words[0], words[1:]) if named else (DEFAULT, words)
-    tried, options = "--smoke" in options, [word for word in options if word != "--smoke"]
-    recipe = _parse(options, name, tried=tried)
-    if recipe.resume:
-        saved = _saved_recipe(recipe, recipe.name if named else None)
-        recipe = parse(Recipe, options, prog="normfree train", default=_open_to(saved, options))
+    try:
+        recipe, title = get_recipe(name), get_contract(name).title
+    except UserError as error:
+        raise UsageError(str(error)) from error
+    given = parse_options(
+        recipe_options(recipe),
+        options,
+        prog=f"normfree train {name}",
+        description=f"{title}\n\n`normfree recipes` lists the recipes.",
+    )
+    if given.pop("smoke", False):
+        recipe = smoke(recipe)
+    if given.get("resume"):
+        recipe = _saved_recipe(recipe.override(**_files(given)), recipe.name if named else None)
+    try:
+        recipe = recipe.override(**given)
+    except UserError as error:
+        raise UsageError(f"{error} (see normfree train --help)") from None
     from normfree.train.fit import fit
 
     fit(recipe, Console())
 
 
-def _parse(options: Sequence[str], name: str, *, tried: bool) -> Recipe:
-    try:
-        default = get_recipe(name)
-    except UserError as error:
-        raise UsageError(str(error)) from error
-    if tried:
-        default = smoke(default)
-    return parse(
-        Recipe,
-        options,
-        prog=f"normfree train {name}",
-        default=_open_to(default, options),
-        description=f"{get_contract(name).title}\n\nWith --smoke, two steps of it on synthetic "
-        "images with a small network, to see that it runs. `normfree recipes` lists the recipes.",
+def recipe_options(recipe: Recipe) -> Iterator[Option]:
+    """Every setting of a recipe as an option; the recipe's values are the defaults."""
+    flags = list(dict.fromkeys(setting.flag for setting in settings(Recipe)))
+    for flag in sorted(flags, key=lambda flag: EVERYDAY.index(flag) if flag in EVERYDAY else 99):
+        homes = [setting for setting in settings(Recipe) if setting.flag == flag]
+        kinds: list[Any] = [home.annotation for home in homes]
+        if flag in off_values(Recipe):
+            off = off_values(Recipe)[flag][1]
+            kinds.append(Literal[off] if isinstance(off, str) else None if off is None else float)
+        yield Option(
+            name=flag,
+            annotation=Union[tuple(kinds)],  # noqa: UP007 - made at run time
+            help=homes[0].description + _belongs(homes),
+            default=current(recipe, flag),
+            group="everyday options"
+            if flag in EVERYDAY
+            else HEADINGS[homes[0].path[0]]
+            if homes[0].path
+            else "the run",
+        )
+    yield Option(
+        name="smoke",
+        annotation=bool,
+        help="Two steps of the recipe on synthetic images with a small network, to see that it "
+        "runs.",
+        default=False,
+        group="the run",
     )
 
 
-def _open_to(recipe: Recipe, options: Sequence[str]) -> Recipe:
-    """The recipe, silent where it would outdo what was typed."""
-    typed = _typed(options)
-    silent: dict[str, Any] = {by: None for name, by in OUTDONE_BY.items() if name in typed}
-    for name, by in OUTDONE_BY.items():
-        if {name, by} <= typed:
-            one, other = (f"--{word.replace('_', '-')}" for word in (name, by))
-            raise UsageError(f"give {one} or {other}, not both: {other} outdoes {one}")
-    return replace(recipe, **silent)
+def _belongs(homes: Sequence[Any]) -> str:
+    """Which variants of a component have the setting, if not all of them."""
+    path, field = homes[0].path, homes[0].field
+    with_selector = [s for s in settings(Recipe) if s.path == path and s.field == SELECTOR]
+    kinds = {setting.kind for setting in with_selector}
+    own = {home.kind for home in homes}
+    if field == SELECTOR or not kinds or own >= kinds:
+        return ""
+    words = [word for s in with_selector if s.kind in own for word in _words(s.annotation)]
+    return f" ({', '.join(words)} only)"
 
 
-def _typed(options: Sequence[str]) -> set[str]:
-    """The settings that are on the command line."""
-    flags = [word.partition("=")[0] for word in options if word.startswith("--")]
-    return {flag.removeprefix("--").replace("-", "_") for flag in flags}
+def _words(annotation: Any) -> tuple[str, ...]:
+    literal = annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation
+    return tuple(literal.__args__)
+
+
+def _files(given: dict[str, Any]) -> dict[str, Any]:
+    """What says where the run to go on with lies."""
+    return {name: given[name] for name in ("out", "name") if name in given}
 
 
 def _saved_recipe(given: Recipe, name: str | None) -> Recipe:
     """The settings of the run to go on with: they need not be typed again."""
-    directory = find_run_directory(given)
-    saved = recipe_from_dict(directory.read_config()["recipe"])
+    directory = find_run_directory(given.name, given.place.out)
+    saved = read_recipe(directory.read_config(), str(directory.config))
     if name is not None and saved.name != name:
         raise UserError(
             f"{directory.path} is a run of {saved.name}, not of {name}; leave {name} out"
         )
-    return replace(saved, out=directory.path)
+    return saved.override(out=directory.path)

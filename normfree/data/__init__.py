@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from normfree.data.batch import Batch, MicroBatch
 from normfree.data.decode import decode
+from normfree.data.formats import FORMATS, LIMITS, Limits, image_endings
 from normfree.data.loader import BadImages, eval_batches, train_batches
 from normfree.data.plan import Ascent, BatchPlan, EvalPlan, MicroBatchPlan
 from normfree.data.preprocess import center_crop_resize, resize_crop
@@ -31,8 +32,10 @@ __all__ = [
     "BatchPlan",
     "EvalPlan",
     "EvalTransform",
+    "Limits",
     "MicroBatch",
     "MicroBatchPlan",
+    "Opening",
     "Source",
     "Split",
     "TrainTransform",

@@ -26,19 +26,22 @@ from normfree.recipes import (
 )
 from normfree.recipes.contract import Contract, parse_contract
 from normfree.recipes.group import Group, Row
-from normfree.train.config import Recipe
+from normfree.recipes.sweep import Sweep
+from normfree.train.recipe import Recipe
 
 __all__ = [
     "DEFAULT",
     "Contract",
     "Group",
+    "Sweep",
     "get_contract",
     "get_recipe",
     "list_recipes",
     "recipe_groups",
+    "sweeps",
 ]
 
-#: What ``normfree train`` trains when it is not told.
+#: What ``normfree train`` trains when no recipe is named.
 DEFAULT = "digits"
 
 _OURS = (digits, fashion_mnist, folder, finetune)
@@ -55,6 +58,16 @@ def recipe_groups() -> tuple[Group, ...]:
     own = tuple(Row(module.RECIPE, parse_contract(module.__doc__ or "")) for module in _OURS)
     families = (group for family in _FAMILIES for group in family.groups())
     return (Group(title="ours", rows=own), *families)
+
+
+@cache
+def sweeps() -> Mapping[str, Sweep]:
+    """The sweeps of the paper that are too many to have a recipe each.
+
+    >>> len(sweeps()["unclipped_layers"].runs)
+    64
+    """
+    return MappingProxyType({sweep.name: sweep for sweep in (clipping_study.layer_sweep(),)})
 
 
 @cache
@@ -76,12 +89,12 @@ def list_recipes(pattern: str = "*") -> list[str]:
 
 
 def get_recipe(name: str) -> Recipe:
-    """A recipe by name; ``dataclasses.replace`` changes its settings.
+    """A recipe by name; ``override`` changes its settings.
 
     Raises:
         UserError: there is none of that name.
 
-    >>> get_recipe("digits").model
+    >>> get_recipe("digits").model.name
     'nfnet_pico'
     """
     return _row(name).recipe

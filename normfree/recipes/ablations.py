@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from normfree.models.nfnet_variants import ABLATIONS
@@ -17,11 +15,19 @@ def network(ablation: str) -> dict[str, Any]:
     """The setting that makes the network of an ablation.
 
     >>> network("modified_width")
-    {'model_options': ('second_conv=false',)}
+    {'model_options': {'second_conv': False}}
     """
-    fields = ABLATIONS[ablation].items()
-    return {"model_options": tuple(f"{field}={json.dumps(value)}" for field, value in fields)}
+    return {"model_options": to_plain_options(ABLATIONS[ablation])}
 
+
+def to_plain_options(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a network in YAML's types."""
+    return {
+        field: list(value) if isinstance(value, tuple) else value for field, value in fields.items()
+    }
+
+
+ASSUMED_OF_TWINS = "no AGC, batch statistics over the whole batch"
 
 _PLAIN = {"mixing": "none", "randaugment_layers": 0}
 
@@ -104,7 +110,7 @@ def _row(key: str, variant: int) -> Row:
         source=f"tables 2 and 6, row {label}, F{variant}{remark}",
         **step_time(TABLE_6[key][variant]),
     )
-    return Row(replace(FULL, name=name, model=f"nfnet_f{variant}", **changes), contract)
+    return Row(FULL.override(name=name, model=f"nfnet_f{variant}", **changes), contract)
 
 
 def _batch_normalized(variant: int) -> Row:
@@ -113,10 +119,10 @@ def _batch_normalized(variant: int) -> Row:
         name,
         f"Batch-normalized NFNet-F{variant} on ImageNet.",
         expected=top1(TABLE_2["bn"][variant]),
-        source=f"table 6, row -NF, + BN, F{variant}; assumed: no AGC",
+        source=f"table 6, row -NF, + BN, F{variant}; assumed: {ASSUMED_OF_TWINS}",
         **step_time(TABLE_6["bn"][variant]),
     )
-    return Row(replace(FULL, name=name, model=f"bn_nfnet_f{variant}", clipping=None), contract)
+    return Row(FULL.override(name=name, model=f"bn_nfnet_f{variant}", clipping=None), contract)
 
 
 def _negative_result(key: str) -> Row:
@@ -127,4 +133,4 @@ def _negative_result(key: str) -> Row:
         expected="no better than F0 at its speed; no number printed",
         source="appendix E; assumed: the full recipe, F0",
     )
-    return Row(replace(FULL, name=name, **network(key)), contract)
+    return Row(FULL.override(name=name, **network(key)), contract)

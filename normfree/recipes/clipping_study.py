@@ -1,33 +1,26 @@
-"""Section 4.1: figures 2 and 7 (batch size and λ), and which layers need clipping."""
+"""Section 4.1: figures 2 and 7 (batch size and λ), and the sweep over layers that need clipping."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
 from normfree.recipes.contract import paper_contract
 from normfree.recipes.group import Group, Row
 from normfree.recipes.imagenet import ASSUMED_OF_BN, ASSUMED_OF_NF, PLAIN, RESNET
+from normfree.recipes.sweep import Sweep, SweepRun
 
 BATCH_SIZES = (256, 512, 1024, 2048, 4096)
 CLIPPINGS = (0.01, 0.02, 0.04, 0.08, 0.16)
 DEPTHS = (50, 200)
 
-#: Name of a set of layers in ``--unclipped`` → in the name of a recipe.
-LAYERS = {
-    "first_conv": "conv1",
-    "classifier": "fc",
-    "stage1": "s1",
-    "stage2": "s2",
-    "stage3": "s3",
-    "stage4": "s4",
-}
+#: Sets of layers, as ``--unclipped`` calls them.
+LAYERS = ("first_conv", "classifier", "stage1", "stage2", "stage3", "stage4")
 
 
 def groups() -> Iterator[Group]:
-    """Figures 2a, 2b and 7, and the ablation of layers."""
+    """Figures 2a, 2b and 7."""
     yield Group(
         title="figure 2a: batch-normalized ResNets",
         pattern="imagenet_bn_resnet*_b*",
@@ -44,11 +37,6 @@ def groups() -> Iterator[Group]:
             pattern=f"imagenet_nf_resnet{depth}_b*_agc*",
             rows=tuple(_with_agc(figure, depth, *row) for row in product(BATCH_SIZES, CLIPPINGS)),
         )
-    yield Group(
-        title="section 4.1: layers that are not clipped",
-        pattern="imagenet_nf_resnet50_unclipped_*",
-        rows=tuple(_unclipped(layers) for layers in layer_sets()),
-    )
 
 
 def layer_sets() -> list[tuple[str, ...]]:
@@ -61,6 +49,20 @@ def layer_sets() -> list[tuple[str, ...]]:
         tuple(layer for place, layer in enumerate(LAYERS) if bits >> place & 1)
         for bits in range(2 ** len(LAYERS))
     ]
+
+
+def layer_sweep() -> Sweep:
+    """The second ablation of section 4.1: which layers need clipping."""
+    return Sweep(
+        name="unclipped_layers",
+        title="NF-ResNet-50 on ImageNet at batch 4096, AGC everywhere but in some layers.",
+        source="section 4.1, second ablation; assumed: depth 50, " + ASSUMED_OF_NF,
+        recipe="imagenet_nf_resnet50_b4096_agc0.01",
+        runs=tuple(
+            SweepRun(settings={"unclipped": layers}, expected=_said_of(layers))
+            for layers in layer_sets()
+        ),
+    )
 
 
 def _batch_normalized(depth: int, batch: int) -> Row:
@@ -83,31 +85,18 @@ def _with_agc(figure: str, depth: int, batch: int, clipping: float) -> Row:
     return _row(name, title, figure, model=f"nf_resnet{depth}", batch_size=batch, clipping=clipping)
 
 
-def _unclipped(layers: tuple[str, ...]) -> Row:
-    short = "_".join(LAYERS[layer] for layer in layers) or "none"
-    stable = (
-        "not stable"
-        if any(layer.startswith("stage") for layer in layers)
-        else "often stable"
-        if "first_conv" in layers
-        else "stable"
-    )
-    title = f"NF-ResNet-50 on ImageNet, AGC everywhere but in {', '.join(layers) or 'no layer'}."
-    return _row(
-        f"imagenet_nf_resnet50_unclipped_{short}",
-        title,
-        "section 4.1, second ablation",
-        expected=f"{stable}; no number printed",
-        model="nf_resnet50",
-        batch_size=4096,
-        clipping=0.01,
-        unclipped=layers,
-    )
+def _said_of(layers: tuple[str, ...]) -> str:
+    """What section 4.1 says of training without clipping these layers."""
+    if any(layer.startswith("stage") for layer in layers):
+        return "not stable"
+    if "first_conv" in layers:
+        return "often stable"
+    return "what the rest of the paper does" if layers == ("classifier",) else "not said"
 
 
 def _row(name: str, title: str, source: str, *, expected: str = "", **changes: Any) -> Row:
-    recipe = replace(RESNET, name=name, epochs=90, **changes)
-    assumed = ASSUMED_OF_BN if recipe.model.startswith("bn_") else ASSUMED_OF_NF
+    recipe = RESNET.override(name=name, epochs=90, **changes)
+    assumed = ASSUMED_OF_BN if recipe.model.name.startswith("bn_") else ASSUMED_OF_NF
     contract = paper_contract(
         name,
         title,

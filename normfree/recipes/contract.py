@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
-Status = Literal["measured", "paper"]
+Status = Literal["measured", "paper", "unmeasured"]
 
-_LINE = re.compile(r"^(Command|Hardware|Time|Expected|Source|Status): +(\S.*)$", re.MULTILINE)
+_LINE = re.compile(
+    r"^(Command|Hardware|Time|Expected|Source|Status|Result): +(\S.*)$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Contract:
         expected: the metric it reaches.
         source: the row of the paper it is, or why it is none; what is assumed where the paper is
             silent.
-        status: ``measured`` here, or said by the ``paper`` (or hoped for) only.
+        status: ``measured`` here; said by the ``paper`` only; or ``unmeasured``.
+        result: the stored result of what was measured, a file of the repository; empty otherwise.
     """
 
     title: str
@@ -33,6 +36,7 @@ class Contract:
     expected: str
     source: str
     status: Status
+    result: str = ""
 
 
 def parse_contract(header: str) -> Contract:
@@ -42,16 +46,18 @@ def parse_contract(header: str) -> Contract:
         header: the docstring of the module.
 
     Raises:
-        ValueError: a line is missing, or the status is neither ``measured`` nor ``paper``,
-            or it is ``measured`` and a line is left open.
+        ValueError: a line is missing, there is no such status, or it is ``measured`` and a line is
+            left open or points to no result.
     """
     header = header.replace("``", "`")
     lines = {name.lower(): value.strip() for name, value in _LINE.findall(header)}
-    missing = [n for n in Contract.__dataclass_fields__ if n != "title" and n not in lines]
+    missing = [n for n in Contract.__dataclass_fields__ if n not in ("title", "result", *lines)]
     if missing:
         raise ValueError(f"the header of a recipe lacks {', '.join(missing)}")
-    if lines["status"] not in ("measured", "paper"):
-        raise ValueError(f"a recipe's status is 'measured' or 'paper', not {lines['status']!r}")
+    if lines["status"] not in get_args(Status):
+        raise ValueError(f"a recipe's status is one of {get_args(Status)}, not {lines['status']!r}")
+    if (lines["status"] == "measured") != ("result" in lines):
+        raise ValueError("a measured recipe has a line 'Result' that says where, and no other has")
     vague = [n for n, value in lines.items() if "@@" in value or "varies" in value]
     if lines["status"] == "measured" and vague:
         raise ValueError(f"a measured recipe says what was measured, also as {', '.join(vague)}")

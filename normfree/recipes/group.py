@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from normfree.recipes.contract import Contract
-from normfree.train.config import Recipe
+from normfree.train.recipe import Recipe
 
 
 class Row(NamedTuple):

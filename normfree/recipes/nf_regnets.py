@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from normfree.recipes.contract import paper_contract
 from normfree.recipes.group import Group, Row
-from normfree.train.config import Recipe
+from normfree.train.components import Data, Network
+from normfree.train.recipe import Recipe
 
 LEVELS = range(6)
 
@@ -24,8 +25,9 @@ def _row(level: int) -> Row:
     name = f"imagenet_nf_regnet_b{level}"
     recipe = Recipe(
         name=name,
-        data="folder:imagenet",
-        model=f"nf_regnet_b{level}",
+        data=Data(source="folder:imagenet", test_margin=32, test_crop="crop_resize", workers=16),
+        model=Network(name=f"nf_regnet_b{level}", stochastic_depth_rate=0.1),
+    ).override(
         epochs=360,
         batch_size=1024,
         lr=0.4,
@@ -34,13 +36,9 @@ def _row(level: int) -> Row:
         weight_decay=round(5e-5 + 1e-5 * level, 6),
         clipping=None,
         ema_decay=0.99999,
-        stochastic_depth_rate=0.1,
-        test_margin=32,
-        test_crop="crop_resize",
         mixing="mixup_cutmix",
         precision="float32",
         channels_last=True,
-        workers=16,
         log_every=100,
     )
     title = f"NF-RegNet-B{level} on ImageNet."

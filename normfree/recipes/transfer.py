@@ -13,7 +13,7 @@ from typing import Any
 from normfree.recipes.contract import Contract, paper_contract
 from normfree.recipes.group import Group, Row
 from normfree.recipes.imagenet import FULL, PLAIN, RESNET, SAM, top1
-from normfree.train.config import Recipe
+from normfree.train.recipe import Recipe
 
 DEPTHS = (50, 101, 152, 200)
 SIZES = (224, 320, 384)
@@ -44,7 +44,7 @@ _PRETRAIN: dict[str, Any] = {
     "test_size": 224,
     "mixing": "none",
     "randaugment_layers": 0,
-    "ema_decay": 0.0,
+    "ema_decay": 0,
     "drop_rate": 0.0,
     "stochastic_depth_rate": 0.0,
     "warmup_steps": 5000,
@@ -53,7 +53,6 @@ _PRETRAIN: dict[str, Any] = {
 #: Appendix A.5: 15,000 steps of 2,048 are 23.98 epochs of ImageNet.
 _FINETUNE: dict[str, Any] = {
     "init": "weights.safetensors",
-    "epochs": 24,
     "steps": 15_000,
     "batch_size": 2048,
     "lr": 0.1,
@@ -62,6 +61,10 @@ _FINETUNE: dict[str, Any] = {
     "randaugment_layers": 0,
     "ema_decay": 0.9999,
 }
+
+#: What appendix A.5 leaves open.
+PRETRAINING = "label smoothing 0.1 as in A.1, no dropout, no stochastic depth"
+FINE_TUNING = "crops and flips only, label smoothing 0.1 and bfloat16 as in A.1"
 
 _UNREGULARIZED: dict[str, Any] = {
     "weight_decay": 0.0,
@@ -74,7 +77,7 @@ _MILD: dict[str, Any] = {
     "stochastic_depth_rate": 0.1,
 }
 #: The ascent's share of the batch is not mentioned in appendix A.5: the one of appendix A.4.
-_NFNET = {**_FINETUNE, **_MILD, **SAM}
+_NFNET = {**_FINETUNE, **_MILD, **SAM, "accumulate": 64}
 
 #: End of the name → setting, expected accuracy, and what the paper says of it.
 NFNET_FINETUNES: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -114,15 +117,15 @@ def groups() -> Iterator[Group]:
 
 def _pretrain_resnet(model: str) -> Row:
     changes: dict[str, Any] = {"epochs": 10, "batch_size": 1024, "lr": 0.4, "weight_decay": 1e-5}
-    recipe = replace(_resnet(model), name=f"jft_{model}", **_PRETRAIN, **changes)
-    return Row(recipe, _pretraining(recipe, "table 4", "no dropout, no stochastic depth"))
+    recipe = _resnet(model).override(name=f"jft_{model}", **_PRETRAIN, **changes)
+    return Row(recipe, _pretraining(recipe, "table 4", _assumed(model, PRETRAINING)))
 
 
 def _pretrain_nfnet(model: str) -> Row:
     epochs, time = TABLE_5[model]
     changes: dict[str, Any] = {"epochs": epochs, "batch_size": 4096, "weight_decay": 1e-6}
-    recipe = replace(FULL, name=f"jft_{model}", model=model, **_PRETRAIN, **changes)
-    assumed = "5,000 warm-up steps as for ResNets, no dropout, no stochastic depth"
+    recipe = FULL.override(name=f"jft_{model}", model=model, **_PRETRAIN, **changes)
+    assumed = f"5,000 warm-up steps as for ResNets, {PRETRAINING}"
     return Row(
         recipe, replace(_pretraining(recipe, "table 5", assumed), hardware="TPUv3", time=time)
     )
@@ -131,15 +134,14 @@ def _pretrain_nfnet(model: str) -> Row:
 def _pretraining(recipe: Recipe, table: str, assumed: str) -> Contract:
     return paper_contract(
         recipe.name,
-        f"Pre-training {recipe.model} on JFT-300M, which is not public.",
+        f"Pre-training {recipe.model.name} on JFT-300M, which is not public.",
         expected="no number printed before fine-tuning",
         source=f"{table} and appendix A.5; assumed: {assumed}",
     )
 
 
 def _finetune_resnet(model: str, size: int) -> Row:
-    recipe = replace(
-        _resnet(model),
+    recipe = _resnet(model).override(
         name=f"imagenet_{model}_finetune_{size}",
         train_size=size,
         test_size=size,
@@ -147,28 +149,36 @@ def _finetune_resnet(model: str, size: int) -> Row:
         **_UNREGULARIZED,
     )
     expected = top1(TABLE_4[model][SIZES.index(size)])
-    source = f"table 4, row {model}, {size}px; assumed: tested at {size} px, crops and flips only"
+    assumed = _assumed(model, f"tested at {size} px, {FINE_TUNING}")
+    source = f"table 4, row {model}, {size}px; assumed: {assumed}"
     return Row(recipe, _finetuning(recipe, expected, source))
 
 
 def _finetune_nfnet(model: str, end: str) -> Row:
     changes, expected, source = NFNET_FINETUNES[end]
-    recipe = replace(FULL, name=f"imagenet_{model}_finetune{end}", model=model, **changes)
-    assumed = "the model's sizes, crops and flips only" + (
-        ", SAM as in A.4" if recipe.sam_rho else ""
+    recipe = FULL.override(name=f"imagenet_{model}_finetune{end}", model=model, **changes)
+    assumed = f"the model's sizes, {FINE_TUNING}" + (
+        ", SAM as in A.4, replicas of 32 images" if recipe.sam else ""
     )
     return Row(recipe, _finetuning(recipe, expected, f"{source}; assumed: {assumed}"))
 
 
 def _finetuning(recipe: Recipe, expected: str, source: str) -> Contract:
+    size = recipe.model.train_size or "its own"
     return paper_contract(
         recipe.name,
-        f"Fine-tuning {recipe.model} on ImageNet, at {recipe.train_size or 'its own'} pixels.",
+        f"Fine-tuning {recipe.model.name} on ImageNet, at {size} pixels.",
         expected=expected,
         source=source,
         arguments="--data folder:DIR --init FILE",
     )
 
 
+def _assumed(model: str, assumed: str) -> str:
+    """What is assumed of a ResNet."""
+    of_bn = "no AGC, batch statistics over the whole batch"
+    return f"{assumed}, {of_bn if model.startswith('bn_') else 'AGC as in A.1'}"
+
+
 def _resnet(model: str) -> Recipe:
-    return replace(RESNET, model=model, **(PLAIN if model.startswith("bn_") else {}))
+    return RESNET.override(model=model, **(PLAIN if model.startswith("bn_") else {}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from normfree.train.components import AGC, Epochs, ScaledRate, WarmupEpochs
 from normfree.train.resolve import Resolved
 
 Row = tuple[str, str, str]
@@ -18,61 +19,75 @@ def derivation(resolved: Resolved) -> list[Row]:
 
 def _data(r: Resolved) -> Iterator[Row]:
     recipe, model = r.recipe, r.model
-    channels = "colour" if len(r.mean) == 3 else "grey" if len(r.mean) == 1 else f"{len(r.mean)} ch"
-    images = f"{r.train_images} training, {r.test_images} test images, {channels}"
-    yield "data", recipe.data, images
-    yield "model", recipe.model, f"{model['num_classes']} classes, {model['activation']}"
-    if recipe.init is not None:
-        frozen = f"stem and {recipe.freeze} stages frozen" if recipe.freeze else "all layers train"
-        yield "weights", recipe.init, frozen
+    channels = "color" if len(r.mean) == 3 else "gray" if len(r.mean) == 1 else f"{len(r.mean)} ch"
+    images = f"{r.train_images} training, {r.val_images} validation images"
+    images += f", {r.test_images} test images" if r.test_images else ""
+    yield "data", recipe.data.source, f"{images}, {channels}"
+    yield "model", recipe.model.name, f"{model['num_classes']} classes, {model['activation']}"
+    if recipe.model.init is not None:
+        freeze = recipe.model.freeze
+        frozen = f"stem and {freeze} stages frozen" if freeze else "all layers train"
+        yield "weights", recipe.model.init, frozen
     size = f"train {r.train_size}, test {r.test_size} + {r.test_margin}"
     yield "image size", f"{r.train_size} px", size
     yield "mean, std", f"{_numbers(r.mean)}, {_numbers(r.std)}", "of 0..255"
-    yield "device", r.device, recipe.precision
+    yield "device", r.device, _arithmetic(r)
+
+
+def _arithmetic(r: Resolved) -> str:
+    compute = r.recipe.compute
+    rounded = compute.tf32 and r.device.startswith("cuda")
+    return f"{compute.precision}, TF32 allowed" if rounded else compute.precision
 
 
 def _steps(r: Resolved) -> Iterator[Row]:
     recipe = r.recipe
-    n, b = r.train_images, recipe.batch_size
-    parts = f"in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
-    yield "batch", str(b), parts
+    n, b = r.train_images, recipe.batch.size
+    split = f"in {recipe.batch.accumulate} micro-batches" if recipe.batch.accumulate > 1 else ""
+    yield "batch", str(b), split
     yield "steps per epoch", f"{r.steps_per_epoch:.2f}", f"{n} / {b}"
-    given = f"{recipe.epochs} epochs" if recipe.steps is None else GIVEN
-    yield "total steps", str(r.total_steps), given
-    given = f"{recipe.warmup_epochs:g} epochs" if recipe.warmup_steps is None else GIVEN
+    in_epochs = isinstance(recipe.length, Epochs)
+    yield "total steps", str(r.total_steps), f"{r.epochs} epochs" if in_epochs else GIVEN
+    warmup = recipe.schedule.warmup
+    given = f"{warmup.warmup_epochs:g} epochs" if isinstance(warmup, WarmupEpochs) else GIVEN
     if r.warmup_steps > r.total_steps:
         given += ": longer than the run, the peak is not reached; lower --warmup-epochs"
     yield "warm-up steps", f"{r.warmup_steps:.2f}", given
 
 
 def _optimizer(r: Resolved) -> Iterator[Row]:
-    recipe = r.recipe
-    rate = GIVEN if recipe.lr is not None else f"{recipe.base_lr:g} × {recipe.batch_size} / 256"
-    yield "peak learning rate", f"{r.peak_lr:.4g}", f"{rate}, {recipe.optimizer}"
-    if r.clipping is not None:
-        name = {"unit": "AGC", "layer": "AGC by layer", "global": "largest norm"}[recipe.clip]
-        origin = f"for batches of {recipe.batch_size}" if recipe.clipping == "auto" else GIVEN
-        yield "clipping", f"{r.clipping:g}", f"{name}, {origin}"
-    if recipe.sam_rho:
-        share = f"{recipe.sam_fraction:.0%} of each {recipe.sam_scope} ascends"
-        yield "SAM", f"{recipe.sam_rho:g}", share
-    yield "dropout", f"{r.model['drop_rate']:g}", _origin(recipe.drop_rate)
+    recipe, rate = r.recipe, r.recipe.optimizer.rate
+    origin = GIVEN
+    if isinstance(rate, ScaledRate):
+        origin = f"{rate.base_lr:g} × {recipe.batch.size} / 256"
+    yield "peak learning rate", f"{r.peak_lr:.4g}", f"{origin}, {recipe.optimizer.kind}"
+    if recipe.clipping is not None:
+        name = {"unit": "AGC", "layer": "AGC by layer", "global": "largest norm"}
+        automatic = isinstance(recipe.clipping, AGC) and recipe.clipping.clipping == "auto"
+        origin = f"for batches of {recipe.batch.size}" if automatic else GIVEN
+        yield "clipping", f"{r.clipping:g}", f"{name[recipe.clipping.kind]}, {origin}"
+    if recipe.sam is not None:
+        scope = recipe.sam.scope.replace("_", "-")
+        share = f"{recipe.sam.fraction:.0%} of each {scope} ascends"
+        yield "SAM", f"{recipe.sam.rho:g}", share
+    yield "dropout", f"{r.model['drop_rate']:g}", _origin(recipe.model.drop_rate)
     depth = r.model["stochastic_depth_rate"]
-    yield "stochastic depth", f"{depth:g}", _origin(recipe.stochastic_depth_rate)
+    yield "stochastic depth", f"{depth:g}", _origin(recipe.model.stochastic_depth_rate)
 
 
 def _augmentation(r: Resolved) -> Iterator[Row]:
-    recipe = r.recipe
-    yield "augmentation", recipe.augment, ""
-    if recipe.mixing != "none":
+    geometry, mixing = r.recipe.augment.geometry, r.recipe.augment.mixing
+    yield "augmentation", "none" if geometry is None else geometry.kind, ""
+    if mixing is not None:
         partner = {"two_batches": "of a second batch", "in_batch": "next in the batch"}
-        yield "mixing", recipe.mixing, f"with the image {partner[recipe.pairing]}"
-    if recipe.randaugment_layers:
-        strength = f"{recipe.randaugment_layers} layers × {r.randaugment_magnitude:g}"
-        kind = "as the authors' code" if recipe.quirks else "without the authors' quirks"
-        if recipe.quirks and r.randaugment_magnitude < 5:
+        yield "mixing", mixing.kind, f"with the image {partner[mixing.pairing]}"
+    operations = r.recipe.augment.randaugment
+    if operations is not None:
+        strength = f"{operations.layers} layers × {r.randaugment_magnitude:g}"
+        kind = "as the authors' code" if operations.quirks else "without the authors' quirks"
+        if operations.quirks and r.randaugment_magnitude < 5:
             kind += ", which is harsher below 5: --no-quirks"
-        yield "RandAugment", strength, f"{_origin(recipe.randaugment_magnitude)}, {kind}"
+        yield "RandAugment", strength, f"{_origin(operations.magnitude)}, {kind}"
 
 
 def _origin(setting: object) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from normfree.augment import RandAugment, draw_mix, mix, mix_bytes, normalize, shift, to_bytes
 from normfree.data import Batch, MicroBatch
-from normfree.train.loss import soft_labels
+from normfree.nn.loss import soft_labels
 
 
 class Example(NamedTuple):

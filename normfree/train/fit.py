@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from normfree.data import Source, open_source
 from normfree.data.sources.folder import FolderSource
 from normfree.errors import UserError
+from normfree.models import ImageClassifier
 from normfree.report.curves import plot_curves
+from normfree.train.build import build_card, build_reader, build_step
 from normfree.train.checkpoint import newest_checkpoint, restore
-from normfree.train.config import Recipe
 from normfree.train.init import init_fields, new_model, read_init
-from normfree.train.inputs import make_transform
 from normfree.train.loop import train_loop
 from normfree.train.metrics import MetricsFile, read_metrics
 from normfree.train.progress import Progress
-from normfree.train.resolve import Resolved, differences, from_dict, resolve, to_dict
+from normfree.train.recipe import Recipe
+from normfree.train.resolve import Resolved, resolve
 from normfree.train.run import Run
-from normfree.train.run_dir import RunDirectory, create_run_directory, find_run_directory
+from normfree.train.run_dir import RunDirectory, find_run_directory, new_run_directory
+from normfree.train.run_files import RunFiles
+from normfree.train.saved import differences, read_config, write_config
+from normfree.train.sources import Sources, open_sources
 from normfree.train.state import TrainState, build_state
+from normfree.weights import Parameters
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,9 @@ class Result:
     Attributes:
         directory: its files.
         steps: optimizer steps done.
-        last: the last ``epoch`` line of its metrics.
-        best: best test accuracy of the averaged weights, those in ``model.safetensors``.
+        last: the last ``epoch`` line of its metrics, with those of the test images if there are
+            any.
+        best: best validation accuracy, that of the weights in ``model.safetensors``.
         unreadable: the images that were skipped.
     """
 
@@ -53,59 +60,37 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         console: where to report; None is silent.
 
     Raises:
-        UserError: what a person can mend, from an unknown name to a loss that is not finite.
+        UserError: what a person can fix, from an unknown name to a loss that is not finite.
         Interrupted: SIGINT or SIGTERM asked to stop; a checkpoint is saved.
 
     Example:
         >>> import tempfile
+        >>> from normfree.train.components import Data, Network
         >>> recipe = Recipe(
-        ...     model="nfnet_pico", data="synthetic:32x8x1x4", augment="none",
-        ...     epochs=1, batch_size=16, out=Path(tempfile.mkdtemp()),
-        ... )
+        ...     data=Data(source="synthetic:32x8x1x4"), model=Network(name="nfnet_pico")
+        ... ).override(augment="none", epochs=1, batch_size=16, out=Path(tempfile.mkdtemp()))
         >>> fit(recipe).steps
         2
     """
-    train, test = open_source(recipe.data, "train"), open_source(recipe.data, "val")
-    start = _resumed(recipe, train, test) if recipe.resume else _fresh(recipe, train, test)
-    directory, resolved, state = start.directory, start.resolved, start.state
-    progress = Progress(console, resolved, state.step)
-    progress.show_derivation()
-    for note in (f"run directory: {directory.path}", *_about_data(train, test), *start.notes):
-        progress.note(note)
-    directory.write_config(to_dict(resolved))
-    run = Run(
-        resolved=resolved,
-        directory=directory,
-        train=train,
-        test=test,
-        transform=make_transform(resolved),
-        state=state,
-        metrics=MetricsFile(directory.metrics, after=state.step),
-        progress=progress,
-    )
-    try:
-        with progress:
-            train_loop(run)
-    finally:
-        run.metrics.close()
-        _say_unreadable(run)
-    return _finish(run)
-
-
-def _about_data(train: Source, test: Source) -> list[str]:
-    """What to say of files that are not used, and of classes that are not tested."""
-    notes = []
-    sources = (train, test)
-    ignored = sum(source.ignored for source in sources if isinstance(source, FolderSource))
-    if ignored:
-        notes.append(f"{ignored} files passed over: not images by their ending, or in no class")
-    untested = sorted(set(range(len(train.classes))) - set(test.labels.tolist()))
-    if untested:
-        notes.append(
-            f"{len(untested)} of {len(train.classes)} classes have no test images, the accuracy "
-            f"does not speak of them: {', '.join(train.classes[label] for label in untested)}"
-        )
-    return notes
+    sources = open_sources(recipe.data.source)
+    recipe.compute.apply()
+    with _started(recipe, sources) as start:
+        run = _built(start, sources, console)
+        run.progress.show_derivation(start.resolved)
+        for note in (
+            f"run directory: {start.directory.path}",
+            *_about_data(sources),
+            *start.notes,
+        ):
+            run.progress.note(note)
+        start.directory.write_config(run.files.config)
+        try:
+            with run.progress:
+                train_loop(run)
+        finally:
+            run.metrics.close()
+            _say_unreadable(run)
+        return _finish(run)
 
 
 class _Start(NamedTuple):
@@ -117,29 +102,37 @@ class _Start(NamedTuple):
     notes: list[str]
 
 
-def _fresh(recipe: Recipe, train: Source, test: Source) -> _Start:
-    weights = read_init(recipe)
-    resolved = resolve(recipe, train, test, init_fields(recipe, weights))
-    model, notes = new_model(resolved, weights)
-    return _Start(create_run_directory(recipe), resolved, build_state(resolved, model), notes)
+@contextmanager
+def _started(recipe: Recipe, sources: Sources) -> Iterator[_Start]:
+    """The state to train from; within, no other process writes to the run's directory."""
+    if recipe.place.resume:
+        directory = find_run_directory(recipe.name, recipe.place.out)
+        with directory.locked():
+            yield _resumed(recipe, sources, directory)
+        return
+    weights = read_init(recipe.model.init)
+    resolved = resolve(recipe, *sources, inferred=init_fields(recipe.model.name, weights))
+    model, notes = _new_model(resolved, weights)
+    state = build_state(resolved, model)
+    with new_run_directory(recipe.name, recipe.place.out) as directory:
+        yield _Start(directory, resolved, state, notes)
 
 
-def _resumed(recipe: Recipe, train: Source, test: Source) -> _Start:
+def _resumed(recipe: Recipe, sources: Sources, directory: RunDirectory) -> _Start:
     """From the newest checkpoint, if there is one yet; the weights of ``init`` are in it."""
-    directory = find_run_directory(recipe)
-    saved = from_dict(directory.read_config())
-    same = saved.model if saved.recipe.model == recipe.model else {}
-    told = {name: value for name, value in same.items() if name != "name"}
-    resolved = resolve(recipe, train, test, told)
+    saved = read_config(directory.read_config(), directory.config)
+    same = saved.model if saved.recipe.model.name == recipe.model.name else {}
+    inferred = {name: value for name, value in same.items() if name != "name"}
+    resolved = resolve(recipe, *sources, inferred=inferred)
     changed = differences(saved, resolved)
     if changed:
         raise UserError(
-            f"{directory.path} is a run of other settings ({'; '.join(changed)}); "
-            "resume it with its own, or start anew with another --out"
+            f"{directory.path} is a run with other settings ({'; '.join(changed)}); "
+            "resume it with its own, or start another one with another --out"
         )
     content, damaged = newest_checkpoint(directory.checkpoints)
     notes = [f"damaged, passed over: {path}" for path in damaged]
-    model, said = new_model(resolved, read_init(recipe) if content is None else None)
+    model, said = _new_model(resolved, read_init(recipe.model.init) if content is None else None)
     state = build_state(resolved, model)
     if content is not None:
         restore(state, content["state"], directory.checkpoints)
@@ -147,8 +140,53 @@ def _resumed(recipe: Recipe, train: Source, test: Source) -> _Start:
     return _Start(directory, resolved, state, [*notes, *said, going_on])
 
 
+def _new_model(resolved: Resolved, weights: Parameters | None) -> tuple[ImageClassifier, list[str]]:
+    return new_model(resolved.model, resolved.classes, weights, seed=resolved.recipe.seed)
+
+
+def _built(start: _Start, sources: Sources, console: Console | None) -> Run:
+    """Everything that the loop works with."""
+    resolved, recipe, state = start.resolved, start.resolved.recipe, start.state
+    return Run(
+        span=resolved.span,
+        accumulate=recipe.batch.accumulate,
+        loop=recipe.loop,
+        state=state,
+        step=build_step(resolved, state),
+        reader=build_reader(resolved, sources),
+        loss=recipe.loss.kind,
+        files=RunFiles(
+            directory=start.directory,
+            config=write_config(resolved),
+            card=build_card(resolved),
+            keep=recipe.loop.keep_checkpoints,
+        ),
+        metrics=MetricsFile(start.directory.metrics, after=state.step),
+        progress=Progress(console, resolved.span, state.step),
+    )
+
+
+def _about_data(sources: Sources) -> list[str]:
+    """What to say of files that are not used, and of classes that are not evaluated."""
+    notes = []
+    folders = [source for source in sources if isinstance(source, FolderSource)]
+    ignored = sum(source.ignored for source in folders)
+    if ignored:
+        notes.append(
+            f"{ignored} files ignored: no image by their name, or outside the class directories"
+        )
+    classes = sources.train.classes
+    missing = sorted(set(range(len(classes))) - set(sources.val.labels.tolist()))
+    if missing:
+        notes.append(
+            f"{len(missing)} of {len(classes)} classes have no validation images, the accuracy "
+            f"says nothing about them: {', '.join(classes[label] for label in missing[:20])}"
+        )
+    return notes
+
+
 def _say_unreadable(run: Run) -> None:
-    bad = run.bad_images
+    bad = run.reader.bad_images
     if bad.count:
         run.progress.note(f"{bad.count} images could not be read and were skipped:")
         for name, reason in bad.reasons.items():
@@ -157,19 +195,26 @@ def _say_unreadable(run: Run) -> None:
 
 def _finish(run: Run) -> Result:
     """Plot the curves and say what there is now."""
-    note = plot_curves(run.directory.metrics, run.directory.curves)
-    last = [line for line in read_metrics(run.directory.metrics) if line["kind"] == "epoch"][-1]
-    for text in (
-        f"after the last epoch: test {last['test_top1']:.2%}, averaged weights "
-        f"{last['test_top1_ema']:.2%}",
-        note,
-        f"best averaged weights ({run.state.best:.2%}): {run.directory.model}",
-    ):
-        run.progress.note(text)
+    directory = run.files.directory
+    note = plot_curves(directory.metrics, directory.curves)
+    lines = read_metrics(directory.metrics)
+    last = [line for line in lines if line["kind"] == "epoch"][-1]
+    for line in lines:
+        if line["kind"] == "test":
+            last |= {name: value for name, value in line.items() if name.startswith("test_")}
+    averaged = "val_top1_ema" in last
+    accuracy = f"after the last epoch: validation {last['val_top1']:.2%}"
+    run.progress.note(
+        accuracy + (f", averaged weights {last['val_top1_ema']:.2%}" if averaged else "")
+    )
+    run.progress.note(note)
+    run.progress.note(f"best on validation ({run.state.best:.2%}): {directory.best}")
+    if "test_top1" in last:
+        run.progress.note(f"those weights on the test images: {last['test_top1']:.2%}")
     return Result(
-        directory=run.directory.path,
+        directory=directory.path,
         steps=run.state.step,
         last=last,
         best=run.state.best,
-        unreadable=run.bad_images.names,
+        unreadable=run.reader.bad_images.names,
     )

@@ -11,12 +11,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from normfree.data import Batch
-from normfree.nn.loss import LOSSES, correct
-from normfree.train.inputs import Inputs
-from normfree.train.parts import Part, outputs, split
-from normfree.train.resolve import Resolved
-from normfree.train.state import TrainState
+from normfree.data.plan import AscentScope
+from normfree.nn.loss import correct, softmax_cross_entropy
+from normfree.optim import SAM
+from normfree.train.device_transform import Example
+
+Forward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From images in grey levels (n, c, h, w) and keys (n) to logits (n, k)."""
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From logits and targets (n, k) to the loss of each example (n)."""
 
 
 class Measured(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,8 +10,6 @@ import torch
 from normfree.errors import UserError
 from normfree.factory import create_model
 from normfree.models import TASK_FIELDS, ImageClassifier
-from normfree.train.config import Recipe
-from normfree.train.resolve import Resolved
 from normfree.weights import (
     Parameters,
     file_fields,
@@ -21,30 +20,34 @@ from normfree.weights import (
 )
 
 
-def read_init(recipe: Recipe) -> Parameters | None:
+def read_init(init: str | None) -> Parameters | None:
     """The weights of ``--init``; None without it.
 
     Raises:
         UserError: there are none, or they are damaged or refused.
     """
-    if recipe.init is None:
+    if init is None:
         return None
     try:
-        return read_parameters(locate(recipe.init))
+        return read_parameters(locate(init))
     except UserError as error:
-        raise UserError(f"--init {recipe.init}: {error}") from error
+        raise UserError(f"--init {init}: {error}") from error
 
 
-def init_fields(recipe: Recipe, parameters: Parameters | None) -> dict[str, Any]:
+def init_fields(network: str, parameters: Parameters | None) -> dict[str, Any]:
     """The fields that the network must have for these weights, where the recipe is silent."""
     if parameters is None:
         return {}
-    fields = file_fields(parameters, recipe.model)
+    fields = file_fields(parameters, network)
     return {name: value for name, value in fields.items() if name not in TASK_FIELDS}
 
 
 def new_model(
-    resolved: Resolved, parameters: Parameters | None
+    config: Mapping[str, Any],
+    classes: Sequence[str],
+    parameters: Parameters | None,
+    *,
+    seed: int,
 ) -> tuple[ImageClassifier, list[str]]:
     """The network before the first step, and what to say about it.
 
@@ -52,24 +55,26 @@ def new_model(
     of the data, or names none and has as many; otherwise it starts anew.
 
     Args:
-        resolved: the configuration.
+        config: of the network, whole.
+        classes: names of the classes of the data.
         parameters: to start from; None draws them.
+        seed: of the run.
 
     Raises:
         UserError: the weights are of another network.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(resolved.recipe.seed)
+        torch.manual_seed(seed)
         if parameters is None:
-            return create_model(**resolved.model), []
-        classes = resolved.model["num_classes"]
-        theirs = file_fields(parameters, resolved.model["name"]).get("num_classes", 0)
-        model = create_model(**(resolved.model | {"num_classes": theirs}))
+            return create_model(**config), []
+        outputs = config["num_classes"]
+        theirs = file_fields(parameters, config["name"]).get("num_classes", 0)
+        model = create_model(**{**config, "num_classes": theirs})
         _load(model, parameters)
-        if _same_classes(parameters, theirs, resolved):
+        if theirs == outputs and _same_classes(parameters, classes):
             return model, [f"all weights from {parameters.source}, the classifier's too"]
-        model.reset_classifier(classes)
-    return model, [f"weights from {parameters.source}; a new classifier for {classes} classes"]
+        model.reset_classifier(outputs)
+    return model, [f"weights from {parameters.source}; a new classifier for {outputs} classes"]
 
 
 def _load(model: ImageClassifier, parameters: Parameters) -> None:
@@ -101,8 +106,7 @@ def _identified(parameters: Parameters) -> str | None:
         return None
 
 
-def _same_classes(parameters: Parameters, count: int, resolved: Resolved) -> bool:
+def _same_classes(parameters: Parameters, classes: Sequence[str]) -> bool:
+    """Whether the file names the classes of the data, or names none."""
     named = None if parameters.card is None else parameters.card.classes
-    if named is not None and named != resolved.classes:
-        return False
-    return bool(count == resolved.model["num_classes"])
+    return named is None or named == tuple(classes)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from typing import Any, cast
+from itertools import islice
+from typing import Any
 
+from normfree.data.workers import WorkerError
 from normfree.errors import BadImageError, UserError
-from normfree.inference import evaluate
-from normfree.models import ImageClassifier
-from normfree.train.card import make_card
-from normfree.train.checkpoint import save_checkpoint
 from normfree.train.finite import LossWatch, check_weights
 from normfree.train.progress import Stopwatch
-from normfree.train.resolve import to_dict
 from normfree.train.run import Run
-from normfree.train.signals import Interrupted, StopRequest
-from normfree.train.step import learning_rate, train_step
-from normfree.weights import plain_card, save_model
+from normfree.train.signals import StopRequest
 
 
 def train_loop(run: Run) -> None:
@@ -28,60 +23,64 @@ def train_loop(run: Run) -> None:
     Raises:
         NonFiniteError: the loss or a weight is not finite; nothing of it was saved.
         Interrupted: a signal asked to stop; the checkpoint of the step that was running is saved.
-        UserError: an image cannot be read; the steps before it are saved.
+        UserError: an image cannot be read, or a reading process died; the steps before are saved.
     """
     try:
         _steps(run)
+    except WorkerError:
+        save(run)
+        raise
     except BadImageError as error:
         save(run)
         raise UserError(
-            f"cannot read image {error.name}: {error.reason}; step {run.state.step} is saved: mend "
-            f"the image and go on with: normfree train --resume --out {run.directory.path}, "
+            f"cannot read image {error.name}: {error.reason}; step {run.state.step} is saved: fix "
+            f"the image and go on with: normfree train --resume --out {run.files.directory.path}, "
             "or without it by adding --on-bad-image skip"
         ) from error
 
 
 def _steps(run: Run) -> None:
-    state, resolved, recipe = run.state, run.resolved, run.resolved.recipe
-    last = {resolved.epoch_end(epoch): epoch for epoch in range(1, resolved.epochs + 1)}
-    watch, stopwatch, epoch_began = LossWatch(resolved.device), Stopwatch(), time.perf_counter()
-    if state.step in last and state.epoch.steps:  # an unreadable test image ended the evaluation
-        _end_epoch(run, last[state.step], 0.0)
+    state, span, loop = run.state, run.span, run.loop
+    watch = LossWatch(run.step.transform.device)
+    stopwatch, epoch_began = Stopwatch(), time.perf_counter()
+    ended = span.epoch_ended(state.step)
+    if ended is not None and state.epoch.steps:  # an unreadable image ended the evaluation
+        _end_epoch(run, ended, 0.0)
         save(run)
-    with StopRequest() as stop, closing(run.micro_batches()) as batches:
-        while state.step < resolved.total_steps:
-            micro_batches = islice(batches, recipe.accumulate)
-            output = train_step(state, micro_batches, resolved, run.transform)
+    with StopRequest() as stop, closing(run.reader.train(state.step)) as micro_batches:
+        while state.step < span.steps:
+            output = run.step(islice(micro_batches, run.accumulate))
             watch.see(output.loss, state.step - 1)
             for accumulator in (state.window, state.epoch):
                 accumulator.add(**output._asdict())
             run.progress.advance()
-            if state.step % recipe.log_every == 0:
+            if state.step % loop.log_every == 0:
                 watch.check()
                 _report(run, stopwatch)
-            epoch = last.get(state.step)
-            if epoch is not None:
+            ended = span.epoch_ended(state.step)
+            if ended is not None:
                 watch.check()
                 began = time.perf_counter()
-                _end_epoch(run, epoch, began - epoch_began)
+                _end_epoch(run, ended, began - epoch_began)
                 epoch_began = time.perf_counter()
                 stopwatch.skip(epoch_began - began)
-            if stop.signum or epoch is not None or state.step % recipe.checkpoint_every == 0:
+            if stop.signum or ended is not None or state.step % loop.checkpoint_every == 0:
                 watch.check()
                 save(run)
-            if stop.signum and state.step < resolved.total_steps:
-                raise Interrupted(stop.signum, state.step, run.directory.path)
+            if stop.signum and state.step < span.steps:
+                raise stop.interrupted(state.step, run.files.directory.path)
+    _test(run)
 
 
 def _report(run: Run, stopwatch: Stopwatch) -> None:
     """A ``train`` line: the means since the last one."""
-    window, resolved = run.state.window, run.resolved
+    window, step = run.state.window, run.state.step
     line = {
         "kind": "train",
-        "step": run.state.step,
-        "epoch": run.state.step / resolved.steps_per_epoch,
+        "step": step,
+        "epoch": step / run.span.steps_per_epoch,
         **window.read(),
-        "lr": learning_rate(resolved, run.state.step - 1),
+        "lr": run.step.schedule(step - 1),
         "images_per_second": window.images / stopwatch.lap(),
     }
     window.reset()
@@ -90,8 +89,8 @@ def _report(run: Run, stopwatch: Stopwatch) -> None:
 
 
 def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
-    """An ``epoch`` line, with an evaluation if one is due; the best averaged weights are kept."""
-    state, recipe = run.state, run.resolved.recipe
+    """An ``epoch`` line, with an evaluation if one is due; the best weights are kept."""
+    state, final = run.state, run.state.step == run.span.steps
     means = state.epoch.read()
     line: dict[str, Any] = {
         "kind": "epoch",
@@ -100,37 +99,32 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
         "train_loss": means["loss"],
         "train_accuracy": means["accuracy"],
     }
-    if epoch % recipe.eval_every == 0 or state.step == run.resolved.total_steps:
+    if final or epoch % run.loop.eval_every == 0:
         check_weights(state.model, state.step)
-        evaluations = evaluate(
-            {"": state.model, "_ema": state.ema.model},
-            run.test_batches(),
-            run.inputs.evaluation,
-            recipe.loss,
-        )
-        for suffix, evaluation in evaluations.items():
-            line |= {f"test_{name}{suffix}": value for name, value in evaluation.metrics.items()}
-        if evaluations["_ema"]["top1"] >= state.best:
-            state.best = evaluations["_ema"]["top1"]
-            card = make_card(run.resolved, line)
-            save_model(cast(ImageClassifier, state.ema.model), run.directory.model, card=card)
+        line |= run.validate()
+        accuracy = line["val_top1" if state.ema is None else "val_top1_ema"]
+        if accuracy >= state.best:
+            state.best = accuracy
+            run.files.save_weights(run.files.directory.best, state.deployed, line)
+        if final:
+            run.files.save_weights(run.files.directory.last, state.deployed, line)
     state.epoch.reset()
     line["seconds"] = seconds
     run.metrics.write(**line)
     run.progress.report_epoch(line)
 
 
+def _test(run: Run) -> None:
+    """A ``test`` line: the weights that validation chose, on the test images, once in a run."""
+    if run.reader.test is None or run.metrics.has("test"):
+        return
+    line = {"kind": "test", "step": run.state.step, **run.test(run.reader.test())}
+    run.metrics.write(**line)
+    run.metrics.sync()
+
+
 def save(run: Run) -> None:
     """Write a checkpoint, unless the weights are not finite."""
     check_weights(run.state.model, run.state.step)
     run.metrics.sync()
-    save_checkpoint(
-        run.directory.checkpoints,
-        {
-            "config": to_dict(run.resolved),
-            "card": plain_card(make_card(run.resolved, {})),
-            "state": run.state.state_dict(),
-        },
-        step=run.state.step,
-        keep=run.resolved.recipe.keep_checkpoints,
-    )
+    run.files.save_checkpoint(run.state)

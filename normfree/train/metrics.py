@@ -3,9 +3,10 @@
 Lines of kind ``train``, one every ``log_every`` steps, hold ``step``, ``epoch``, ``loss``,
 ``accuracy``, ``clipped`` (share of units whose gradient AGC clipped), ``lr`` and
 ``images_per_second``. Lines of kind ``epoch`` hold ``train_loss``, ``train_accuracy``, ``seconds``
-and, where the epoch was evaluated, ``test_top1``, ``test_top5`` and ``test_loss``, and the same of
-the averaged weights, ending in ``_ema``. Between two runs of one recipe on one machine only
-:data:`TIMINGS` differ.
+and, where the epoch was evaluated, ``val_top1``, ``val_top5`` and ``val_loss``, and the same of the
+averaged weights, ending in ``_ema``. A line of kind ``test`` is written once, at the end of a run
+that has test images: ``test_top1``, ``test_top5`` and ``test_loss`` of the weights that validation
+chose. Two runs of one recipe on one machine differ in :data:`TIMINGS` only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+
+from normfree.errors import UserError
 
 #: Fields that say how long something took.
 TIMINGS = frozenset({"images_per_second", "seconds"})
@@ -34,9 +37,15 @@ class MetricsFile:
         temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
         temporary.replace(path)
         self._file = path.open("a", encoding="utf-8")
+        self._kinds = {line["kind"] for line in kept}
+
+    def has(self, kind: str) -> bool:
+        """Whether there is a line of this kind."""
+        return kind in self._kinds
 
     def write(self, **fields: Any) -> None:
         """Append a line."""
+        self._kinds.add(fields["kind"])
         self._file.write(_line(fields))
         self._file.flush()
 
@@ -57,8 +66,22 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a ``metrics.jsonl``; nothing if there is no file.
 
     A process that is killed may leave half a line at the end: that one is left out.
+
+    Raises:
+        UserError: a line is not what this module writes.
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [_parsed(line, f"line {number} of {path}") for number, line in enumerate(lines, start=1)]
+
+
+def _parsed(line: bytes, name: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        fields = None
+    whole = isinstance(fields, dict) and isinstance(fields.get("step"), int) and "kind" in fields
+    if not whole:
+        raise UserError(f"{name} is damaged; remove the line, or move the file away")
+    return fields

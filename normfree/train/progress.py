@@ -12,6 +12,7 @@ from rich.table import Table
 
 from normfree.train.derivation import derivation
 from normfree.train.resolve import Resolved
+from normfree.train.span import Span
 
 
 class Progress:
@@ -19,13 +20,13 @@ class Progress:
 
     Args:
         console: where to write; None writes nothing.
-        resolved: the configuration of the run.
+        span: how long the run is.
         step: steps already done.
     """
 
-    def __init__(self, console: Console | None, resolved: Resolved, step: int = 0) -> None:
+    def __init__(self, console: Console | None, span: Span, step: int = 0) -> None:
         self.console = console or Console(quiet=True)
-        self.resolved = resolved
+        self.span = span
         self.first_step = self.step = step
         self.began = time.perf_counter()
         self.bar = Bar(
@@ -36,9 +37,7 @@ class Progress:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task(
-            self._epoch(), total=resolved.total_steps, completed=step, numbers=""
-        )
+        self.task = self.bar.add_task(self._epoch(), total=span.steps, completed=step, numbers="")
 
     def __enter__(self) -> Progress:
         """Show the bar."""
@@ -54,12 +53,12 @@ class Progress:
         """Print a line of text."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def show_derivation(self) -> None:
+    def show_derivation(self, resolved: Resolved) -> None:
         """Print what was derived from the recipe."""
-        table = Table(title=f"{self.resolved.recipe.name}", title_justify="left", box=None)
+        table = Table(title=resolved.recipe.name, title_justify="left", box=None)
         for heading in ("", "value", "from"):
             table.add_column(heading)
-        for row in derivation(self.resolved):
+        for row in derivation(resolved):
             table.add_row(*row)
         self.console.print(table)
 
@@ -76,25 +75,27 @@ class Progress:
         )
         self.bar.update(self.task, numbers=numbers)
         if not self.console.is_terminal:
-            self.note(f"step {line['step']}/{self.resolved.total_steps}  {numbers}")
+            self.note(f"step {line['step']}/{self.span.steps}  {numbers}")
 
     def report_epoch(self, line: dict[str, Any]) -> None:
         """Print an ``epoch`` line of the metrics."""
         text = (
-            f"epoch {line['epoch']}/{self.resolved.epochs}  "
+            f"epoch {line['epoch']}/{self.span.epochs}  "
             f"train {line['train_accuracy']:.2%} loss {line['train_loss']:.3f}"
         )
-        if "test_top1" in line:
-            text += f"  test {line['test_top1']:.2%}  EMA {line['test_top1_ema']:.2%}"
+        if "val_top1" in line:
+            text += f"  val {line['val_top1']:.2%}"
+        if "val_top1_ema" in line:
+            text += f"  EMA {line['val_top1_ema']:.2%}"
         self.note(f"{text}  {line['seconds']:.1f} s")
 
     def _epoch(self) -> str:
-        last = self.resolved.epochs
-        return f"epoch {min(self.resolved.epoch_of(self.step), last)}/{last}"
+        last = self.span.epochs
+        return f"epoch {min(self.span.epoch_of(self.step), last)}/{last}"
 
     def _left(self) -> str:
         spent = time.perf_counter() - self.began
-        steps = self.resolved.total_steps - self.step
+        steps = self.span.steps - self.step
         return duration(spent / max(self.step - self.first_step, 1) * steps)
 
 

@@ -1,68 +1,92 @@
-"""A run: its configuration, data, state and files, put together."""
+"""A run: what the training loop works with, all of it built."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from normfree.data import BadImages, Batch, MicroBatch, Source, eval_batches, train_batches
-from normfree.train.device_transform import DeviceTransform
-from normfree.train.inputs import eval_transform, make_plan, train_transform
+from torch import nn
+
+from normfree.data import BadImages, Batch, MicroBatch
+from normfree.inference.evaluate import evaluate
+from normfree.train.components import Loop
 from normfree.train.metrics import MetricsFile
 from normfree.train.progress import Progress
-from normfree.train.resolve import Resolved
-from normfree.train.run_dir import RunDirectory
+from normfree.train.run_files import RunFiles
+from normfree.train.span import Span
 from normfree.train.state import TrainState
+from normfree.train.step import TrainStep
+from normfree.weights import load_model
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """The images of a run, split by split.
+
+    Attributes:
+        train: first step → the micro-batches from there on, ``accumulate`` for each step.
+        val: every validation image once.
+        test: every test image once; None where there are none.
+        bad_images: the images that could not be read.
+    """
+
+    train: Callable[[int], Generator[MicroBatch, None, None]]
+    val: Callable[[], Iterator[Batch]]
+    test: Callable[[], Iterator[Batch]] | None
+    bad_images: BadImages
+
+
+@dataclass(kw_only=True)
 class Run:
     """What the training loop works with.
 
     Attributes:
-        resolved: recipe and derived values.
-        directory: where the files go.
-        train: training images.
-        test: test images.
-        transform: the device stage, from micro-batches to the network's inputs.
+        span: how long the run is, and where its epochs end.
+        accumulate: micro-batches of a step.
+        loop: how often it reports, evaluates and saves.
         state: weights, optimizer, averages, counts.
+        step: updates the state by one batch.
+        reader: the images.
+        loss: name of the loss, for evaluation.
+        files: where weights and checkpoints go.
         metrics: the open ``metrics.jsonl``.
         progress: what a person sees.
-        bad_images: the images that could not be read.
     """
 
-    resolved: Resolved
-    directory: RunDirectory
-    train: Source
-    test: Source
-    transform: DeviceTransform
+    span: Span
+    accumulate: int
+    loop: Loop
     state: TrainState
+    step: TrainStep
+    reader: Reader
+    loss: str
+    files: RunFiles
     metrics: MetricsFile
     progress: Progress
-    bad_images: BadImages = field(default_factory=BadImages)
 
-    def micro_batches(self) -> Generator[MicroBatch, None, None]:
-        """The micro-batches that are still to come, ``accumulate`` for each step."""
-        recipe = self.resolved.recipe
-        yield from train_batches(
-            self.train,
-            train_transform(self.resolved, self.train),
-            make_plan(recipe, len(self.train)),
-            start=self.state.step,
-            stop=self.resolved.total_steps,
-            workers=recipe.workers,
-            on_bad_image=recipe.on_bad_image,
-            bad_images=self.bad_images,
-        )
+    def validate(self) -> dict[str, Any]:
+        """Metrics of the raw weights, ``val_top1``, and of the averaged ones, ``val_top1_ema``."""
+        models: dict[str, nn.Module] = {"": self.state.model}
+        if self.state.ema is not None:
+            models["_ema"] = self.state.ema.model
+        found = self._evaluate(models, self.reader.val())
+        return {f"val_{name}": value for name, value in found.items()}
 
-    def test_batches(self) -> Iterator[Batch]:
-        """Every test image once, in batches as large as the network is given in training."""
-        recipe = self.resolved.recipe
-        return eval_batches(
-            self.test,
-            eval_transform(self.resolved, self.test),
-            max(1, recipe.batch_size // recipe.accumulate),
-            workers=recipe.workers,
-            on_bad_image=recipe.on_bad_image,
-            bad_images=self.bad_images,
-        )
+    def test(self, batches: Iterator[Batch]) -> dict[str, Any]:
+        """Metrics of the weights that validation chose, ``test_top1``."""
+        device = self.step.transform.device
+        chosen = load_model(self.files.directory.best, device=device)
+        found = self._evaluate({"": chosen}, batches)
+        return {f"test_{name}": value for name, value in found.items()}
+
+    def _evaluate(
+        self, models: Mapping[str, nn.Module], batches: Iterator[Batch]
+    ) -> dict[str, Any]:
+        """Metrics by name and suffix of the model."""
+        found = evaluate(models, batches, self.step.transform.evaluation, self.loss)
+        return {
+            f"{name}{suffix}": value
+            for suffix, evaluation in found.items()
+            for name, value in evaluation.metrics.items()
+        }

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from normfree.atomic import write_atomic
 from normfree.errors import UserError
-from normfree.train.config import Recipe
 
 #: Where runs go that were given no ``--out``.
 RUNS = Path("runs")
+
+_LOCK = ".lock"
+_LARGEST = 64 << 20  # bytes of a configuration: enough for the names of a million classes
 
 
 @dataclass(frozen=True)
@@ -44,72 +49,100 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
-    def model(self) -> Path:
-        """The best averaged weights, with all that prediction needs."""
+    def best(self) -> Path:
+        """The weights that were best on the validation images, with all that prediction needs."""
         return self.path / "model.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The weights after the last epoch, which nothing was chosen by."""
+        return self.path / "last.safetensors"
 
     @property
     def curves(self) -> Path:
         """Plot of the metrics."""
         return self.path / "curves.png"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from writing here.
+
+        Raises:
+            UserError: another process does so.
+        """
+        lock = FileLock(self.path / _LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"another process is training in {self.path}; wait for it, or choose another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
     def read_config(self) -> dict[str, Any]:
-        """The saved configuration.
+        """The saved configuration, not yet checked.
 
         Raises:
             UserError: there is no run in this directory.
         """
         try:
-            saved = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            saved = yaml.load(_read_text(self.config), Loader=_PlainLoader)
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
                 f"{self.path} holds no run to go on with; leave out --resume to start one there"
             ) from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
             raise UserError(f"{self.config} is not YAML: {_one_line(error)}") from error
-        if not isinstance(saved, dict) or not {"recipe", "derived"} <= saved.keys():
+        if not isinstance(saved, dict):
             raise UserError(f"{self.config} is not the configuration of a run")
         return saved
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Save the configuration."""
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        text = yaml.dump(config, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)
         write_atomic(self.config, text.encode())
 
 
-def create_run_directory(recipe: Recipe) -> RunDirectory:
-    """Make the directory of a new run.
+@contextmanager
+def new_run_directory(name: str, out: Path | None) -> Iterator[RunDirectory]:
+    """The directory of a new run, made and locked.
+
+    Args:
+        name: of the run.
+        out: the directory; None takes the first free ``runs/NAME-N``.
 
     Raises:
-        UserError: ``recipe.out`` holds another run or other files.
+        UserError: ``out`` holds another run or other files, or is being written to.
     """
-    if recipe.out is None:
-        return RunDirectory(_first_free(recipe.name))
-    run = RunDirectory(recipe.out)
+    run = RunDirectory(_first_free(name) if out is None else out)
     if run.path.exists() and not run.path.is_dir():
         raise UserError(f"--out {run.path} is a file; choose another name")
-    if run.config.exists():
-        raise UserError(
-            f"{run.path} holds another run; go on with it by --resume, or choose another --out"
-        )
-    if run.path.is_dir() and any(run.path.iterdir()):
-        raise UserError(f"{run.path} is not empty; choose another --out")
     run.path.mkdir(parents=True, exist_ok=True)
-    return run
+    with run.locked():
+        if run.config.exists():
+            raise UserError(
+                f"{run.path} holds another run; go on with it by --resume, or choose another --out"
+            )
+        if any(entry.name != _LOCK for entry in run.path.iterdir()):
+            raise UserError(f"{run.path} is not empty; choose another --out")
+        yield run
 
 
-def find_run_directory(recipe: Recipe) -> RunDirectory:
-    """The directory of the run to go on with: ``recipe.out`` or the newest of its name.
+def find_run_directory(name: str, out: Path | None) -> RunDirectory:
+    """The directory of the run to go on with: ``out``, or the newest of its name.
 
     Raises:
         UserError: there is none.
     """
-    if recipe.out is not None:
-        return RunDirectory(recipe.out)
-    runs = _numbered(recipe.name)
+    if out is not None:
+        return RunDirectory(out)
+    runs = _numbered(name)
     if not runs:
         raise UserError(
-            f"no {RUNS / recipe.name}-N to go on with; leave out --resume, or say where by --out"
+            f"no {RUNS / name}-N to go on with; leave out --resume, or say where by --out"
         )
     return RunDirectory(runs[max(runs)])
 
@@ -132,5 +165,27 @@ def _first_free(name: str) -> Path:
     raise AssertionError("count() never ends")
 
 
+class _PlainDumper(yaml.SafeDumper):
+    """Writes every value out in full."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses aliases, by which a small file can stand for a value that fills the memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
+def _read_text(path: Path) -> str:
+    if path.stat().st_size > _LARGEST:
+        raise ValueError("it is too large for a configuration")
+    return path.read_text(encoding="utf-8")
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split())[:200]

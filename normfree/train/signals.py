@@ -8,23 +8,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-
-class Interrupted(Exception):  # noqa: N818 - not an error: what was asked for
-    """A run stopped because it was asked to; its checkpoint is saved.
-
-    Args:
-        signum: the signal that asked.
-        step: steps done.
-        directory: of the run.
-    """
-
-    def __init__(self, signum: int, step: int, directory: Path) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(signum).name} after step {step}; "
-            f"go on with: normfree train --resume --out {directory}"
-        )
-        self.signum = signum
-        self.step = step
+from normfree.errors import Interrupted
 
 
 class StopRequest:
@@ -51,6 +35,15 @@ class StopRequest:
             for signum in self.SIGNALS:
                 self._previous[signum] = signal.signal(signum, self._note)
         return self
+
+    def interrupted(self, step: int, directory: Path) -> Interrupted:
+        """The error that ends a run after its step was saved."""
+        assert self.signum is not None
+        return Interrupted(
+            self.signum,
+            f"stopped by {signal.Signals(self.signum).name} after step {step}; "
+            f"go on with: normfree train --resume --out {directory}",
+        )
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.signum == signum == signal.SIGINT:

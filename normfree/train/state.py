@@ -12,7 +12,7 @@ from torch import Tensor
 from normfree.models import ImageClassifier
 from normfree.optim import EMA, SAM
 from normfree.train.accumulator import MetricAccumulator
-from normfree.train.optimizer import new_optimizer
+from normfree.train.optimizer import Updater, build_updater
 from normfree.train.resolve import Resolved
 
 
@@ -23,42 +23,55 @@ class TrainState:
     Attributes:
         model: the network being trained.
         forward: the same network, compiled if the recipe says so.
-        optimizer: the recipe's.
-        ema: the averaged weights.
+        update: moves the weights, once their gradient is complete.
+        ema: the averaged weights; None without an average.
         sam: ascends the weights; None without sharpness-aware minimization. It has no state.
         epoch: sums over the current epoch.
         window: sums since the last report.
         step: steps done.
-        best: best accuracy of the averaged weights so far; -1 before the first evaluation.
+        best: best validation accuracy so far; -1 before the first evaluation.
     """
 
     model: ImageClassifier
     forward: Callable[..., Tensor]
-    optimizer: torch.optim.Optimizer
-    ema: EMA
+    update: Updater
+    ema: EMA | None
     sam: SAM | None
     epoch: MetricAccumulator
     window: MetricAccumulator
     step: int = 0
     best: float = -1.0
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The recipe's."""
+        return self.update.optimizer
+
+    @property
+    def deployed(self) -> ImageClassifier:
+        """The network to keep: the averaged one, if there is one."""
+        averaged: ImageClassifier = self.model if self.ema is None else self.ema.model  # type: ignore[assignment]
+        return averaged
+
     def state_dict(self) -> dict[str, Any]:
         """Everything, for a checkpoint."""
         return {
-            **{name: getattr(self, name).state_dict() for name in _PARTS},
+            **{name: part.state_dict() for name, part in self._parts().items()},
             "step": self.step,
             "best": self.best,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from a checkpoint of the same configuration."""
-        for name in _PARTS:
-            getattr(self, name).load_state_dict(saved[name])
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
         self.step = saved["step"]
         self.best = saved["best"]
 
-
-_PARTS = ("model", "optimizer", "ema", "epoch", "window")
+    def _parts(self) -> dict[str, Any]:
+        names = ("model", "optimizer", "ema", "epoch", "window")
+        parts = {name: getattr(self, name) for name in names}
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 def build_state(resolved: Resolved, model: ImageClassifier) -> TrainState:
@@ -70,15 +83,15 @@ def build_state(resolved: Resolved, model: ImageClassifier) -> TrainState:
     """
     recipe = resolved.recipe
     model = model.to(resolved.device)
-    if recipe.channels_last:
+    if recipe.compute.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.freeze(recipe.freeze)
+    model.freeze(recipe.model.freeze)
     return TrainState(
         model=model,
-        forward=torch.compile(model) if recipe.compile else model,
-        optimizer=new_optimizer(model, resolved),
-        ema=EMA(model, decay=recipe.ema_decay),
-        sam=SAM(model.parameters(), rho=recipe.sam_rho) if recipe.sam_rho else None,
+        forward=torch.compile(model) if recipe.compute.compile else model,
+        update=build_updater(model, resolved),
+        ema=None if recipe.ema is None else EMA(model, decay=recipe.ema.decay),
+        sam=None if recipe.sam is None else SAM(model.parameters(), rho=recipe.sam.rho),
         epoch=MetricAccumulator(resolved.device),
         window=MetricAccumulator(resolved.device),
     )

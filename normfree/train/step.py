@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,13 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from normfree.data import MicroBatch
-from normfree.optim import warmup_cosine
-from normfree.optim.schedules import warmup_exponential
+from normfree.data.plan import AscentScope
 from normfree.train.device_transform import DeviceTransform
-from normfree.train.gradient import batch_gradient
-from normfree.train.loss import LOSSES
-from normfree.train.optimizer import update
-from normfree.train.resolve import Resolved
+from normfree.train.gradient import Loss, batch_gradient
 from normfree.train.state import TrainState
 
 
@@ -25,10 +22,10 @@ class StepOutput(NamedTuple):
 
     Attributes:
         loss: mean over the batch, see :class:`~normfree.train.gradient.Measured`.
-        correct: examples classified rightly in the same pass.
+        correct: examples that the same pass classified correctly.
         images: examples of the batch.
         clipped: units (tensors, gradients) that were clipped.
-        units: how many could have been.
+        units: number of units eligible for clipping.
     """
 
     loss: Float[Tensor, ""]
@@ -38,33 +35,8 @@ class StepOutput(NamedTuple):
     units: int
 
 
-def learning_rate(resolved: Resolved, step: int) -> float:
-    """Warm-up, then the schedule; the first step, number 0, has rate 0, as the authors' has."""
-    recipe = resolved.recipe
-    if recipe.schedule == "step":
-        return warmup_exponential(
-            step,
-            peak=resolved.peak_lr,
-            warmup_steps=resolved.warmup_steps,
-            decay_rate=recipe.step_decay,
-            decay_steps=recipe.step_epochs * resolved.steps_per_epoch,
-            floor=recipe.lr_floor,
-        )
-    return warmup_cosine(
-        step,
-        peak=resolved.peak_lr,
-        warmup_steps=resolved.warmup_steps,
-        total_steps=resolved.total_steps,
-        floor=recipe.lr_floor,
-    )
-
-
-def train_step(
-    state: TrainState,
-    micro_batches: Iterable[MicroBatch],
-    resolved: Resolved,
-    transform: DeviceTransform,
-) -> StepOutput:
+@dataclass(frozen=True, kw_only=True)
+class TrainStep:
     """Update the state by one batch, without making the host wait for the device.
 
     The gradient is that of the mean loss over the whole batch, however many micro-batches it is
@@ -72,25 +44,45 @@ def train_step(
 
     Args:
         state: changed in place.
-        micro_batches: of this step, on the host.
-        resolved: the configuration.
-        transform: what is done to them on the device.
+        transform: what is done to micro-batches on the device.
+        schedule: step, from 0 → learning rate. The authors' first step has rate 0.
+        loss: of each example.
+        batch_size: examples of a step, over all micro-batches.
+        autocast: arithmetic of the forward and backward pass; None for that of the weights.
+        scope: what ascends together, with sharpness-aware minimization.
     """
-    recipe = resolved.recipe
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(resolved, state.step)
-    state.optimizer.zero_grad(set_to_none=True)
-    measured = batch_gradient(
-        lambda images, keys: state.forward(transform.normalized(images), keys),
-        map(transform, micro_batches),
-        batch_size=recipe.batch_size,
-        loss=LOSSES[recipe.loss],
-        autocast=torch.bfloat16 if recipe.precision == "bfloat16" else None,
-        sam=state.sam,
-        scope="batch" if recipe.sam_scope == "batch" else "micro_batch",
-        statistics=list(state.model.buffers()),
-    )
-    clipped, units = update(state.optimizer, resolved)
-    state.ema.update(state.step)
-    state.step += 1
-    return StepOutput(*measured, recipe.batch_size, clipped, units)
+
+    state: TrainState
+    transform: DeviceTransform
+    schedule: Callable[[int], float]
+    loss: Loss
+    batch_size: int
+    autocast: torch.dtype | None = None
+    scope: AscentScope = "batch"
+
+    def __call__(self, micro_batches: Iterable[MicroBatch]) -> StepOutput:
+        """Take the micro-batches of a step, on the host, one at a time."""
+        state = self.state
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.schedule(state.step)
+        state.optimizer.zero_grad(set_to_none=True)
+        measured = batch_gradient(
+            lambda images, keys: state.forward(self.transform.normalized(images), keys),
+            map(self.transform, micro_batches),
+            batch_size=self.batch_size,
+            loss=self.loss,
+            autocast=self.autocast,
+            sam=state.sam,
+            scope=self.scope,
+            statistics=list(state.model.buffers()),
+        )
+        clipped = state.update()
+        if state.ema is not None:
+            state.ema.update(state.step)
+        state.step += 1
+        return StepOutput(
+            *measured,
+            images=self.batch_size,
+            clipped=clipped.clipped_units,
+            units=clipped.total_units,
+        )

@@ -38,7 +38,13 @@ def test_finetune_on_a_folder_with_the_whole_recipe(
     assert "20% of each batch ascends" in result.stdout
     found = normfree("eval", out, "--json")
     assert found.returncode == 0, found.stderr
-    assert 0 <= json.loads(found.stdout)["top1"] <= 1
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    best = max(
+        json.loads(line).get("val_top1_ema", -1)
+        for line in (out / "metrics.jsonl").read_text().splitlines()
+    )
+    assert last["kind"] == "epoch"
+    assert json.loads(found.stdout)["top1"] == best
 
 
 def test_finetune_without_weights_says_how_to_give_them(photographs: Path, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import torch
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["augmentation", "optimizer", "prediction", "deployment"])
+@pytest.mark.parametrize(
+    "page", ["augmentation", "networks", "optimizer", "prediction", "deployment"]
+)
 def test_the_blocks_of_a_page_run_in_order(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from normfree.data.formats import LIMITS, Limits, image_endings
 from normfree.data.sources.registry import Opening, register_source
 from normfree.data.sources.source import Split
 from normfree.data.sources.tree import Tree, is_directory, read_tree, visible
-from normfree.errors import UserError, shown, unknown_name
+from normfree.errors import UserError, printable, unknown_name
 
 _DIRECTORIES: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
@@ -60,7 +60,7 @@ class FolderSource:
 
     def name(self, index: int) -> str:
         """The file of photograph ``index``, as a terminal may show it."""
-        return shown(self.files[index])
+        return printable(self.files[index])
 
 
 def folder_splits(argument: str) -> dict[Split, Path]:
@@ -152,7 +152,7 @@ def _about_links(place: Path, trees: dict[str, Tree]) -> Iterator[str]:
     if skipped:
         yield (
             f"{len(skipped)} linked directories in {place} were not followed, because they lead "
-            f"back into what is read already: {shown(skipped[0])}"
+            f"back into what is read already: {printable(skipped[0])}"
         )
 
 

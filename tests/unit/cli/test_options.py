@@ -1,21 +1,21 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
-from tyro.conf import Positional
 
-from normfree.cli.options import UsageError, parse
-from normfree.errors import UserError
+from normfree.cli.options import Positional, parse
+from normfree.errors import UsageError, UserError
+from normfree.schema import record
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Options:
     """Options of a command that does not exist."""
 
-    place: Positional[Path]
+    place: Annotated[Path, Positional()]
     """Where."""
     batch_size: int = 8
     """How many."""
@@ -36,31 +36,25 @@ def test_values_are_typed() -> None:
     assert options == Options(place=Path("here"), batch_size=16, kind="small")
 
 
-def test_a_default_object_gives_the_defaults() -> None:
-    default = Options(place=Path("there"), batch_size=3)
-    assert parse(Options, ["here"], prog="x", default=default) == Options(
-        place=Path("here"), batch_size=3
-    )
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a", "--batch-sise", "3"], "unknown option '--batch-sise'; did you mean --batch-size?"),
-        (["a", "--batchsize=3"], "unknown option '--batchsize'; did you mean --batch-size?"),
+        (["a", "--batch-sise", "3"], "unknown option '--batch-sise'; did you mean --batch-size"),
+        (["a", "--batchsize=3"], "unknown option '--batchsize'; did you mean --batch-size"),
         (["a", "b"], "unexpected argument 'b'"),
-        (["a", "--batch-size", "many"], "--batch-size: invalid literal for int"),
-        (["a", "--batch-size"], "Missing value for argument '--batch-size'"),
-        (["a", "--kind", "huge"], "invalid choice 'huge'"),
+        (["a", "--batch-size", "many"], "--batch-size: should be a valid integer, .*; got 'many'"),
+        (["a", "--batch-size"], "--batch-size: expected one argument"),
+        (["a", "--kind", "huge"], "--kind: should be 'big' or 'small'; got 'huge'"),
         (["a", "--batch-size", "-1"], "--batch-size cannot be negative"),
-        ([], "PATH Where"),
+        (["", "--kind", "big"], "PLACE: it is empty"),
+        ([], "required: PLACE"),
     ],
 )
 def test_what_cannot_be_understood_is_said_on_one_line(words: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parsed(*words)
     text = str(caught.value)
-    assert message in text
+    assert re.search(message, text)
     assert "see normfree x --help" in text
     assert "\n" not in text
     assert not set(text) & set("│─╭╰")
@@ -68,7 +62,7 @@ def test_what_cannot_be_understood_is_said_on_one_line(words: list[str], message
 
 def test_long_messages_survive_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    with pytest.raises(UsageError, match=r"Expected one of \('big', 'small'\) \(see normfree x"):
+    with pytest.raises(UsageError, match=r"got 'huge' \(see normfree x --help\)$"):
         parsed("a", "--kind", "huge")
 
 

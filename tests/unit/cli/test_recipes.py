@@ -58,3 +58,14 @@ def test_a_name_shows_its_contract(capsys: Capture) -> None:
 def test_a_pattern_that_matches_nothing_is_said() -> None:
     with pytest.raises(UserError, match="no recipe matches 'zip'; normfree recipes --all"):
         run(["zip"])
+
+
+def test_a_sweep_is_a_shell_script_of_commands(capsys: Capture) -> None:
+    run(["--sweep", "unclipped_layers"])
+    title, source, *commands = capsys.readouterr().out.splitlines()
+    assert title.startswith("# NF-ResNet-50")
+    assert source.startswith("# Source: section 4.1")
+    assert len(commands) == 64
+    assert all(command.startswith("normfree train imagenet_nf_resnet50_") for command in commands)
+    with pytest.raises(UserError, match="unknown sweep 'layers'; known: unclipped_layers"):
+        run(["--sweep", "layers"])

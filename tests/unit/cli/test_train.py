@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from normfree.cli import main
-from normfree.train.config import Recipe, recipe_to_dict
+from normfree.schema import to_plain
+from normfree.train.flags import current, option, settings
+from normfree.train.recipe import Recipe
 from normfree.train.run_dir import RunDirectory
+from normfree.train.saved import FORMAT
 from tests.unit.train.tiny import tiny_recipe
 
 
@@ -35,38 +38,41 @@ def asked_to_fit(monkeypatch: pytest.MonkeyPatch, *words: str) -> Recipe:
 def saved_run(path: Path) -> Recipe:
     recipe = tiny_recipe(path, name="folder", epochs=17)
     path.mkdir(parents=True)
-    RunDirectory(path).write_config({"recipe": recipe_to_dict(recipe), "derived": {}})
+    config = {"format": FORMAT, "recipe": to_plain(recipe), "derived": {}}
+    RunDirectory(path).write_config(config)
     return recipe
 
 
 def test_no_words_train_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = asked_to_fit(monkeypatch)
-    assert (recipe.name, recipe.model, recipe.data) == ("digits", "nfnet_pico", "digits")
+    names = (recipe.name, recipe.model.name, recipe.data.source)
+    assert names == ("digits", "nfnet_pico", "digits")
 
 
 def test_options_override_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["fashion_mnist", "--lr", "0.3", "--clipping", "None", "--no-nesterov", "--out", "x"]
     recipe = asked_to_fit(monkeypatch, *words, "--model-options", "alpha=0.3", "se_ratio=0.25")
-    assert (recipe.model, recipe.lr, recipe.clipping, recipe.nesterov, recipe.out) == (
-        *("nfnet_nano", 0.3, None, False),
-        Path("x"),
-    )
-    assert recipe.model_options == ("alpha=0.3", "se_ratio=0.25")
+    flags = ("model", "lr", "clipping", "nesterov", "out")
+    assert [current(recipe, flag) for flag in flags] == [
+        *("nfnet_nano", 0.3, None, False, Path("x"))
+    ]
+    assert recipe.model.options == {"alpha": 0.3, "se_ratio": 0.25}
 
 
 def test_resume_needs_no_setting_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     saved = saved_run(Path("here"))
     recipe = asked_to_fit(monkeypatch, "--resume", "--out", "here", "--workers", "3")
-    assert recipe.resume
-    assert recipe.workers == 3
-    assert (recipe.epochs, recipe.model, recipe.data) == (17, saved.model, saved.data)
+    assert recipe.place.resume
+    assert recipe.data.workers == 3
+    assert recipe.length == saved.length
+    assert (recipe.model, recipe.data.source) == (saved.model, saved.data.source)
 
 
 def test_resume_by_name_takes_the_newest_run(monkeypatch: pytest.MonkeyPatch) -> None:
     saved_run(Path("runs/folder-1"))
     saved_run(Path("runs/folder-2"))
     recipe = asked_to_fit(monkeypatch, "folder", "--resume")
-    assert (recipe.out, recipe.epochs) == (Path("runs/folder-2"), 17)
+    assert (recipe.place.out, recipe.length.total_epochs(1, 1)) == (Path("runs/folder-2"), 17)
 
 
 def test_a_run_of_another_recipe_is_not_resumed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +88,7 @@ def test_a_run_of_another_recipe_is_not_resumed(capsys: pytest.CaptureFixture[st
     [
         ([], {"steps": 15_000, "lr": 0.1, "warmup_steps": 5000}),
         (["--epochs", "3"], {"epochs": 3, "steps": None, "lr": 0.1, "warmup_steps": 5000}),
+        (["--optimizer", "adamw", "--lr=0.001"], {"optimizer": "adamw", "lr": 0.001}),
         (["--base-lr", "0.2"], {"base_lr": 0.2, "lr": None, "steps": 15_000}),
         (["--warmup-epochs=1"], {"warmup_epochs": 1.0, "warmup_steps": None}),
     ],
@@ -90,12 +97,14 @@ def test_what_is_typed_is_not_outdone_by_the_recipe(
     monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: dict[str, Any]
 ) -> None:
     recipe = asked_to_fit(monkeypatch, "imagenet_nf_resnet50_finetune_224", *words)
-    assert {name: getattr(recipe, name) for name in wanted} == wanted
+    assert {flag: current(recipe, flag) for flag in wanted} == wanted
 
 
 def test_the_smoke_form_of_a_recipe_takes_options_too(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = asked_to_fit(monkeypatch, "imagenet_nfnet_f5_sam", "--smoke", "--seed", "3")
-    assert (recipe.steps, recipe.data[:9], recipe.sam_rho, recipe.seed) == (2, "synthetic", 0.05, 3)
+    flags = ("steps", "sam_rho", "seed")
+    assert [current(recipe, flag) for flag in flags] == [2, 0.05, 3]
+    assert recipe.data.source.startswith("synthetic:")
 
 
 def test_what_outdoes_each_other_is_not_taken_together(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,3 +112,37 @@ def test_what_outdoes_each_other_is_not_taken_together(capsys: pytest.CaptureFix
         main(["train", "digits", "--lr", "0.1", "--base-lr", "0.2"])
     assert end.value.code == 2
     assert "give --base-lr or --lr, not both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", ["digits", "imagenet_nfnet_f5_sam"])
+def test_help_lists_every_setting_in_80_columns(
+    recipe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as end:
+        main(["train", recipe, "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for setting in settings(Recipe):
+        assert option(setting.flag) in text or f"--no-{setting.flag}" in text, setting.flag
+    assert text.index("everyday options") < text.index("optimizer and learning rate")
+
+
+def test_values_that_no_recipe_can_have_are_a_usage_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--batch-size", "0"])
+    assert end.value.code == 2
+    said = "normfree: --batch-size should be greater than 0; got 0 (see normfree train --help)\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_usage_error_shows_no_traceback_even_with_debug(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--debug", "nope"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

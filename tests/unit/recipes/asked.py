@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from normfree.models import model_config
 from normfree.recipes import get_recipe
+from normfree.train.flags import current
 
 
 def network(name: str) -> Any:
     """The configuration of a recipe's network, its options and settings applied."""
-    recipe = get_recipe(name)
-    pairs = (option.split("=", 1) for option in recipe.model_options)
-    fields = {field: yaml.safe_load(value) for field, value in pairs}
+    model = get_recipe(name).model
     own = ("drop_rate", "stochastic_depth_rate", "train_size", "test_size", "activation")
-    given = {field: getattr(recipe, field) for field in own if getattr(recipe, field) is not None}
-    return model_config(recipe.model, **fields, **given)
+    given = {field: getattr(model, field) for field in own if getattr(model, field) is not None}
+    return model_config(model.name, **model.options, **given)
 
 
-def settings(name: str, *fields: str) -> tuple[Any, ...]:
-    """Some settings of a recipe."""
-    return tuple(getattr(get_recipe(name), field) for field in fields)
+def settings(name: str, *flags: str) -> tuple[Any, ...]:
+    """Some settings of a recipe, by their flat names."""
+    return tuple(current(get_recipe(name), flag) for flag in flags)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from normfree.recipes import get_contract, get_recipe, list_recipes
@@ -66,11 +64,10 @@ def test_a_row_differs_from_the_full_recipe_in_what_it_is_called_after(
     assert [*settings(name, "mixing", "randaugment_layers")] == augmentation
     assert config.depths == network(full).depths
     assert config.normalization == ("batch" if row == "bn" else "none")
-    back = replace(
-        get_recipe(name),
+    back = get_recipe(name).override(
         name=full,
         model=f"nfnet_f{variant}",
-        model_options=(),
+        model_options={},
         mixing="mixup_cutmix",
         randaugment_layers=4,
         clipping=0.01,

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from normfree.recipes import get_contract, get_recipe, list_recipes
+from normfree.recipes import get_contract, get_recipe, list_recipes, sweeps
+from normfree.train.flags import current
 from tests.unit.recipes.asked import network, settings
 
 BATCHES = (256, 512, 1024, 2048, 4096)
-RESNETS = [*list_recipes("imagenet_??_resnet*_b*"), *list_recipes("*_unclipped_*")]
+RESNETS = list_recipes("imagenet_??_resnet*_b*")
 
 
 def test_resnets_are_trained_for_90_epochs_with_the_scaled_learning_rate() -> None:
-    assert len(RESNETS) == 70 + 64
+    assert len(RESNETS) == 70
     for name in RESNETS:
         assert settings(name, "epochs", "steps", "base_lr", "lr", "warmup_epochs", "nesterov") == (
             *(90, None, 0.1, None, 5, True),
@@ -46,31 +47,37 @@ def test_figures_2b_and_7_have_five_values_of_lambda(depth: int, figure: str, ba
 
 
 def test_every_set_of_layers_is_left_unclipped_once() -> None:
-    names = list_recipes("imagenet_nf_resnet50_unclipped_*")
-    sets = {frozenset(get_recipe(name).unclipped) for name in names}
+    sweep = sweeps()["unclipped_layers"]
+    base = get_recipe(sweep.recipe)
+    recipes = [base.override(**run.settings) for run in sweep.runs]
+    sets = {frozenset(current(recipe, "unclipped")) for recipe in recipes}
     layers = {"first_conv", "classifier", "stage1", "stage2", "stage3", "stage4"}
-    assert len(names) == len(sets) == 64
+    assert len(recipes) == len(sets) == 64
     assert frozenset() in sets
     assert frozenset.union(*sets) == layers
-    for name in names:
-        assert settings(name, "model", "batch_size", "clipping") == ("nf_resnet50", 4096, 0.01)
+    for recipe in recipes:
+        asked = [current(recipe, flag) for flag in ("model", "batch_size", "clipping")]
+        assert asked == ["nf_resnet50", 4096, 0.01]
 
 
-def test_the_example_of_the_text_has_a_readable_name() -> None:
-    name = "imagenet_nf_resnet50_unclipped_fc_s2_s4"
-    assert get_recipe(name).unclipped == ("classifier", "stage2", "stage4")
+def test_the_example_of_the_text_is_a_command() -> None:
+    command = (
+        "normfree train imagenet_nf_resnet50_b4096_agc0.01 --data folder:DIR "
+        "--unclipped classifier stage2 stage4"
+    )
+    assert command in list(sweeps()["unclipped_layers"].commands())
 
 
 @pytest.mark.parametrize(
     ("layers", "said"),
     [
-        ("none", "stable"),
-        ("fc", "stable"),
-        ("conv1_fc", "often stable"),
-        ("s3", "not stable"),
-        ("conv1_fc_s1_s2_s3_s4", "not stable"),
+        ((), "not said"),
+        (("classifier",), "what the rest of the paper does"),
+        (("first_conv", "classifier"), "often stable"),
+        (("stage3",), "not stable"),
+        (("first_conv", "classifier", "stage1", "stage2", "stage3", "stage4"), "not stable"),
     ],
 )
-def test_what_the_text_says_of_stability(layers: str, said: str) -> None:
-    expected = get_contract(f"imagenet_nf_resnet50_unclipped_{layers}").expected
-    assert expected == f"{said}; no number printed"
+def test_what_the_text_says_of_stability(layers: tuple[str, ...], said: str) -> None:
+    runs = sweeps()["unclipped_layers"].runs
+    assert [run.expected for run in runs if run.settings["unclipped"] == layers] == [said]

@@ -87,18 +87,19 @@ def test_nfnets_have_the_whole_recipe(name: str) -> None:
         "channels_last": True,
         "init": None,
     }
-    recipe = get_recipe(name)
-    assert {field: getattr(recipe, field) for field in asked} == asked
+    assert dict(zip(asked, settings(name, *asked), strict=True)) == asked
     assert network(name).stochastic_depth_rate == 0.25
     assert network(name).activation == "gelu"
 
 
 def test_sam_is_switched_on_in_its_rows_only() -> None:
-    ascending = [name for name in NFNETS if get_recipe(name).sam_rho]
+    ascending = [name for name in NFNETS if get_recipe(name).sam]
     assert ascending == ["imagenet_nfnet_f5_sam", "imagenet_nfnet_f6_sam"]
     for name in ascending:
-        assert settings(name, "sam_rho", "sam_fraction", "sam_scope") == (0.05, 0.2, "part")
-        assert get_recipe(name).model == name.removeprefix("imagenet_").removesuffix("_sam")
+        assert settings(name, "sam_rho", "sam_fraction", "sam_scope") == (0.05, 0.2, "micro_batch")
+        assert get_recipe(name).batch.micro == 32
+        assert "assumed: ρ = 0.05" in get_contract(name).source
+        assert get_recipe(name).model.name == name.removeprefix("imagenet_").removesuffix("_sam")
 
 
 @pytest.mark.parametrize("variant", ["f6", "f7"])

@@ -17,10 +17,10 @@ LINES = [
         "kind": "epoch",
         "epoch": 2,
         "train_accuracy": 0.6,
-        "test_top1": 0.7,
-        "test_top1_ema": 0.8,
-        "test_loss": 0.9,
-        "test_loss_ema": 0.8,
+        "val_top1": 0.7,
+        "val_top1_ema": 0.8,
+        "val_loss": 0.9,
+        "val_loss_ema": 0.8,
     },
 ]
 
@@ -31,7 +31,7 @@ def written(directory: Path, lines: list[dict[str, object]]) -> Path:
     return path
 
 
-def test_the_picture_is_drawn(tmp_path: Path) -> None:
+def test_the_curves_are_drawn(tmp_path: Path) -> None:
     said = plot_curves(written(tmp_path, LINES), tmp_path / "curves.png")
     assert "curves.png" in said
     with Image.open(tmp_path / "curves.png") as image:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +13,15 @@ import torch
 import yaml
 
 from normfree.data.sources.folder import FolderSource
-from normfree.errors import UserError
+from normfree.errors import Interrupted, UserError
 from normfree.inference import load
-from normfree.train import loop
 from normfree.train.checkpoint import list_checkpoints
 from normfree.train.finite import NonFiniteError
 from normfree.train.fit import _about_data, fit
 from normfree.train.progress import Progress
-from normfree.train.signals import Interrupted
+from normfree.train.saved import FORMAT
+from normfree.train.sources import Sources
+from normfree.train.step import StepOutput, TrainStep
 from tests.unit.train.tiny import assert_same_bits, final_state, timeless_metrics, tiny_recipe
 
 
@@ -52,9 +53,11 @@ def assert_same_run(a: Path, b: Path) -> None:
 def test_a_run_leaves_all_its_files(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
         *("config.yaml", "metrics.jsonl", "checkpoints", "model.safetensors", "curves.png"),
+        *("last.safetensors", ".lock"),
     }
     saved = yaml.safe_load((finished / "config.yaml").read_text())
-    assert saved["recipe"]["batch_size"] == 24
+    assert saved["recipe"]["batch"] == {"size": 24, "accumulate": 1}
+    assert saved["format"] == FORMAT
     assert saved["derived"]["total_steps"] == 8
     assert len(list_checkpoints(finished / "checkpoints")) == 8
 
@@ -65,7 +68,7 @@ def test_metrics_have_a_line_per_report_and_per_epoch(finished: Path) -> None:
     epochs = [x for x in lines if x["kind"] == "epoch"]
     assert [(x["epoch"], x["step"]) for x in epochs] == [(1, 2), (2, 5), (3, 8)]
     for line in epochs:
-        for name in ("test_top1", "test_top1_ema", "test_loss", "test_loss_ema", "train_loss"):
+        for name in ("val_top1", "val_top1_ema", "val_loss", "val_loss_ema", "train_loss"):
             assert line[name] >= 0
     assert lines[0]["lr"] == pytest.approx(0.1 * 24 / 256 * 1 / (0.5 * 64 / 24))
 
@@ -102,7 +105,7 @@ def test_stopped_after_any_step_and_resumed_gives_the_same_bits(
             fit(recipe)
     assert final_state(out)[".step"] == step
 
-    fit(dataclasses.replace(recipe, resume=True))
+    fit(recipe.override(resume=True))
     assert_same_run(finished, out)
 
 
@@ -167,13 +170,13 @@ def test_settings_that_change_no_bit_may_change_on_resume(finished: Path, tmp_pa
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loop.train_step
+    real = TrainStep.__call__
 
-    def broken(state, *rest):  # type: ignore[no-untyped-def]
-        output = real(state, *rest)
-        return output._replace(loss=output.loss / (state.step != 4))
+    def broken(self: TrainStep, micro_batches: Any) -> StepOutput:
+        output = real(self, micro_batches)
+        return output._replace(loss=output.loss / (self.state.step != 4))
 
-    monkeypatch.setattr(loop, "train_step", broken)
+    monkeypatch.setattr(TrainStep, "__call__", broken)
     with pytest.raises(NonFiniteError, match="the loss is not finite at step 3"):
         fit(tiny_recipe(tmp_path / "run", log_every=100))
     assert final_state(tmp_path / "run")[".step"] == 3
@@ -182,15 +185,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoints(
 def test_weights_that_are_not_finite_are_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loop.train_step
+    real = TrainStep.__call__
 
-    def broken(state, *rest):  # type: ignore[no-untyped-def]
-        output = real(state, *rest)
-        if state.step == 4:
-            state.model.classifier.bias.data[0] = torch.inf
+    def broken(self: TrainStep, micro_batches: Any) -> StepOutput:
+        output = real(self, micro_batches)
+        if self.state.step == 4:
+            self.state.model.classifier.bias.data[0] = torch.inf
         return output
 
-    monkeypatch.setattr(loop, "train_step", broken)
+    monkeypatch.setattr(TrainStep, "__call__", broken)
     with pytest.raises(NonFiniteError, match=r"classifier.bias is not finite at step 4"):
         fit(tiny_recipe(tmp_path / "run", log_every=100))
     assert final_state(tmp_path / "run")[".step"] == 3
@@ -199,9 +202,9 @@ def test_weights_that_are_not_finite_are_not_saved(
 def test_the_model_file_holds_the_best_averaged_weights(finished: Path) -> None:
     predictor = load(finished)
     epochs = [line for line in timeless_metrics(finished) if line["kind"] == "epoch"]
-    best = max(line["test_top1_ema"] for line in epochs)
-    assert predictor.card.metrics["test_top1_ema"] == best
-    if epochs[-1]["test_top1_ema"] == best:
+    best = max(line["val_top1_ema"] for line in epochs)
+    assert predictor.card.metrics["val_top1_ema"] == best
+    if epochs[-1]["val_top1_ema"] == best:
         averaged = {
             name.removeprefix(".ema."): value
             for name, value in final_state(finished).items()
@@ -233,15 +236,15 @@ def test_other_arithmetic_trains_too(
 def test_evaluations_can_be_rarer_than_epochs(tmp_path: Path) -> None:
     fit(tiny_recipe(tmp_path / "run", eval_every=2))
     epochs = [line for line in timeless_metrics(tmp_path / "run") if line["kind"] == "epoch"]
-    assert ["test_top1" in line for line in epochs] == [False, True, True]
+    assert ["val_top1" in line for line in epochs] == [False, True, True]
 
 
 def test_files_that_are_not_used_and_classes_that_are_not_tested_are_said() -> None:
     labels = np.array([0, 1, 2, 0])
     train = FolderSource(("a.jpg",) * 4, labels, ("ant", "bee", "cat"), ignored=2)
-    test = FolderSource(("b.jpg",) * 4, labels % 2, train.classes, ignored=1)
-    first, second = _about_data(train, test)
-    assert first.startswith("3 files passed over")
-    assert second.startswith("1 of 3 classes have no test images")
+    val = FolderSource(("b.jpg",) * 4, labels % 2, train.classes, ignored=1)
+    first, second = _about_data(Sources(train, val, None))
+    assert first.startswith("3 files ignored")
+    assert second.startswith("1 of 3 classes have no validation images")
     assert second.endswith(": cat")
-    assert _about_data(test, train) == [first]
+    assert _about_data(Sources(val, train, None)) == [first]

@@ -10,16 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from normfree.data import Batch, Order, open_source, train_batches
-from normfree.nn.loss import softmax_cross_entropy
-from normfree.train.gradient import batch_gradient
-from normfree.train.init import new_model
-from normfree.train.inputs import Inputs, make_inputs, train_transform
-from normfree.train.parts import split
-from normfree.train.resolve import Resolved, resolve
-from normfree.train.state import TrainState, build_state
-from normfree.train.step import train_step
-from tests.unit.train.tiny import tiny_recipe
+from normfree import create_model
+from normfree.augment import RandAugment
+from normfree.data import Ascent, BatchPlan, open_source, train_batches
+from normfree.errors import UserError
+from normfree.models import ImageClassifier
+from normfree.nn.loss import LOSSES, softmax_cross_entropy
+from normfree.optim import SAM
+from normfree.train.device_transform import DeviceTransform, Example
+from normfree.train.gradient import Measured, batch_gradient
 
 STAGE = DeviceTransform(
     mean=(100.0,), std=(40.0,), device="cpu", num_classes=5, label_smoothing=0.1, shift=1,

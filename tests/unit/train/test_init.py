@@ -34,7 +34,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def test_training_goes_on_from_the_weights_of_a_file(trained: Path, tmp_path: Path) -> None:
     start = weights(trained)
-    fit(tiny_recipe(tmp_path / "run", init=str(trained / "model.safetensors"), lr=0.0))
+    fit(tiny_recipe(tmp_path / "run", init=str(trained / "model.safetensors"), lr=1e-30))
     assert_same_bits(weights(tmp_path / "run"), start)
 
 
@@ -42,7 +42,7 @@ def test_another_task_has_a_new_classifier_and_all_else_of_the_file(
     trained: Path, tmp_path: Path
 ) -> None:
     init = str(trained / "model.safetensors")
-    other = {"data": "synthetic:64x8x1x4", "init": init, "lr": 0.0}
+    other = {"data": "synthetic:64x8x1x4", "init": init, "lr": 1e-30}
     fit(tiny_recipe(tmp_path / "run", **other))
     start, now = weights(trained), weights(tmp_path / "run")
     assert now["classifier.weight"].shape[0] == 4
@@ -56,7 +56,7 @@ def test_as_many_classes_of_other_names_are_another_task(trained: Path, tmp_path
     model = load(trained).model
     card = dataclasses.replace(load(trained).card, classes=names)
     save_model(model, tmp_path / "renamed.safetensors", card=card)  # type: ignore[arg-type]
-    fit(tiny_recipe(tmp_path / "run", init=str(tmp_path / "renamed.safetensors"), lr=0.0))
+    fit(tiny_recipe(tmp_path / "run", init=str(tmp_path / "renamed.safetensors"), lr=1e-30))
     start, now = weights(trained), weights(tmp_path / "run")
     assert not torch.equal(now["classifier.weight"], start["classifier.weight"])
     assert torch.equal(now["stem.conv0.weight"], start["stem.conv0.weight"])
@@ -120,7 +120,7 @@ def test_weights_of_another_network_are_refused(trained: Path, tmp_path: Path) -
 def test_the_authors_pickles_are_weights_to_start_from(tmp_path: Path) -> None:
     model = pico(in_channels=1, num_classes=7)
     init = write_haiku(model, tmp_path / "authors.npz")
-    fit(tiny_recipe(tmp_path / "run", init=str(init), lr=0.0))
+    fit(tiny_recipe(tmp_path / "run", init=str(init), lr=1e-30))
     now = weights(tmp_path / "run")
     body = {n: v for n, v in model.state_dict().items() if not n.startswith("classifier")}
     assert_same_bits({n: now[n] for n in body}, body)
@@ -130,14 +130,14 @@ def test_the_authors_pickles_are_weights_to_start_from(tmp_path: Path) -> None:
 def test_a_file_that_names_no_classes_keeps_as_many(tmp_path: Path) -> None:
     model = pico(in_channels=1, num_classes=5)
     init = write_haiku(model, tmp_path / "authors.npz")
-    fit(tiny_recipe(tmp_path / "run", init=str(init), lr=0.0))
+    fit(tiny_recipe(tmp_path / "run", init=str(init), lr=1e-30))
     assert_same_bits(weights(tmp_path / "run"), dict(model.state_dict()))
 
 
 def test_a_run_that_stopped_before_its_first_checkpoint_starts_from_the_file_again(
     trained: Path, tmp_path: Path
 ) -> None:
-    settings = {"init": str(trained / "model.safetensors"), "lr": 0.0}
+    settings = {"init": str(trained / "model.safetensors"), "lr": 1e-30}
     fit(tiny_recipe(tmp_path / "run", **settings))
     for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
         checkpoint.unlink()
@@ -149,15 +149,15 @@ def test_a_run_that_stopped_before_its_first_checkpoint_starts_from_the_file_aga
 def test_a_run_or_its_checkpoint_is_something_to_start_from(trained: Path, tmp_path: Path) -> None:
     newest = max((trained / "checkpoints").iterdir())
     for number, init in enumerate((trained, newest)):
-        fit(tiny_recipe(tmp_path / str(number), init=str(init), lr=0.0))
+        fit(tiny_recipe(tmp_path / str(number), init=str(init), lr=1e-30))
         body = {n: v for n, v in weights(init).items() if not n.startswith("classifier")}
         now = weights(tmp_path / str(number))
         assert_same_bits({n: now[n] for n in body}, body)
 
 
-def test_weights_for_colour_do_not_take_grey_images(tmp_path: Path) -> None:
-    save_model(create_model("nfnet_pico", num_classes=5), tmp_path / "colour.safetensors")
-    init = {"init": str(tmp_path / "colour.safetensors")}
+def test_weights_for_color_do_not_take_gray_images(tmp_path: Path) -> None:
+    save_model(create_model("nfnet_pico", num_classes=5), tmp_path / "color.safetensors")
+    init = {"init": str(tmp_path / "color.safetensors")}
     with pytest.raises(UserError, match="for images of 3 channels, but yours have 1; save them as"):
         fit(tiny_recipe(tmp_path / "run", **init))
 

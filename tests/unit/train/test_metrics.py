@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from normfree.errors import UserError
 from normfree.train.metrics import MetricsFile, read_metrics
 
 
@@ -19,12 +22,34 @@ def test_lines_come_back_in_order(tmp_path: Path) -> None:
 
 def test_going_on_drops_what_is_after_the_checkpoint_and_half_a_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"step": 8, "lo')
+    lines = [f'{{"kind": "train", "step": {step}}}\n' for step in (2, 4, 5, 6)]
+    path.write_text(lines[0] + lines[1] + lines[3] + '{"step": 8, "lo')
     metrics = MetricsFile(path, after=4)
-    metrics.write(step=5)
+    metrics.write(kind="train", step=5)
     metrics.sync()
     metrics.close()
-    assert path.read_text() == '{"step": 2}\n{"step": 4}\n{"step": 5}\n'
+    assert path.read_text() == "".join(lines[:3])
+
+
+def test_it_knows_which_kinds_of_lines_there_are(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    assert not metrics.has("test")
+    metrics.write(kind="test", step=3)
+    assert metrics.has("test")
+    metrics.close()
+    again = MetricsFile(tmp_path / "metrics.jsonl", after=3)
+    assert again.has("test")
+    again.close()
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"[1]", b"{}", b'{"kind": "train", "step": "1"}', b"\xff", b"[" * 10**5]
+)
+def test_a_damaged_line_is_named(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"kind": "train", "step": 1}\n' + line + b"\n")
+    with pytest.raises(UserError, match=f"line 2 of {path} is damaged"):
+        read_metrics(path)
 
 
 def test_a_new_run_starts_an_empty_file(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from normfree.data import open_source
 from normfree.train.progress import Progress, duration
 from normfree.train.resolve import Resolved, resolve
+from normfree.train.sources import open_sources
 from tests.unit.train.tiny import tiny_recipe
 
 TRAIN_LINE = {"step": 2, "loss": 1.25, "lr": 0.05, "images_per_second": 1234.4}
@@ -15,21 +15,21 @@ EPOCH_LINE = {
     "epoch": 1,
     "train_accuracy": 0.5,
     "train_loss": 1.5,
-    "test_top1": 0.75,
-    "test_top1_ema": 0.8,
+    "val_top1": 0.75,
+    "val_top1_ema": 0.8,
     "seconds": 3.21,
 }
 
 
 def tiny() -> Resolved:
     recipe = tiny_recipe(Path("x"))
-    return resolve(recipe, open_source(recipe.data, "train"), open_source(recipe.data, "val"))
+    return resolve(recipe, *open_sources(recipe.data.source))
 
 
 def shown(*, terminal: bool) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=100, color_system=None)
-    progress = Progress(console, tiny())
-    progress.show_derivation()
+    progress = Progress(console, tiny().span)
+    progress.show_derivation(tiny())
     with progress:
         progress.advance()
         progress.advance()
@@ -41,7 +41,7 @@ def shown(*, terminal: bool) -> str:
 def test_plain_lines_where_there_is_no_terminal() -> None:
     text = shown(terminal=False)
     assert "step 2/8  loss 1.250  lr 0.0500  1234 images/s" in text
-    assert "epoch 1/3  train 50.00% loss 1.500  test 75.00%  EMA 80.00%  3.2 s" in text
+    assert "epoch 1/3  train 50.00% loss 1.500  val 75.00%  EMA 80.00%  3.2 s" in text
     assert "\x1b" not in text
 
 
@@ -61,8 +61,8 @@ def test_the_derived_values_are_shown() -> None:
 
 
 def test_no_console_writes_nothing(capsys) -> None:  # type: ignore[no-untyped-def]
-    with Progress(None, tiny()) as progress:
-        progress.show_derivation()
+    with Progress(None, tiny().span) as progress:
+        progress.show_derivation(tiny())
         progress.advance()
         progress.report(TRAIN_LINE)
     assert capsys.readouterr().out == ""

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from normfree.errors import UserError
-from normfree.train.config import Recipe
-from normfree.train.run_dir import RunDirectory, create_run_directory, find_run_directory
-from tests.unit.train.tiny import tiny_recipe
+from normfree.train.run_dir import RunDirectory, find_run_directory, new_run_directory
 
 
 @pytest.fixture(autouse=True)
@@ -15,48 +13,60 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def unplaced() -> Recipe:
-    return tiny_recipe(Path("x"), out=None)
+def made(out: str | None = None) -> RunDirectory:
+    """A new run's directory, unlocked again."""
+    with new_run_directory("tiny", None if out is None else Path(out)) as run:
+        return run
 
 
 def test_runs_are_numbered() -> None:
-    assert create_run_directory(unplaced()).path == Path("runs/tiny-1")
-    assert create_run_directory(unplaced()).path == Path("runs/tiny-2")
+    assert made().path == Path("runs/tiny-1")
+    assert made().path == Path("runs/tiny-2")
     Path("runs/tiny-10").mkdir()
     Path("runs/tiny-other").mkdir()
-    assert create_run_directory(unplaced()).path == Path("runs/tiny-11")
+    assert made().path == Path("runs/tiny-11")
 
 
 def test_the_newest_run_of_the_name_is_resumed() -> None:
     with pytest.raises(UserError, match="no runs/tiny-N to go on with"):
-        find_run_directory(unplaced())
+        find_run_directory("tiny", None)
     for number in (2, 9, 10):
         Path(f"runs/tiny-{number}").mkdir(parents=True)
-    assert find_run_directory(unplaced()).path == Path("runs/tiny-10")
+    assert find_run_directory("tiny", None).path == Path("runs/tiny-10")
 
 
 def test_directories_are_made_with_their_parents() -> None:
-    assert create_run_directory(tiny_recipe(Path("a/b/c"))).path.is_dir()
+    assert made("a/b/c").path.is_dir()
 
 
 def test_an_empty_directory_may_be_used() -> None:
     Path("empty").mkdir()
-    assert create_run_directory(tiny_recipe(Path("empty"))).path == Path("empty")
+    assert made("empty").path == Path("empty")
 
 
 def test_another_run_is_not_overwritten() -> None:
-    create_run_directory(tiny_recipe(Path("a"))).write_config({"recipe": {}, "derived": {}})
+    made("a").write_config({"recipe": {}, "derived": {}})
     with pytest.raises(UserError, match="a holds another run; go on with it by --resume"):
-        create_run_directory(tiny_recipe(Path("a")))
+        made("a")
 
 
 def test_other_files_are_not_written_among() -> None:
     Path("home").mkdir()
     Path("home/letter.txt").touch()
     with pytest.raises(UserError, match="home is not empty; choose another --out"):
-        create_run_directory(tiny_recipe(Path("home")))
+        made("home")
     with pytest.raises(UserError, match="is a file"):
-        create_run_directory(tiny_recipe(Path("home/letter.txt")))
+        made("home/letter.txt")
+
+
+def test_a_directory_has_one_writer() -> None:
+    with new_run_directory("tiny", Path("a")) as run:
+        with pytest.raises(UserError, match="another process is training in a; wait for it"):
+            made("a")
+        with pytest.raises(UserError, match="another process"), run.locked():
+            pass
+    with run.locked():
+        pass
 
 
 @pytest.mark.parametrize(
@@ -64,7 +74,9 @@ def test_other_files_are_not_written_among() -> None:
     [
         (None, "holds no run to go on with"),
         ("a: [", "is not YAML"),
-        ("a: 1", "is not the configuration of a run"),
+        ("a: &x [1]\nb: *x", "aliases are not allowed"),
+        ("\x00", "is not YAML"),
+        ("[" * 100_000, "is not YAML"),
         ("", "is not the configuration of a run"),
     ],
 )
@@ -77,6 +89,6 @@ def test_what_is_no_run_cannot_be_resumed(text: str | None, message: str) -> Non
 
 
 def test_the_configuration_comes_back() -> None:
-    run = create_run_directory(tiny_recipe(Path("a")))
+    run = made("a")
     run.write_config({"recipe": {"lr": 1e-5}, "derived": {"classes": ["0°", "é"]}})
     assert run.read_config() == {"recipe": {"lr": 1e-5}, "derived": {"classes": ["0°", "é"]}}

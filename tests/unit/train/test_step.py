@@ -12,24 +12,21 @@ from torch import Tensor, nn
 
 from normfree.data import MicroBatch, open_source, train_batches
 from normfree.optim import warmup_cosine
-from normfree.train.device_transform import DeviceTransform
+from normfree.train.build import build_plan, build_step
 from normfree.train.init import new_model
-from normfree.train.inputs import make_plan, make_transform
 from normfree.train.resolve import Resolved, resolve
 from normfree.train.state import TrainState, build_state
-from normfree.train.step import learning_rate, train_step
+from normfree.train.step import TrainStep
 from tests.unit.train.tiny import tiny_recipe
 
 
-def setting(
-    **changes: object,
-) -> tuple[Resolved, TrainState, DeviceTransform, list[MicroBatch]]:
+def setting(**changes: object) -> tuple[Resolved, TrainStep, list[MicroBatch]]:
     recipe = tiny_recipe(Path("x"), **{"augment": "none", "clipping": None, **changes})
-    train = open_source(recipe.data, "train")
+    train = open_source(recipe.data.source, "train")
     resolved = resolve(recipe, train, train)
-    batches = list(train_batches(train, None, make_plan(recipe, len(train)), start=0, stop=1))
-    state = build_state(resolved, new_model(resolved, None)[0])
-    return resolved, state, make_transform(resolved), batches
+    batches = list(train_batches(train, None, build_plan(resolved), start=0, stop=1))
+    model = new_model(resolved.model, resolved.classes, None, seed=0)[0]
+    return resolved, build_step(resolved, build_state(resolved, model)), batches
 
 
 def weights(state: TrainState) -> dict[str, torch.Tensor]:
@@ -37,10 +34,11 @@ def weights(state: TrainState) -> dict[str, torch.Tensor]:
 
 
 def test_the_first_step_has_rate_zero_and_fills_the_momentum() -> None:
-    resolved, state, transform, batches = setting()
+    _, step, batches = setting()
+    state = step.state
     before = weights(state)
-    train_step(state, batches, resolved, transform)
-    assert learning_rate(resolved, 0) == 0.0
+    step(batches)
+    assert step.schedule(0) == 0.0
     for name, value in weights(state).items():
         assert torch.equal(value, before[name])
     buffers = [s["momentum_buffer"] for s in state.optimizer.state.values()]
@@ -49,11 +47,12 @@ def test_the_first_step_has_rate_zero_and_fills_the_momentum() -> None:
 
 
 def test_a_step_is_nesterov_on_the_mean_loss() -> None:
-    resolved, state, transform, batches = setting(weight_decay=0.01)
-    _, twin, *_ = setting(weight_decay=0.01)
+    resolved, step, batches = setting(weight_decay=0.01)
+    state, transform = step.state, step.transform
+    twin = setting(weight_decay=0.01)[1].state
     state.step = 2
     before = weights(state)
-    output = train_step(state, batches, resolved, transform)
+    output = step(batches)
 
     images, _, keys, _ = transform(batches[0])
     images, labels = transform.normalized(images), batches[0].labels
@@ -71,10 +70,11 @@ def test_a_step_is_nesterov_on_the_mean_loss() -> None:
 
 
 def test_the_average_follows_the_update() -> None:
-    resolved, state, transform, batches = setting()
+    _, step, batches = setting()
+    state = step.state
     state.step = 2
     before = weights(state)
-    train_step(state, batches, resolved, transform)
+    step(batches)
     decay = 3 / 12
     for name, now in weights(state).items():
         expected = decay * before[name] + (1 - decay) * now
@@ -88,9 +88,10 @@ def test_an_accumulated_batch_has_the_same_gradient_and_is_clipped_once(
 ) -> None:
     outputs, after = [], []
     for accumulate in (1, micro_batches):
-        resolved, state, transform, batches = setting(accumulate=accumulate, clipping=0.01)
+        _, step, batches = setting(accumulate=accumulate, clipping=0.01)
+        state = step.state
         state.step = 2
-        outputs.append(train_step(state, batches, resolved, transform))
+        outputs.append(step(batches))
         after.append(weights(state))
         assert 0 < int(state.optimizer.clipped_units) < state.optimizer.total_units
     torch.testing.assert_close(outputs[0].loss, outputs[1].loss)
@@ -100,10 +101,11 @@ def test_an_accumulated_batch_has_the_same_gradient_and_is_clipped_once(
 
 
 def test_correct_counts_what_the_network_said_before_the_update() -> None:
-    resolved, state, transform, batches = setting(drop_rate=0.0, stochastic_depth_rate=0.0)
+    _, step, batches = setting(drop_rate=0.0, stochastic_depth_rate=0.0)
+    state, transform = step.state, step.transform
     logits = state.model(transform.normalized(transform(batches[0]).images))
     expected = int((logits.argmax(dim=1) == batches[0].labels).sum())
-    assert int(train_step(state, batches, resolved, transform).correct) == expected
+    assert int(step(batches).correct) == expected
 
 
 #: Mixing, RandAugment, dropout, stochastic depth and SAM all at once.
@@ -113,18 +115,22 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-SHRUNK = ("widths=[16, 16, 16, 16]", "depths=[1, 1, 1, 1]", "group_widths=[8, 8, 8, 8]")
+SHRUNK = {"widths": [16] * 4, "depths": [1] * 4, "group_widths": [8] * 4}
 
 
 def trained(steps: int = 1, **changes: Any) -> tuple[TrainState, list[Tensor]]:
     """After some steps at full rate on one batch; and what the convolutions gave within them."""
-    resolved, state, transform, batches = setting(**EVERYTHING | {"warmup_steps": 0.0} | changes)
+    everything = EVERYTHING | {"warmup_steps": 0.0} | changes
+    if not everything["sam_rho"]:
+        del everything["sam_fraction"]
+    resolved, step, batches = setting(**everything)
+    state = step.state
     outputs: list[Tensor] = []
     for layer in state.model.modules():
-        if isinstance(layer, nn.Conv2d) and not resolved.recipe.compile:
+        if isinstance(layer, nn.Conv2d) and not resolved.recipe.compute.compile:
             layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
     for _ in range(steps):
-        train_step(state, batches, resolved, transform)
+        step(batches)
     return state, outputs
 
 
@@ -176,10 +182,8 @@ def test_compiled_steps_are_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_accumulated_and_recomputed_steps_are_those_of_the_big_batch() -> None:
-    big, _ = trained(sam_rho=0.0, sam_fraction=1.0)
-    state, _ = trained(
-        sam_rho=0.0, sam_fraction=1.0, accumulate=5, activation_checkpointing=True
-    )  # fmt: skip
+    big, _ = trained(sam_rho=0.0)
+    state, _ = trained(sam_rho=0.0, accumulate=5, activation_checkpointing=True)
     assert distance(state, big) < 1e-6  # the update: accumulated, clipped, decayed
 
 
@@ -189,14 +193,15 @@ def test_a_step_without_a_learning_rate_leaves_the_weights_to_the_last_bit(
     optimizer: str, precision: str
 ) -> None:
     settings: dict[str, Any] = {"optimizer": optimizer, "precision": precision, "accumulate": 2}
-    resolved, state, transform, batches = setting(**EVERYTHING, **settings, lr=0.0)
+    _, step, batches = setting(**EVERYTHING, **settings, lr=1e-30)
+    state = step.state
     before = weights(state)
-    train_step(state, batches, resolved, transform)
+    step(batches)
     assert all(torch.equal(p, before[name]) for name, p in state.model.named_parameters())
 
 
 def test_the_scope_of_sam_is_the_recipes() -> None:
-    scopes: tuple[Any, ...] = ("batch", "part")
+    scopes: tuple[Any, ...] = ("batch", "micro_batch")
     together, alone = (trained(accumulate=3, sam_fraction=1.0, sam_scope=x)[0] for x in scopes)
     assert distance(alone, together) > 1e-3
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from normfree.train.checkpoint import list_checkpoints, read_checkpoint
-from normfree.train.config import Recipe
+from normfree.train.components import Data, Network
 from normfree.train.metrics import TIMINGS
+from normfree.train.recipe import Recipe
 
 
 def tiny_recipe(out: Path, /, **changes: Any) -> Recipe:
@@ -30,7 +31,8 @@ def tiny_recipe(out: Path, /, **changes: Any) -> Recipe:
         "device": "cpu",
         "out": out,
     }
-    return Recipe(**(settings | changes))
+    base = Recipe(data=Data(source="digits"), model=Network(name="nfnet_pico"))
+    return base.override(**settings).override(**changes)
 
 
 def final_state(run: Path) -> dict[str, Any]:

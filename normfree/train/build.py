@@ -1,0 +1,168 @@
+"""From a resolved recipe to what the training loop works with: the last place that reads one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from importlib.metadata import version
+
+from normfree.data import (
+    ArraySource,
+    Ascent,
+    BadImages,
+    Batch,
+    BatchPlan,
+    EvalTransform,
+    MicroBatch,
+    Source,
+    TrainTransform,
+    Transform,
+    eval_batches,
+    train_batches,
+)
+from normfree.nn.loss import LOSSES
+from normfree.train.components import CropFlip, Shift
+from normfree.train.device_transform import DeviceTransform
+from normfree.train.resolve import Resolved
+from normfree.train.run import Reader
+from normfree.train.sources import Sources
+from normfree.train.state import TrainState
+from normfree.train.step import TrainStep
+from normfree.weights.card import ModelCard, read_card
+
+
+def build_plan(resolved: Resolved) -> BatchPlan:
+    """Which examples each micro-batch holds."""
+    recipe, mixing = resolved.recipe, resolved.recipe.augment.mixing
+    sam = recipe.sam
+    return BatchPlan(
+        seed=recipe.seed,
+        examples=resolved.train_images,
+        batch_size=recipe.batch.size,
+        mixing="none" if mixing is None else mixing.kind,
+        pairing="two_batches" if mixing is None else mixing.pairing,
+        accumulate=recipe.batch.accumulate,
+        ascent=None if sam is None else Ascent(fraction=sam.fraction, scope=sam.scope),
+    )
+
+
+def build_device_transform(resolved: Resolved) -> DeviceTransform:
+    """The device stage."""
+    augment, shift = resolved.recipe.augment, resolved.recipe.augment.geometry
+    alphas = (
+        {}
+        if augment.mixing is None
+        else {
+            "mixup_alpha": augment.mixing.mixup_alpha,
+            "cutmix_alpha": augment.mixing.cutmix_alpha,
+        }
+    )
+    return DeviceTransform(
+        mean=resolved.mean,
+        std=resolved.std,
+        device=resolved.device,
+        num_classes=resolved.outputs,
+        label_smoothing=resolved.recipe.loss.label_smoothing,
+        channels_last=resolved.recipe.compute.channels_last,
+        shift=shift.padding if isinstance(shift, Shift) else 0,
+        flip=isinstance(shift, Shift) and shift.kind == "shift_flip",
+        randaugment=None
+        if augment.randaugment is None
+        else augment.randaugment.build(resolved.randaugment_magnitude),
+        **alphas,
+    )
+
+
+def build_step(resolved: Resolved, state: TrainState) -> TrainStep:
+    """What updates the state by one batch."""
+    recipe = resolved.recipe
+    return TrainStep(
+        state=state,
+        transform=build_device_transform(resolved),
+        schedule=recipe.schedule.build(
+            peak=resolved.peak_lr,
+            warmup_steps=resolved.warmup_steps,
+            total_steps=resolved.total_steps,
+            steps_per_epoch=resolved.span.steps_per_epoch,
+        ),
+        loss=LOSSES[recipe.loss.kind],
+        batch_size=recipe.batch.size,
+        autocast=recipe.compute.autocast,
+        scope="batch" if recipe.sam is None else recipe.sam.scope,
+    )
+
+
+def build_reader(resolved: Resolved, sources: Sources) -> Reader:
+    """What reads the images."""
+    data, bad_images = resolved.recipe.data, BadImages()
+    plan = build_plan(resolved)
+    reading = {
+        "workers": data.workers,
+        "on_bad_image": data.on_bad_image,
+        "bad_images": bad_images,
+    }
+
+    def train(first: int) -> Generator[MicroBatch, None, None]:
+        transform = train_transform(resolved, sources.train)
+        stop = resolved.total_steps
+        yield from train_batches(
+            sources.train,
+            transform,
+            plan,
+            start=first,
+            stop=stop,
+            **reading,  # type: ignore[arg-type]
+        )
+
+    def evaluation(source: Source) -> Callable[[], Iterator[Batch]]:
+        transform = eval_transform(resolved, source)
+        size = resolved.recipe.batch.micro  # as large as the network is given in training
+        return partial(eval_batches, source, transform, size, **reading)  # type: ignore[arg-type]
+
+    return Reader(
+        train=train,
+        val=evaluation(sources.val),
+        test=None if sources.test is None else evaluation(sources.test),
+        bad_images=bad_images,
+    )
+
+
+def train_transform(resolved: Resolved, source: Source) -> Transform | None:
+    """What the loader does to a training image: random crops of photographs, else resizing."""
+    geometry = resolved.recipe.augment.geometry
+    if isinstance(geometry, CropFlip):
+        return TrainTransform(resolved.train_size, crop=geometry.crop)
+    return _fitting(source, EvalTransform(resolved.train_size, margin=0))
+
+
+def eval_transform(resolved: Resolved, source: Source) -> Transform | None:
+    """What the loader does to an image to evaluate on; None where it has the right size."""
+    keep_aspect = resolved.recipe.data.test_crop == "crop_resize"
+    transform = EvalTransform(resolved.test_size, resolved.test_margin, keep_aspect)
+    return _fitting(source, transform)
+
+
+def build_card(resolved: Resolved) -> ModelCard:
+    """What a reader of the weights has to know; the same for equal runs, wherever they lie."""
+    return read_card(
+        {
+            "normfree": version("normfree"),
+            "recipe": resolved.recipe.name,
+            "data": resolved.recipe.data.source,
+            "model": resolved.model,
+            "classes": list(resolved.classes),
+            "mean": list(resolved.mean),
+            "std": list(resolved.std),
+            "test_size": resolved.test_size,
+            "test_margin": resolved.test_margin,
+            "test_crop": resolved.recipe.data.test_crop,
+            "loss": resolved.recipe.loss.kind,
+        }
+    )
+
+
+def _fitting(source: Source, transform: EvalTransform) -> Transform | None:
+    """The transform, unless it would leave every image as it is."""
+    size = (transform.size, transform.size)
+    fits = isinstance(source, ArraySource) and source.pixels.shape[1:3] == size
+    return None if fits and transform.margin == 0 else transform

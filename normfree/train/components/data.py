@@ -1,0 +1,63 @@
+"""Where images come from, how they are read, and what every network is to subtract."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
+from normfree.data import ArraySource, Source, dataset_statistics
+from normfree.data.loader import OnBadImage
+from normfree.errors import UserError
+from normfree.schema import Field
+from normfree.train.flags import Flag, component
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@component
+class Data:
+    """A source of labeled images, and how they are read."""
+
+    source: Annotated[str, Flag("data")] = Field(min_length=1)
+    """Where the images come from: `digits`, `idx:DIR`, `folder:DIR` or `synthetic:N`."""
+    mean: tuple[float, ...] | None = None
+    """What is subtracted, per channel, in 0..255.
+    None: the training images' own if they are held in memory, else ImageNet's."""
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    """What is divided by, per channel, in 0..255. None: as for mean."""
+    test_margin: int | None = Field(default=None, ge=0)
+    """Pixels of resized side that the center crop of an evaluation image removes.
+    None: for photographs an eighth of the test size, but no more than the paper's 32; else 0."""
+    test_crop: Literal["resize_crop", "crop_resize"] = "resize_crop"
+    """resize_crop: resize both sides, then cut the center, as the NFNets are evaluated;
+    crop_resize: cut a square of the center, then resize it, which keeps the aspect ratio."""
+    on_bad_image: OnBadImage = "error"
+    """error: stop at an unreadable image and name it; skip: go on without it and count it."""
+    workers: int = Field(default=0, ge=0, le=1024)
+    """Processes that read and decode images; 0: none but the main one."""
+
+    def statistics(self, train: Source) -> Statistics:
+        """Mean and standard deviation of each channel, in 0..255.
+
+        Raises:
+            UserError: there is not one value for each channel.
+        """
+        if isinstance(train, ArraySource):
+            own_mean, own_std = dataset_statistics(train)
+        else:
+            own_mean, own_std = IMAGENET_MEAN, IMAGENET_STD
+        mean = own_mean if self.mean is None else self.mean
+        std = own_std if self.std is None else self.std
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) != train.channels:
+                raise UserError(
+                    f"--{name} has {len(values)} values, but {self.source} has {train.channels} "
+                    "channels; give one for each"
+                )
+        return tuple(map(float, mean)), tuple(map(float, std))
+
+    def margin(self, test_size: int, *, photographs: bool) -> int:
+        """Pixels that an evaluation image is resized larger than its center crop."""
+        if self.test_margin is not None:
+            return self.test_margin
+        return min(32, test_size // 8) if photographs else 0
