@@ -2,9 +2,9 @@
 
     python examples/add_an_augmentation.py
 
-``@operation`` names it and says how its argument follows from the level. In the package the function
-would stand in a file of its own in ``normfree/augment/``. Batches that may draw it are augmented by
-PyTorch's operations; a C kernel of the same equation is optional.
+``@operation`` names it and derives its argument from the level. In the package the function would
+be defined in a file of ``normfree/augment/``. Batches that may draw it are augmented by PyTorch's
+operations; a C kernel of the same equation is optional.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from normfree.data import open_source
 from normfree.errors import UserError
 from normfree.inference import load
 from normfree.models import ImageClassifier
-from normfree.train.card import make_card
+from normfree.train.build import build_card
 from normfree.train.fit import fit
 from normfree.train.init import new_model
 from normfree.train.resolve import Resolved, resolve
@@ -22,15 +22,15 @@ from tests.unit.train.tiny import tiny_recipe
 
 def network(out: Path, **changes: object) -> tuple[ImageClassifier, Resolved]:
     recipe = tiny_recipe(out, **changes)
-    source = open_source(recipe.data, "train")
+    source = open_source(recipe.data.source, "train")
     resolved = resolve(recipe, source, source)
-    return new_model(resolved, None)[0], resolved
+    return new_model(resolved.model, resolved.classes, None, seed=0)[0], resolved
 
 
 @pytest.mark.parametrize("changes", [{}, {"channels_last": True, "activation": "silu"}])
 def test_the_file_alone_gives_the_same_network(tmp_path: Path, changes: dict[str, object]) -> None:
     model, resolved = network(tmp_path, **changes)
-    card = make_card(resolved, {"test_top1": 0.5})
+    card = dataclasses.replace(build_card(resolved), metrics={"val_top1": 0.5})
     save_model(model, tmp_path / "model.safetensors", card=card)
     loaded = load(tmp_path / "model.safetensors")
 
@@ -42,13 +42,13 @@ def test_the_file_alone_gives_the_same_network(tmp_path: Path, changes: dict[str
     assert loaded.card.mean == resolved.mean
     assert loaded.card.std == resolved.std
     assert (loaded.card.test_size, loaded.card.test_margin) == (8, 0)
-    assert loaded.card.metrics == {"test_top1": 0.5}
+    assert loaded.card.metrics == {"val_top1": 0.5}
 
 
 def test_equal_runs_in_different_places_have_equal_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         model, resolved = network(tmp_path / name)
-        save_model(model, tmp_path / f"{name}.safetensors", card=make_card(resolved, {}))
+        save_model(model, tmp_path / f"{name}.safetensors", card=build_card(resolved))
     a, b = (tmp_path / f"{name}.safetensors" for name in ("a", "b"))
     assert a.read_bytes() == b.read_bytes()
 
