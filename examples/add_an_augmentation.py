@@ -27,11 +27,10 @@ def main() -> None:
     images = torch.full((4, 3, 8, 8), 200, dtype=torch.uint8)
     keys = torch.arange(4)
     only = RandAugment(layers=1, magnitude=10, operations=("Darken",))
-    print("only Darken:", only(images, only.draw(keys, 8, 8)).float().mean(dim=(1, 2, 3)).tolist())
     mixed = RandAugment(layers=2, magnitude=10, operations=("Invert", "Darken"))
-    print(
-        "with Invert:", mixed(images, mixed.draw(keys, 8, 8)).float().mean(dim=(1, 2, 3)).tolist()
-    )
+    for name, augment in (("Darken", only), ("Invert, Darken", mixed)):
+        augmented = augment(images, augment.draw(keys, 8, 8))
+        print(f"{name:16}{augmented.float().mean(dim=(1, 2, 3)).tolist()}")
 
 
 if __name__ == "__main__":
