@@ -2,10 +2,10 @@
 
     python examples/add_a_metric.py
 
-A metric takes the logits, labels and losses of a batch and returns the sum of what it measures over
-the images. In the package it would be defined next to ``top1`` in ``inference/evaluate.py``, with an
-entry in ``METRICS``; every epoch line, ``normfree eval`` and ``--json`` would then include it. From
-outside the package, pass it to ``evaluate``, as here.
+A metric takes the logits, labels and losses of a batch and returns the sum of what it measures
+over the images. In the package it would be defined next to ``top1`` in ``inference/evaluate.py``,
+with an entry in ``METRICS``; every epoch line, ``normfree eval`` and ``--json`` would then include
+it. From outside the package, pass it to ``evaluate``, as here.
 """
 
 from __future__ import annotations

@@ -116,11 +116,10 @@ def _measure(recipes: dict[str, Recipe], rounds: int) -> Iterator[dict[str, Any]
 
 def _step(recipe: Recipe) -> Callable[[], None]:
     """A call that does one step of a recipe and waits for it."""
-    from normfree.train.build import build_reader, build_step
+    from normfree.train.build import build_reader, build_state, build_step
     from normfree.train.init import init_fields, new_model, read_init
     from normfree.train.resolve import resolve
     from normfree.train.sources import open_sources
-    from normfree.train.state import build_state
 
     sources, weights = open_sources(recipe.data.source), read_init(recipe.model.init)
     resolved = resolve(recipe, *sources, inferred=init_fields(recipe.model.name, weights))

@@ -11,7 +11,7 @@ from normfree.cli.options import Option, parse_options
 from normfree.errors import UsageError, UserError
 from normfree.recipes import DEFAULT, get_contract, get_recipe
 from normfree.recipes.smoke import smoke
-from normfree.train.flags import SELECTOR, current, off_values, settings
+from normfree.train.flags import SELECTOR, current, off_values, settings, words
 from normfree.train.recipe import Recipe
 from normfree.train.run_dir import find_run_directory
 from normfree.train.saved import read_recipe
@@ -106,13 +106,8 @@ def _belongs(homes: Sequence[Any]) -> str:
     own = {home.kind for home in homes}
     if field == SELECTOR or not kinds or own >= kinds:
         return ""
-    words = [word for s in with_selector if s.kind in own for word in _words(s.annotation)]
-    return f" ({', '.join(words)} only)"
-
-
-def _words(annotation: Any) -> tuple[str, ...]:
-    literal = annotation.__origin__ if hasattr(annotation, "__metadata__") else annotation
-    return tuple(literal.__args__)
+    chosen = [word for s in with_selector if s.kind in own for word in words(s.kind)]
+    return f" ({', '.join(chosen)} only)"
 
 
 def _files(given: dict[str, Any]) -> dict[str, Any]:

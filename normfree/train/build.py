@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from importlib.metadata import version
 
+import torch
+
 from normfree.data import (
     ArraySource,
     Ascent,
@@ -20,14 +22,19 @@ from normfree.data import (
     eval_batches,
     train_batches,
 )
+from normfree.models import ImageClassifier
 from normfree.nn.loss import LOSSES
-from normfree.train.components import CropFlip, Shift
+from normfree.optim import AGCSGD, EMA, SAM, param_groups
+from normfree.train.accumulator import MetricAccumulator
+from normfree.train.components import AGC, CropFlip, Shift
+from normfree.train.components.clipping import LAYERS
 from normfree.train.device_transform import DeviceTransform
 from normfree.train.resolve import Resolved
 from normfree.train.run import Reader
 from normfree.train.sources import Sources
 from normfree.train.state import TrainState
 from normfree.train.step import TrainStep
+from normfree.train.updater import Updater
 from normfree.weights.card import ModelCard, read_card
 
 
@@ -71,6 +78,58 @@ def build_device_transform(resolved: Resolved) -> DeviceTransform:
         else augment.randaugment.build(resolved.randaugment_magnitude),
         **alphas,
     )
+
+
+def build_state(resolved: Resolved, model: ImageClassifier) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        resolved: the configuration.
+        model: with its initial weights, see :func:`normfree.train.init.new_model`.
+    """
+    recipe = resolved.recipe
+    model = model.to(resolved.device)
+    if recipe.compute.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.freeze(recipe.model.freeze)
+    return TrainState(
+        model=model,
+        forward=torch.compile(model) if recipe.compute.compile else model,
+        update=build_updater(model, resolved),
+        ema=None if recipe.ema is None else EMA(model, decay=recipe.ema.decay),
+        sam=None if recipe.sam is None else SAM(model.parameters(), rho=recipe.sam.rho),
+        epoch=MetricAccumulator(resolved.device),
+        window=MetricAccumulator(resolved.device),
+    )
+
+
+def build_updater(model: ImageClassifier, resolved: Resolved) -> Updater:
+    """The optimizer of a recipe, over the groups of :func:`normfree.optim.param_groups`.
+
+    Raises:
+        UserError: the model has no such layer to leave unclipped, or nothing is left to train.
+    """
+    recipe = resolved.recipe
+    agc = recipe.clipping if isinstance(recipe.clipping, AGC) else None
+    unclipped = ("classifier",) if agc is None else agc.unclipped
+    groups = param_groups(
+        model,
+        weight_decay=recipe.optimizer.weight_decay,
+        clipping=None if agc is None else resolved.clipping,
+        classifier="auto" if "classifier" in unclipped else None,
+        unclipped=() if agc is None else _places(model, unclipped),
+    )
+    optimizer = recipe.optimizer.build(groups, resolved.peak_lr, recipe.clipping)
+    clips_itself = isinstance(optimizer, AGCSGD) and agc is not None
+    if recipe.clipping is None or resolved.clipping is None or clips_itself:
+        return Updater(optimizer, None)
+    return Updater(optimizer, recipe.clipping.build(resolved.clipping))
+
+
+def _places(model: ImageClassifier, names: tuple[str, ...]) -> list[str]:
+    """The modules that a recipe's names stand for; the classifier's weight is a group anyway."""
+    named = {"first_conv": model.first_conv, **LAYERS}
+    return [named.get(name, name) for name in names if name != "classifier"]
 
 
 def build_step(resolved: Resolved, state: TrainState) -> TrainStep:

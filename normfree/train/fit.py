@@ -14,7 +14,7 @@ from normfree.data.sources.folder import FolderSource
 from normfree.errors import UserError
 from normfree.models import ImageClassifier
 from normfree.report.curves import plot_curves
-from normfree.train.build import build_card, build_reader, build_step
+from normfree.train.build import build_card, build_reader, build_state, build_step
 from normfree.train.checkpoint import newest_checkpoint, restore
 from normfree.train.init import init_fields, new_model, read_init
 from normfree.train.loop import train_loop
@@ -27,7 +27,7 @@ from normfree.train.run_dir import RunDirectory, find_run_directory, new_run_dir
 from normfree.train.run_files import RunFiles
 from normfree.train.saved import differences, read_config, write_config
 from normfree.train.sources import Sources, open_sources
-from normfree.train.state import TrainState, build_state
+from normfree.train.state import TrainState
 from normfree.weights import Parameters
 
 

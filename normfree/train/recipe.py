@@ -28,7 +28,8 @@ from normfree.train.components import (
     StepDecay,
     Steps,
 )
-from normfree.train.flags import Off, component, override
+from normfree.train.flags import Off, component
+from normfree.train.override import override
 
 Optimizer = Annotated[SGD | LARS | RMSprop | AdamW, Field(discriminator="kind")]
 Clipping = Annotated[AGC | GlobalNorm, Field(discriminator="kind")]

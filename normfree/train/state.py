@@ -12,8 +12,7 @@ from torch import Tensor
 from normfree.models import ImageClassifier
 from normfree.optim import EMA, SAM
 from normfree.train.accumulator import MetricAccumulator
-from normfree.train.optimizer import Updater, build_updater
-from normfree.train.resolve import Resolved
+from normfree.train.updater import Updater
 
 
 @dataclass
@@ -72,26 +71,3 @@ class TrainState:
         names = ("model", "optimizer", "ema", "epoch", "window")
         parts = {name: getattr(self, name) for name in names}
         return {name: part for name, part in parts.items() if part is not None}
-
-
-def build_state(resolved: Resolved, model: ImageClassifier) -> TrainState:
-    """The state before the first step.
-
-    Args:
-        resolved: the configuration.
-        model: with its initial weights, see :func:`normfree.train.init.new_model`.
-    """
-    recipe = resolved.recipe
-    model = model.to(resolved.device)
-    if recipe.compute.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.freeze(recipe.model.freeze)
-    return TrainState(
-        model=model,
-        forward=torch.compile(model) if recipe.compute.compile else model,
-        update=build_updater(model, resolved),
-        ema=None if recipe.ema is None else EMA(model, decay=recipe.ema.decay),
-        sam=None if recipe.sam is None else SAM(model.parameters(), rho=recipe.sam.rho),
-        epoch=MetricAccumulator(resolved.device),
-        window=MetricAccumulator(resolved.device),
-    )

@@ -6,7 +6,8 @@ import pytest
 
 from normfree.errors import UserError
 from normfree.schema import Field
-from normfree.train.flags import Flag, Off, component, current, override, settings, spelling
+from normfree.train.flags import Flag, Off, component, current, settings, spelling
+from normfree.train.override import override
 
 
 @component

@@ -10,10 +10,11 @@ import torch
 
 from normfree.errors import UserError
 from normfree.optim import AGCSGD, LARS, RMSProp
+from normfree.train.build import build_updater
 from normfree.train.init import new_model
-from normfree.train.optimizer import Updater, build_updater
 from normfree.train.resolve import Resolved, resolve
 from normfree.train.sources import open_sources
+from normfree.train.updater import Updater
 from tests.unit.train.tiny import tiny_recipe
 
 
