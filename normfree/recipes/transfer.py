@@ -157,7 +157,7 @@ def _finetune_resnet(model: str, size: int) -> Row:
 def _finetune_nfnet(model: str, end: str) -> Row:
     changes, expected, source = NFNET_FINETUNES[end]
     recipe = FULL.override(name=f"imagenet_{model}_finetune{end}", model=model, **changes)
-    assumed = f"the model's sizes, {FINE_TUNING}" + (
+    assumed = f"the model's sizes, {FINE_TUNING}, AGC as in A.1" + (
         ", SAM as in A.4, replicas of 32 images" if recipe.sam else ""
     )
     return Row(recipe, _finetuning(recipe, expected, f"{source}; assumed: {assumed}"))
