@@ -1,4 +1,4 @@
-"""Whatever a recipe of the paper sets, the paper states, or the contract says that it is assumed."""
+"""What a recipe of the paper sets is stated there, or its contract says that it is assumed."""
 
 from __future__ import annotations
 
