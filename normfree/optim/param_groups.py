@@ -162,7 +162,7 @@ def param_groups(
         ['weights, unclipped', 'classifier weight', 'gains and biases',
          'gains and biases, unclipped']
 
-    Source: section 4.1 and appendices A.1 and C of the paper; the authors' code.
+    Source: sections 4.1 and 5.1, appendices A.1 and C of the paper; the authors' code.
 
     Differs from: timm, which finds the classifier by its position in the list of parameters and
     also leaves its bias unclipped.

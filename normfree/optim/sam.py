@@ -58,9 +58,9 @@ class SAM:
         >>> optimizer.step()
 
     Both passes must use the same dropout and stochastic depth masks: pass the same ``keys`` to the
-    networks of this package, and use the same seed for others. With different masks, the ascent
-    direction is that of another function. The running statistics of batch normalization are updated
-    in both passes.
+    networks of this package, and use the same seed for others. With different masks, the first
+    gradient belongs to a different function, and the ascent need not increase the second loss. The
+    running statistics of batch normalization are updated in both passes.
 
     Source: equations 2 and 3 of Foret et al. (2021); appendix A.4 of the paper.
 
