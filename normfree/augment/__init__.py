@@ -1,4 +1,4 @@
-"""The device stage of augmentation: shift, mix, RandAugment, normalize; whole batches at a time."""
+"""Batched augmentation on the device: shift, mix, RandAugment, normalize."""
 
 from __future__ import annotations
 

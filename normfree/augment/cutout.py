@@ -1,4 +1,4 @@
-"""RandAugment's Cutout: a grey square in each image."""
+"""RandAugment's Cutout: a gray square in each image."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def cutout(
     columns: Int64[Tensor, " n"],
     pad: int,
 ) -> UInt8[Tensor, "n c h w"]:
-    """A grey square of side ``2·pad``, cut off at the image's edges.
+    """Draw a gray square of side ``2·pad`` in each image, cropped at the image edges.
 
     Args:
         images: bytes.
-        rows: of the squares' centres; a square's rows are ``row − pad … row + pad − 1``.
-        columns: of the squares' centres.
-        pad: half of the side, pixels.
+        rows: row of each center; a square covers the rows ``row − pad … row + pad − 1``.
+        columns: column of each center.
+        pad: half the side length, pixels.
 
     >>> image = torch.zeros(1, 1, 1, 6, dtype=torch.uint8)
     >>> cutout(image, torch.tensor([0]), torch.tensor([4]), pad=1)
@@ -42,6 +42,6 @@ def cutout(
 
 
 def _within(centers: Int64[Tensor, " n"], length: int, pad: int) -> UInt8[Tensor, "n length"]:
-    """255 from ``center − pad`` to ``center + pad − 1``, otherwise 0."""
-    middles = torch.arange(1, 2 * length, 2, device=centers.device)  # twice those of the pixels
+    """255 from ``center − pad`` to ``center + pad − 1``, 0 elsewhere."""
+    middles = torch.arange(1, 2 * length, 2, device=centers.device)  # twice the pixel centers
     return ((middles - 2 * centers[:, None]).abs_() < 2 * pad).to(torch.uint8).mul_(255)

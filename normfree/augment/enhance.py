@@ -1,6 +1,6 @@
-"""RandAugment's operations that blend an image with a flat, grey or smoothed form of itself.
+"""RandAugment operations that blend an image with a flat, gray or smoothed version of itself.
 
-Each is ``s + factor·(x − s)``, clipped, whole batches of bytes at a time, on any device.
+Each computes ``s + factor·(x − s)``, clipped, for whole batches of bytes on any device.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ _PILLOW_GREY_WEIGHTS = (19595, 38470, 7471)  # of 2¹⁶
 
 
 def _factor(level: Level) -> float:
-    """The authors' factor, the same for all four."""
+    """The authors' factor, which all four operations share."""
     return level.share * 1.8 + 0.1
 
 
 def _either_way(level: Level) -> float:
-    """Without quirks, 1 is in the middle, as it should be."""
+    """The factor without quirks, symmetric about 1."""
     return max(0.1, 1 + level.sign * (level.share * 0.9))
 
 
 @operation("Color", authors=_factor, clean=_either_way, neutral=1, kernel="color")
 def color(images: UInt8[Tensor, "n c h w"], factor: float) -> UInt8[Tensor, "n c h w"]:
-    """``g + factor·(x − g)``, ``g`` the grey image: 0 takes the colour away, above 1 adds to it.
+    """``g + factor·(x − g)`` with the gray image ``g``: 0 removes color, above 1 intensifies it.
 
-    ``g = ⌊(0.2989·r + 0.587·g + 0.114·b)·255.5/255⌋``. An image of one channel stays.
+    ``g = ⌊(0.2989·r + 0.587·g + 0.114·b)·255.5/255⌋``. One-channel images are unchanged.
 
     >>> image = torch.tensor([200, 100, 0], dtype=torch.uint8).view(1, 3, 1, 1)
     >>> color(image, 0.0).flatten(), color(image, 1.5).flatten()
     (tensor([118, 118, 118], dtype=torch.uint8), tensor([241,  91,   0], dtype=torch.uint8))
 
-    Source: ``tf.image.rgb_to_grayscale``, in its order of operations.
+    Source: ``tf.image.rgb_to_grayscale``, with its order of operations.
     """
     if images.shape[1] != len(_GREY_WEIGHTS):
         return images.clone()
@@ -57,13 +57,13 @@ def color(images: UInt8[Tensor, "n c h w"], factor: float) -> UInt8[Tensor, "n c
 def contrast(
     images: UInt8[Tensor, "n c h w"], factor: float, quirks: bool = True
 ) -> UInt8[Tensor, "n c h w"]:
-    """``m + factor·(x − m)`` with one grey level ``m``: 0 gives a grey image.
+    """``m + factor·(x − m)`` with a gray level ``m`` per image: 0 gives a gray image.
 
     Args:
         images: bytes.
-        factor: above 1 for more contrast.
-        quirks: the authors' ``m = ⌊min(255, h·w / 256)⌋``, which is no mean of the image but its
-            number of pixels; else the rounded mean of the grey image.
+        factor: values above 1 increase the contrast.
+        quirks: whether to use the authors' ``m = ⌊min(255, h·w / 256)⌋``, which depends on the
+            number of pixels instead of their mean; else the rounded mean of the gray image.
 
     >>> image = torch.tensor([[[[90, 110]]]], dtype=torch.uint8)
     >>> contrast(image, 2.0), contrast(image, 2.0, quirks=False)
@@ -88,25 +88,25 @@ def brightness(images: UInt8[Tensor, "n c h w"], factor: float) -> UInt8[Tensor,
 
 @operation("Sharpness", authors=_factor, clean=_either_way, neutral=1, kernel="sharpness")
 def sharpness(images: UInt8[Tensor, "n c h w"], factor: float) -> UInt8[Tensor, "n c h w"]:
-    """``s + factor·(x − s)``, ``s`` the smoothed image: 0 smooths, above 1 sharpens.
+    """``s + factor·(x − s)`` with the smoothed image ``s``: 0 smooths, above 1 sharpens.
 
-    ``s = ⌊(Σ of the nine + 4·centre) / 13⌋``; the outermost pixels stay.
+    ``s = ⌊(sum of 3×3 pixels + 4·center) / 13⌋``; border pixels are unchanged.
 
     >>> image = torch.zeros(1, 1, 3, 3, dtype=torch.uint8)
     >>> image[0, 0, 1, 1] = 130
     >>> sharpness(image, 0.0)[0, 0, 1], sharpness(image, 1.5)[0, 0, 1]
     (tensor([ 0, 50,  0], dtype=torch.uint8), tensor([  0, 170,   0], dtype=torch.uint8))
 
-    Source: the authors' ``autoaugment.py``. The sum is a chain of fused multiply-adds in float32,
-    row by row, as in their convolution, whose rounding decides where the quotient is whole; on a
-    processor without that instruction such pixels may come out one lower.
+    Source: the authors' ``autoaugment.py``. As in their convolution, the sum is a chain of fused
+    multiply-adds in float32, row by row. Its rounding matters if the quotient is an integer: on
+    processors without fused multiply-adds, such pixels may be lower by one.
     """
     width = images.shape[3]
     if min(images.shape[2:]) < 3:
         return images.clone()
     images = images.contiguous()
     x = images.float().view(-1)
-    # Over the whole batch as one line: what straddles an edge is an outermost pixel.
+    # Process the batch as one line; only border pixels, which are restored, mix in other rows.
     length = x.numel() - 2 * (width + 1)
     taps = [x[row * width + column :][:length] for row in range(3) for column in range(3)]
     smooth = taps[0] * (1 / 13)
@@ -122,7 +122,7 @@ def sharpness(images: UInt8[Tensor, "n c h w"], factor: float) -> UInt8[Tensor, 
 
 
 def _mean_grey(images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n 1 1 1"]:
-    """The rounded mean of Pillow's grey image."""
+    """The rounded mean of Pillow's gray image."""
     grey = images.to(torch.int32)
     if images.shape[1] == len(_PILLOW_GREY_WEIGHTS):
         red, green, blue = (
@@ -137,5 +137,5 @@ def _mean_grey(images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n 1 1 1"]:
 def _blend(
     x: Float32[Tensor, "*shape"], other: Float32[Tensor, "..."] | int, factor: float
 ) -> UInt8[Tensor, "*shape"]:
-    """``other + factor·(x − other)`` clipped, with a rounding after each step; overwrites ``x``."""
+    """``other + factor·(x − other)``, rounded after each step and clipped; overwrites ``x``."""
     return clip_bytes(x.sub_(other).mul_(factor).add_(other))

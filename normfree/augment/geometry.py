@@ -1,8 +1,8 @@
-"""RandAugment's operations that move pixels: whole batches of bytes, nearest neighbour.
+"""RandAugment operations that move pixels, for whole batches of bytes, with nearest neighbor.
 
-All images of a batch move alike, so there is one map of pixels for them. The maps are the authors'
-to the bit: ``tfa.image.transform`` computes an output pixel's place in the input in float32, with a
-rounding after each product and sum, and takes the nearest pixel, a half going away from zero.
+All images in a batch share one map of pixels. The maps equal the authors' bit for bit:
+``tfa.image.transform`` computes the input position of each output pixel in float32, rounding after
+each product and sum, and takes the nearest pixel, with halves rounded away from zero.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _shear(level: Level) -> float:
 
 
 def _pixels_of_authors(level: Level) -> float:
-    """However small the image."""
+    """The authors' shift in pixels, which does not depend on the image size."""
     return level.sign * (level.share * 100)
 
 
@@ -41,9 +41,9 @@ def _pixels_of_authors(level: Level) -> float:
     ),
 )
 def rotate(images: UInt8[Tensor, "n c h w"], degrees: float) -> UInt8[Tensor, "n c h w"]:
-    """Turn about the centre, counter-clockwise for positive degrees.
+    """Rotate about the center, counterclockwise for positive degrees.
 
-    Grey, 128, comes in from outside.
+    Pixels from outside the image are gray, 128.
 
     >>> image = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
     >>> rotate(image, 90)
@@ -64,19 +64,19 @@ def rotate(images: UInt8[Tensor, "n c h w"], degrees: float) -> UInt8[Tensor, "n
     ),
 )
 def shear_x(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n c h w"]:
-    """Move each row to the left by ``shear·row`` pixels; the top row stays.
+    """Move each row to the left by ``shear·row`` pixels; the top row does not move.
 
     >>> shear_x(torch.arange(6, dtype=torch.uint8).view(1, 1, 2, 3), 1.0)
     tensor([[[[  0,   1,   2],
               [  4,   5, 128]]]], dtype=torch.uint8)
 
-    Differs from: Pillow's and timm's, which count from the edge of the image, half a pixel before.
+    Differs from: Pillow and timm, which measure from the image edge, half a pixel earlier.
     """
     n, c, height, width = images.shape
     rows = _shear_rows(shear, height, width, images.device)
     framed = images.new_full((n * c, height, rows.left + width + rows.right), FILL)
     framed[:, :, rows.left : rows.left + width] = images.reshape(n * c, height, width)
-    # Each row of the result is some `width` consecutive bytes of what is framed.
+    # Each row of the result is `width` consecutive bytes of the framed image.
     line = framed.view(-1)
     windows = line.as_strided((max(0, len(line) - width + 1), width), (1, 1))
     planes = torch.arange(0, len(line), height * framed.shape[2], device=images.device)
@@ -96,13 +96,13 @@ def shear_x(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n 
     ),
 )
 def shear_y(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n c h w"]:
-    """Move each column up by ``shear·column`` pixels; the left column stays.
+    """Move each column up by ``shear·column`` pixels; the left column does not move.
 
     >>> shear_y(torch.arange(6, dtype=torch.uint8).view(1, 1, 2, 3), 1.0)
     tensor([[[[  0,   4, 128],
               [  3, 128, 128]]]], dtype=torch.uint8)
 
-    Differs from: Pillow's and timm's, which count from the edge of the image, half a pixel before.
+    Differs from: Pillow and timm, which measure from the image edge, half a pixel earlier.
     """
     return _resample(images, (1.0, 0.0, 0.0, shear, 1.0, 0.0))
 
@@ -118,7 +118,7 @@ def shear_y(images: UInt8[Tensor, "n c h w"], shear: float) -> UInt8[Tensor, "n 
     ),
 )
 def translate_x(images: UInt8[Tensor, "n c h w"], pixels: float) -> UInt8[Tensor, "n c h w"]:
-    """Move to the left by ``pixels``; grey, 128, comes in from the right.
+    """Move to the left by ``pixels``; pixels from outside the image are gray, 128.
 
     >>> translate_x(torch.arange(3, dtype=torch.uint8).view(1, 1, 1, 3), 1)
     tensor([[[[  1,   2, 128]]]], dtype=torch.uint8)
@@ -137,7 +137,7 @@ def translate_x(images: UInt8[Tensor, "n c h w"], pixels: float) -> UInt8[Tensor
     ),
 )
 def translate_y(images: UInt8[Tensor, "n c h w"], pixels: float) -> UInt8[Tensor, "n c h w"]:
-    """Move up by ``pixels``; grey, 128, comes in from below.
+    """Move up by ``pixels``; pixels from outside the image are gray, 128.
 
     >>> translate_y(torch.arange(3, dtype=torch.uint8).view(1, 1, 3, 1), -1).flatten()
     tensor([128,   0,   1], dtype=torch.uint8)
@@ -146,23 +146,23 @@ def translate_y(images: UInt8[Tensor, "n c h w"], pixels: float) -> UInt8[Tensor
 
 
 def source_pixels(matrix: _Map, height: int, width: int) -> Int64[Tensor, " pixels"]:
-    """Which input pixel each output pixel takes; ``height·width`` for one outside.
+    """The input pixel of each output pixel; ``height·width`` means outside the image.
 
     >>> source_pixels((1.0, 0.0, 1.0, 0.0, 1.0, 0.0), height=2, width=3).view(2, 3)
     tensor([[1, 2, 6],
             [4, 5, 6]])
 
     Args:
-        matrix: two rows of three; the input's column and row are its products with the output's
-            column, its row, and 1.
-        height: of the images, pixels.
-        width: of the images, pixels.
+        matrix: a 2×3 matrix, row by row; its product with the output (column, row, 1) is the input
+            (column, row).
+        height: height of the images, pixels.
+        width: width of the images, pixels.
     """
     return _pixels(matrix, height, width, torch.device("cpu"))
 
 
 def _rotation(degrees: float, height: int, width: int) -> _Map:
-    """The place in the input of an output pixel, for a turn about the centre."""
+    """The matrix of a rotation about the center, from output to input positions."""
     radians = np.float32(degrees) * np.float32(math.pi / 180)
     cos, sin = np.cos(radians), np.sin(radians)
     right, bottom, half = np.float32(width - 1), np.float32(height - 1), np.float32(2)
@@ -181,14 +181,14 @@ def _resample(images: UInt8[Tensor, "n c h w"], matrix: _Map) -> UInt8[Tensor, "
 
 
 class _Rows(NamedTuple):
-    """How to shear rows that are framed with grey at both ends, in one line of bytes a channel.
+    """How to shear rows framed with gray at both ends and stored as one line per channel.
 
     Attributes:
-        left: pixels of grey before a row, at least 1.
-        right: pixels of grey behind a row.
-        starts: where in the line each row of the result starts.
-        odd: the pixels of the result that move otherwise than their row, as float32 rounds them.
-        sources: where in the line they come from.
+        left: gray pixels before a row, at least 1.
+        right: gray pixels after a row.
+        starts: position in the line where each row of the result starts.
+        odd: result pixels that move differently from their row because of float32 rounding.
+        sources: positions in the line of the sources of the odd pixels.
     """
 
     left: int
@@ -207,7 +207,7 @@ def _shear_rows(shear: float, height: int, width: int, device: torch.device) -> 
     lines = np.arange(height) * (left + width + right)
     inside = (columns >= 0) & (columns < width)
     odd = np.flatnonzero(shifts != shift[:, None])
-    sources = lines[:, None] + np.where(inside, left + columns, 0)  # 0: the grey before the row
+    sources = lines[:, None] + np.where(inside, left + columns, 0)  # 0: the gray before the row
     tensors = (lines + left + shift, odd, sources.reshape(-1)[odd])
     return _Rows(left, right, *(torch.from_numpy(part).to(device) for part in tensors))
 
@@ -216,7 +216,7 @@ def _shear_rows(shear: float, height: int, width: int, device: torch.device) -> 
 def _pixels(
     matrix: _Map, height: int, width: int, device: torch.device
 ) -> Int64[Tensor, " pixels"]:
-    """Which input pixel each output pixel takes; ``height·width`` for one outside."""
+    """The input pixel of each output pixel; ``height·width`` means outside the image."""
     columns, rows = _places(matrix, height, width)
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     pixels = np.where(inside, rows * width + columns, height * width)
@@ -226,7 +226,7 @@ def _pixels(
 def _places(
     matrix: _Map, height: int, width: int
 ) -> tuple[Int[np.ndarray, "h w"], Int[np.ndarray, "h w"]]:
-    """The column and the row of the input that each output pixel takes, inside or not."""
+    """The input column and row of each output pixel, possibly outside the image."""
     a, b, c, d, e, f = (np.float32(value) for value in matrix)
     x = np.arange(width, dtype=np.float32)
     y = np.arange(height, dtype=np.float32)[:, None]
@@ -234,7 +234,7 @@ def _places(
 
 
 def _nearest(place: Float32[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
-    """The nearest whole number, a half going away from zero."""
+    """Round to the nearest integer, with halves away from zero."""
     whole = np.trunc(place)
     return (whole + np.trunc(2 * (place - whole))).astype(np.int64)
 
@@ -249,9 +249,9 @@ def _slide(images: UInt8[Tensor, "n c h w"], dim: int, pixels: float) -> UInt8[T
 
 @lru_cache(maxsize=16)
 def _runs(pixels: float, length: int) -> list[tuple[int, int, int]]:
-    """Runs of pixels that move alike: their first place, that of their source, their number.
+    """Runs of pixels that move together: first position, first source position, length.
 
-    One run, unless float32 rounds a fraction of nearly a half up for some places only.
+    There is one run unless float32 rounds a fraction near one half up at only some positions.
     """
     places = _nearest(np.arange(length, dtype=np.float32) + np.float32(pixels))
     (inside,) = np.nonzero((places >= 0) & (places < length))

@@ -1,4 +1,4 @@
-"""Grey levels as bytes: their limits, and how many images to treat at a time."""
+"""Gray levels as bytes: their limits, and the number of images to process at a time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from jaxtyping import Float32, Shaped, UInt8
 from torch import Tensor
 
 FILL = 128
-"""The grey level of what an operation leaves without a pixel."""
+"""The gray level for pixels that an operation leaves empty."""
 
 LEVELS = 256
-"""How many there are."""
+"""The number of gray levels."""
 
-_CHUNK = 1 << 20  # elements at a time, on a CPU: temporaries then stay in its cache
+_CHUNK = 1 << 20  # elements at a time on the CPU, so that temporaries stay in its cache
 
 
 def chunk_length(images: Shaped[Tensor, "n c h w"]) -> int:
-    """How many images to treat at a time: few on a CPU, for its cache; else all.
+    """The number of images to process at a time: few on the CPU, for its cache; else all.
 
     >>> chunk_length(torch.zeros(128, 3, 192, 192, dtype=torch.uint8))
     9
@@ -27,9 +27,9 @@ def chunk_length(images: Shaped[Tensor, "n c h w"]) -> int:
 
 
 def to_bytes(images: Shaped[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-    """Clip to 0 … 255 and drop the fraction, as what mixed or resized images go through.
+    """Clip to 0 … 255 and drop the fraction, as for mixed or resized images.
 
-    Bytes stay as they are.
+    Bytes are returned unchanged.
 
     >>> to_bytes(torch.tensor([-3.0, 1.9, 254.999, 300.0]).view(1, 1, 1, 4))
     tensor([[[[  0,   1, 254, 255]]]], dtype=torch.uint8)
@@ -52,7 +52,7 @@ def clip_bytes(x: Float32[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
 
 
 def floor_bytes(x: Float32[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """Drop the fractions of numbers from 0 to 255 (by 16 bits, which is vectorized)."""
+    """Drop the fractions of numbers from 0 to 255 (through int16, which is vectorized)."""
     return x.to(torch.int16).to(torch.uint8)
 
 

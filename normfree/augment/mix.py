@@ -1,6 +1,6 @@
-"""MixUp and CutMix: two images become one, ``x = m·a + (1 − m)·b``.
+"""MixUp and CutMix: blend two images into one, ``x = m·a + (1 − m)·b``.
 
-In MixUp m is the same number at every pixel; in CutMix it is 1 inside a box and 0 outside.
+In MixUp, m is constant over an image. In CutMix, it is 1 inside a box and 0 outside.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from normfree.augment.levels import to_bytes
 from normfree.errors import UserError
 from normfree.random import beta, uniform
 
-_RATIO = 0x4D495855  # "MIXU": streams far from the small numbers that a network's layers use
+_RATIO = 0x4D495855  # "MIXU": far from the small stream numbers of network layers
 _PROPORTION = 0x4355544D  # "CUTM"
 _CENTRE = 0x43454E54  # "CENT"
 
-_CHUNK = 8  # examples at a time: what is temporary stays in the processor's cache
+_CHUNK = 8  # examples at a time, so that temporaries stay in the CPU cache
 
 
 class Mix(NamedTuple):
     """How each example is mixed.
 
     Attributes:
-        ratio: share of the first image, and weight of its label.
-        boxes: top, bottom, left and right of what the first image enters, the ends excluded;
-            the whole image in MixUp.
-        cutmix: whether the first image fills the box, rather than tints it.
+        ratio: weight of the first image and of its label.
+        boxes: top, bottom (exclusive), left and right (exclusive) of the box that the first image
+            enters; the whole image in MixUp.
+        cutmix: whether the first image replaces the box rather than blending into it.
     """
 
     ratio: Float32[Tensor, " n"]
@@ -39,7 +39,7 @@ class Mix(NamedTuple):
     cutmix: Bool[Tensor, " n"]
 
     def to(self, device: str | torch.device) -> Mix:
-        """The same on a device; a GPU is not waited for."""
+        """Copy to a device without synchronization."""
         pinned = torch.device(device).type == "cuda"
         parts = (part.pin_memory() if pinned else part for part in self)
         return Mix(*(part.to(device, non_blocking=True) for part in parts))
@@ -54,18 +54,19 @@ def draw_mix(
     mixup_alpha: float = 0.2,
     cutmix_alpha: float = 1.0,
 ) -> Mix:
-    """Draw how each example is mixed: a pure function of its key.
+    """Draw the mixing parameters of each example as a pure function of its key.
 
-    MixUp: ``ratio ~ Beta(α, α)``. CutMix: the centre of the box is a uniform pixel, and the share
-    it leaves is ``~ Beta(α, α)``; the ratio is the exact share of what lies within the image.
+    In MixUp, ``ratio ~ Beta(α, α)``. In CutMix, the center of the box is a uniformly drawn pixel,
+    and the fraction of the image outside the box is ``~ Beta(α, α)`` before the box is cropped to
+    the image. The ratio is the exact area fraction of the cropped box.
 
     Args:
-        keys: one key an example.
-        cutmix: which examples get a box; the others are blended.
-        height: rows of the images.
-        width: columns of the images.
+        keys: one key per example.
+        cutmix: which examples use CutMix; the others use MixUp.
+        height: height of the images, pixels.
+        width: width of the images, pixels.
         mixup_alpha: α of MixUp.
-        cutmix_alpha: α of CutMix; 1 is the uniform distribution.
+        cutmix_alpha: α of CutMix; 1 gives the uniform distribution.
 
     Raises:
         ValueError: an ``alpha`` is not a positive number.
@@ -75,8 +76,8 @@ def draw_mix(
     (tensor([0.7095, 0.4147]), tensor([[ 0, 48,  0, 64],
                                        [ 0, 26,  0, 49]]))
 
-    Source: Zhang et al. (2018), *mixup*; Yun et al. (2019), *CutMix*; the numbers and the rounding
-    are those of the authors' ``dataset.py``.
+    Source: Zhang et al. (2018), *mixup*; Yun et al. (2019), *CutMix*; the authors' ``dataset.py``
+    for the defaults and the rounding.
     """
     x, y = uniform(keys, _CENTRE, 2).unbind(dim=1)
     outside = beta(keys, _PROPORTION, cutmix_alpha).float()
@@ -94,20 +95,20 @@ def cutmix_box(
     height: int,
     width: int,
 ) -> Int64[Tensor, "n 4"]:
-    """The box of CutMix: ``[y − h, y + h) × [x − w, x + w)`` within the image.
+    """The CutMix box ``[y − h, y + h) × [x − w, x + w)``, cropped to the image.
 
-    ``h = ⌊H·√(1 − λ)⌋ div 2``, ``w = ⌊W·√(1 − λ)⌋ div 2``: before it is cut off at the border, the
-    box has about 1 − λ of the image's area.
+    With ``h = ⌊H·√(1 − λ)⌋ div 2`` and ``w = ⌊W·√(1 − λ)⌋ div 2``, the box covers a fraction of
+    about 1 − λ of the image before cropping.
 
     Args:
-        x: column of the centre.
-        y: row of the centre.
-        proportion: λ, the share that the box leaves.
-        height: H.
-        width: W.
+        x: column of the center.
+        y: row of the center.
+        proportion: λ, the area fraction outside the box.
+        height: H, pixels.
+        width: W, pixels.
 
     Returns:
-        Top, bottom, left and right, the ends excluded; empty boxes where λ is near 1.
+        Top, bottom (exclusive), left and right (exclusive); boxes are empty if λ is near 1.
 
     >>> cutmix_box(torch.tensor([10]), torch.tensor([20]), torch.tensor([0.5]), 48, 64)
     tensor([[ 4, 36,  0, 32]])
@@ -121,7 +122,7 @@ def cutmix_box(
 
 
 def box_share(boxes: Int64[Tensor, "n 4"], height: int, width: int) -> Float32[Tensor, " n"]:
-    """Area of each box over that of the image: the weight of the label that comes with it.
+    """The area fraction of each box, which is the weight of its label.
 
     >>> box_share(torch.tensor([[4, 36, 0, 32]]), 48, 64)
     tensor([0.3333])
@@ -133,15 +134,15 @@ def box_share(boxes: Int64[Tensor, "n 4"], height: int, width: int) -> Float32[T
 def mix(
     images: Shaped[Tensor, "n c h w"], others: Shaped[Tensor, "n c h w"], drawn: Mix
 ) -> Float32[Tensor, "n c h w"]:
-    """``x = m·a + (1 − m)·b``, with one mask for each example; nothing here waits for a GPU.
+    """``x = m·a + (1 − m)·b`` with one mask per example, without GPU synchronization.
 
     Args:
-        images: a; bytes or floats.
-        others: b, what each of ``images`` is mixed with.
-        drawn: the masks m, on the same device.
+        images: a, bytes or floats.
+        others: b, the image that each of ``images`` is mixed with.
+        drawn: parameters of the masks m, on the same device.
 
     Raises:
-        UserError: shapes or dtypes do not fit each other.
+        UserError: shapes or dtypes do not match.
 
     >>> drawn = Mix(torch.tensor([0.25]), torch.tensor([[0, 1, 0, 2]]), torch.tensor([False]))
     >>> mix(torch.full((1, 1, 1, 2), 100), torch.full((1, 1, 1, 2), 8.0), drawn)
@@ -160,18 +161,18 @@ def mix(
 def mix_bytes(
     images: Shaped[Tensor, "n c h w"], others: Shaped[Tensor, "n c h w"], drawn: Mix
 ) -> UInt8[Tensor, "n c h w"]:
-    """:func:`mix`, clipped to 0 … 255, without the fractions: what RandAugment takes.
+    """:func:`mix`, clipped to 0 … 255 and truncated to bytes, the input of RandAugment.
 
-    One operator for ``torch.compile``, ``torch.ops.normfree.mix_bytes``. On a CPU compiled kernels
-    do it in one step, if :func:`normfree.kernels.available`.
+    ``torch.compile`` sees a single operator, ``torch.ops.normfree.mix_bytes``. On the CPU, compiled
+    kernels are used if :func:`normfree.kernels.available`.
 
     Args:
-        images: a; bytes or floats.
-        others: b, what each of ``images`` is mixed with.
-        drawn: the masks m, on the same device.
+        images: a, bytes or floats.
+        others: b, the image that each of ``images`` is mixed with.
+        drawn: parameters of the masks m, on the same device.
 
     Raises:
-        UserError: shapes or dtypes do not fit each other, or (on a CPU) a ratio is not finite.
+        UserError: shapes or dtypes do not match, or (on the CPU) a ratio is not finite.
 
     >>> drawn = Mix(torch.tensor([0.25]), torch.tensor([[0, 1, 0, 2]]), torch.tensor([False]))
     >>> mix_bytes(torch.full((1, 1, 1, 2), 102.0), torch.full((1, 1, 1, 2), 8.0), drawn)
@@ -181,7 +182,7 @@ def mix_bytes(
 
 
 def mask(drawn: Mix, height: int, width: int) -> Float32[Tensor, "n 1 h w"]:
-    """m: the weight of the first image in the box, 0 outside.
+    """The masks m: the weight of the first image inside the box, 0 outside.
 
     >>> drawn = Mix(torch.tensor([0.25]), torch.tensor([[1, 2, 0, 1]]), torch.tensor([True]))
     >>> mask(drawn, 2, 2)
@@ -200,10 +201,10 @@ def mask(drawn: Mix, height: int, width: int) -> Float32[Tensor, "n 1 h w"]:
 def _check_shapes(
     images: Tensor, others: Tensor, ratio: Tensor, boxes: Tensor, cutmix: Tensor
 ) -> None:
-    """Whether all are of as many images."""
+    """Check that all arguments are for the same number of images."""
     if images.ndim != 4 or images.shape != others.shape:
         raise UserError(
-            "mixing takes two batches (n, c, h, w) of one shape; "
+            "mixing takes two batches (n, c, h, w) of the same shape; "
             f"got {tuple(images.shape)} and {tuple(others.shape)}"
         )
     if images.is_complex() or others.is_complex():
@@ -224,10 +225,10 @@ def _check_shapes(
 def _check_values(
     images: Tensor, others: Tensor, ratio: Tensor, boxes: Tensor, cutmix: Tensor
 ) -> None:
-    """Whether every ratio is a number; boxes may go beyond the image, or be empty."""
-    # The sum of what is not finite is not, either; looking at it is one step.
+    """Check that all ratios are finite; boxes may exceed the image or be empty."""
+    # A finite sum implies finite ratios and takes one step to check.
     if not math.isfinite(ratio.sum().item()) and not ratio.isfinite().all():
-        raise UserError(f"ratios to mix by should be finite; got {ratio[~ratio.isfinite()][0]}")
+        raise UserError(f"mixing ratios should be finite; got {ratio[~ratio.isfinite()][0]}")
 
 
 def _empty(images: Tensor, *_: object) -> Tensor:

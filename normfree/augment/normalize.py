@@ -1,4 +1,4 @@
-"""From grey levels to what a network takes in."""
+"""Normalization of gray levels to network inputs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from normfree import kernels
 from normfree.errors import UserError
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
-"""Mean of ImageNet's red, green and blue, in grey levels of 0 to 255."""
+"""Mean of the red, green and blue channels of ImageNet, in gray levels from 0 to 255."""
 
 IMAGENET_STD = (58.395, 57.12, 57.375)
-"""Standard deviation of ImageNet's red, green and blue, in grey levels of 0 to 255."""
+"""Standard deviation of the ImageNet channels, in gray levels from 0 to 255."""
 
-_CHUNK = 1 << 17  # elements at a time, on a CPU: they stay in its cache from step to step
+_CHUNK = 1 << 17  # elements at a time on the CPU, so that they stay in its cache between steps
 
 
 def normalize(
@@ -25,22 +25,22 @@ def normalize(
     mean: Sequence[float] | Float[Tensor, " c"],
     std: Sequence[float] | Float[Tensor, " c"],
 ) -> Float[Tensor, "n c h w"]:
-    """``(x − mean) / std``, channel by channel.
+    """``(x − mean) / std`` for each channel.
 
-    For bytes, one operator for ``torch.compile``, ``torch.ops.normfree.normalize``; on a CPU a
-    compiled kernel does it, if :func:`normfree.kernels.available`.
+    For bytes, ``torch.compile`` sees a single operator, ``torch.ops.normfree.normalize``. On the
+    CPU, a compiled kernel is used if :func:`normfree.kernels.available`.
 
     Args:
-        images: grey levels, 0 to 255; bytes or floats.
-        mean: one value a channel, in grey levels; as a tensor on the images' device, no step waits
-            for its upload.
-        std: one value a channel, in grey levels.
+        images: gray levels from 0 to 255, bytes or floats.
+        mean: one value per channel, in gray levels; a tensor on the images' device avoids an upload
+            in every step.
+        std: one value per channel, in gray levels.
 
     Returns:
         Floats: float32 for bytes, otherwise the dtype of ``images``.
 
     Raises:
-        UserError: mean or std have another number of values.
+        UserError: ``mean`` or ``std`` has the wrong number of values.
 
     >>> normalize(torch.full((1, 1, 1, 2), 250, dtype=torch.uint8), mean=[50.0], std=[100.0])
     tensor([[[[2., 2.]]]])
@@ -68,9 +68,9 @@ def _equation(
 
 
 def _check_shapes(images: Tensor, mean: Tensor, std: Tensor) -> None:
-    """Whether there is a value a channel, or one for all."""
+    """Check that there is one value per channel, or one for all channels."""
     if images.ndim != 4:
-        raise UserError(f"images to normalize are (n, c, h, w); got {tuple(images.shape)}")
+        raise UserError(f"images to normalize should be (n, c, h, w); got {tuple(images.shape)}")
     for name, values in (("mean", mean), ("std", std)):
         if values.ndim != 1 or values.shape[0] not in (1, images.shape[1]):
             raise UserError(

@@ -1,4 +1,4 @@
-"""RandAugment's sixteen operations, in the order in which the authors number them."""
+"""RandAugment's sixteen operations, in the order of the authors' code."""
 
 from __future__ import annotations
 
@@ -55,23 +55,23 @@ OPERATIONS = (
     "Cutout",
     "SolarizeAdd",
 )
-"""Their names: an image's random number chooses among them by place."""
+"""Names of the operations; a random index into this tuple selects the operation of an image."""
 
 SIGNED = tuple(name for name in OPERATIONS if TABLE[name].signed(quirks=True))
-"""Those that go either way in the authors' code."""
+"""Operations that have a random sign in the authors' code."""
 
 
 def arguments(
     magnitude: float, sign: int, height: int, width: int, *, quirks: bool = True
 ) -> dict[str, float]:
-    """The argument of each operation that has one: degrees, bits, threshold, factor, pixels, ….
+    """The argument of each operation that takes one, such as degrees, bits or a factor.
 
     Args:
-        magnitude: the level; 10 is what the rules were made for.
-        sign: 1 or −1, for the operations that go either way.
-        height: of the images, pixels.
-        width: of the images, pixels.
-        quirks: the authors' rules; else those that :class:`RandAugment` lists.
+        magnitude: the level; the rules were designed for a maximum of 10.
+        sign: 1 or −1, for operations with a sign.
+        height: height of the images, pixels.
+        width: width of the images, pixels.
+        quirks: whether to use the authors' rules; else those listed in :class:`RandAugment`.
 
     >>> authors, clean = (arguments(5, -1, 64, 64, quirks=quirks) for quirks in (True, False))
     >>> [(name, authors[name], clean[name]) for name in ("Posterize", "Color", "TranslateX")]

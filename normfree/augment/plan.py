@@ -1,4 +1,4 @@
-"""What RandAugment will do to each image of a batch: drawn on the host, carried out anywhere."""
+"""RandAugment plans: the operations for each image, drawn on the host and applied on any device."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from normfree.errors import UserError
 
 
 class Group(NamedTuple):
-    """The images of one layer that meet the same operation with the same sign.
+    """The images in one layer that get the same operation with the same sign.
 
     Attributes:
-        operation: its name.
-        sign: 1 or −1; 1 for operations that have none.
-        start: of the images, in the layer's order.
-        stop: one after the last.
+        operation: name of the operation.
+        sign: 1 or −1; 1 for operations without a sign.
+        start: index of the first image, in the order of the layer.
+        stop: index after the last image.
     """
 
     operation: str
@@ -31,16 +31,16 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What will happen to each image of a batch.
+    """The operations that will be applied to each image of a batch.
 
     Attributes:
-        height: of the images, pixels.
-        width: of the images, pixels.
-        codes: what each image meets, sorted within a layer: twice the operation's number, and 1
-            more if it goes the other way. Always on the host, where the work is planned.
-        places: of each layer, the images in the order of the codes, and beside each the row and the
-            column of the center that Cutout would take.
-        operations: the names that the numbers stand for.
+        height: height of the images, pixels.
+        width: width of the images, pixels.
+        codes: code of each image's operation, sorted within a layer: twice the index of the
+            operation, plus 1 for a negative sign. Always on the host, where the work is planned.
+        places: for each layer, the indices of the images in the order of the codes, and the row and
+            column of the center that Cutout uses for each image.
+        operations: names of the operations, by index.
     """
 
     height: int
@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def groups(self) -> list[list[Group]]:
-        """Of each layer, the runs of images that meet the same operation.
+        """The runs of images with the same operation, for each layer.
 
         >>> codes, places = torch.tensor([[0, 0, 7]]), torch.tensor([[[2, 0, 1], [0] * 3, [0] * 3]])
         >>> Plan(1, 1, codes, places, ("Invert", "Color", "Cutout", "Rotate")).groups
@@ -64,11 +64,11 @@ class Plan:
         ]
 
     def to(self, device: torch.device | str) -> Plan:
-        """The plan with its places on a device; nothing waits for the upload.
+        """Copy the places to a device without synchronization.
 
         Raises:
-            UserError: the places are no such plan. What is on another device can no longer be
-                looked at without waiting for it.
+            UserError: the places are invalid. They are checked here, because reading them on
+                another device would need synchronization.
         """
         places = self.places
         if places.device.type == "cpu":
@@ -79,7 +79,7 @@ class Plan:
 
 
 def runs(codes: Int64[Tensor, "layers n"]) -> list[list[tuple[int, int, int]]]:
-    """Of each layer, the runs of equal codes: the code, the first place, one after the last.
+    """The runs of equal codes in each layer: code, first position, position after the last.
 
     >>> runs(torch.tensor([[3, 3, 5]]))
     [[(3, 0, 2), (5, 2, 3)]]
@@ -93,10 +93,10 @@ def runs(codes: Int64[Tensor, "layers n"]) -> list[list[tuple[int, int, int]]]:
 
 
 def check_shapes(images: Shaped[Tensor, "n c h w"], codes: Tensor, places: Tensor) -> None:
-    """Whether a plan is for so many images, by shapes and dtypes alone.
+    """Check that the shapes and dtypes of a plan match the images, without reading values.
 
     Raises:
-        UserError: it is not.
+        UserError: they do not match.
     """
     if images.ndim != 4 or images.dtype != torch.uint8:
         raise UserError(
@@ -121,14 +121,14 @@ def check_values(
     width: int,
     operations: int,
 ) -> None:
-    """Whether a plan names each image once in a layer, known operations, and pixels of the image.
+    """Check that each layer has every image once, valid codes, and pixels inside the image.
 
     Raises:
-        UserError: it does not.
+        UserError: the plan is invalid.
     """
     if not codes.numel():
         return
-    # As unsigned numbers, for those below 0 are then beyond every bound.
+    # Compared as unsigned numbers, negative values exceed every bound.
     code = codes.numpy().view(np.uint64).max()
     _, row, column = places.numpy().view(np.uint64).max(axis=(0, 2))
     for what, highest, count in (

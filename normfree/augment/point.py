@@ -1,7 +1,7 @@
-"""RandAugment's operations on each grey level by itself: whole batches of bytes, on any device.
+"""Pointwise RandAugment operations on gray levels, for whole batches of bytes on any device.
 
-Each is a pure function and treats each image alone. Where bytes suffice there are only bytes, and
-no comparison of pixels: on a CPU, PyTorch vectorizes the arithmetic of bytes, not their choice.
+Each is a pure function and processes each image independently. Where possible, the functions use
+byte arithmetic without comparisons, because PyTorch vectorizes only the former on the CPU.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from normfree.augment.registry import operation
 
 @operation("AutoContrast", kernel="auto_contrast")
 def auto_contrast(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-    """Stretch each channel to the full range: ``x·s − low·s``, ``s = 255 / (high − low)``.
+    """Stretch each channel to the full range: ``x·s − low·s`` with ``s = 255 / (high − low)``.
 
-    A channel of one grey level stays.
+    A channel with a single gray level is unchanged.
 
     >>> auto_contrast(torch.tensor([[[[50, 60, 100]]]], dtype=torch.uint8))
     tensor([[[[  0,  51, 255]]]], dtype=torch.uint8)
 
-    Differs from: Pillow's and timm's, which build the table in double precision.
+    Differs from: Pillow and timm, which build the lookup table in double precision.
     """
     low = images.amin((2, 3), keepdim=True).float()
     high = images.amax((2, 3), keepdim=True).float()
     flat = high == low
-    # Not ``255 / …``: of a Python number, PyTorch multiplies with the reciprocal, rounding twice.
+    # Not ``255 / …``: PyTorch multiplies a Python number by the reciprocal, which rounds twice.
     scale = torch.full_like(low, 255).div_((high - low).clamp_(min=1))
     scale = torch.where(flat, 1.0, scale)
     offset = torch.where(flat, 0.0, -low * scale)
@@ -39,15 +39,15 @@ def auto_contrast(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
 def equalize(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     """Flatten each channel's histogram ``h`` (integers throughout).
 
-    ``y(x) = (Σ_{v<x} h(v) + ⌊q/2⌋) // q`` up to 255, ``q = (pixels − h(highest level)) // 255``; a
-    channel with ``q = 0`` stays.
+    ``y(x) = (Σ_{v<x} h(v) + ⌊q/2⌋) // q``, at most 255, with
+    ``q = (pixels − h(highest level)) // 255``. A channel with ``q = 0`` is unchanged.
 
     >>> equalize((torch.arange(512) // 8).view(1, 1, 16, 32).to(torch.uint8))[0, 0, 1, ::8]
     tensor([32, 40, 48, 56], dtype=torch.uint8)
     """
     pixels = images.flatten(2)
     counts = _histograms(pixels)
-    # The last count is that of the highest level present.
+    # The last nonzero count is that of the highest level present.
     last = counts.gather(2, pixels.amax(2, keepdim=True).long())
     step = (pixels.shape[2] - last) // 255
     divisor = step.clamp(min=1)
@@ -75,7 +75,7 @@ def invert(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     kernel="posterize",
 )
 def posterize(images: UInt8[Tensor, "n c h w"], bits: int) -> UInt8[Tensor, "n c h w"]:
-    """Keep the highest ``bits`` bits of each grey level, 0 to 8.
+    """Keep the highest ``bits`` bits of each gray level, 0 to 8.
 
     >>> posterize(torch.tensor([[[[63, 64, 255]]]], dtype=torch.uint8), bits=2)
     tensor([[[[  0,  64, 192]]]], dtype=torch.uint8)
@@ -115,7 +115,7 @@ def solarize_add(
     tensor([[[[150, 255, 128]]]], dtype=torch.uint8)
     """
     added = _all_bits_from(images, threshold).bitwise_not_().bitwise_and_(min(addition, 255))
-    return torch.minimum(added, ~images).add_(images)  # 255 − x is all that fits
+    return torch.minimum(added, ~images).add_(images)  # at most 255 − x can be added
 
 
 def _all_bits_from(images: UInt8[Tensor, "*shape"], threshold: int) -> UInt8[Tensor, "*shape"]:
@@ -124,9 +124,9 @@ def _all_bits_from(images: UInt8[Tensor, "*shape"], threshold: int) -> UInt8[Ten
 
 
 def _histograms(pixels: UInt8[Tensor, "n c pixels"]) -> Int64[Tensor, "n c 256"]:
-    """How many pixels of each channel have each level."""
+    """The number of pixels at each level, for each channel."""
     n, c, _ = pixels.shape
-    if pixels.device.type == "cpu" and n:  # twice as fast; on a GPU, each would be waited for
+    if pixels.device.type == "cpu" and n:  # twice as fast; on a GPU, each would synchronize
         channels = pixels.flatten(0, 1).unbind()
         counts = [torch.bincount(channel, minlength=LEVELS) for channel in channels]
         return torch.stack(counts).view(n, c, LEVELS)
@@ -137,9 +137,9 @@ def _histograms(pixels: UInt8[Tensor, "n c pixels"]) -> Int64[Tensor, "n c 256"]
 def _look_up(
     table: UInt8[Tensor, "n c 256"], pixels: UInt8[Tensor, "n c pixels"]
 ) -> UInt8[Tensor, "n c pixels"]:
-    """``table[pixel]``, each channel in its own table."""
+    """``table[pixel]`` with a separate table for each channel."""
     result = torch.empty_like(pixels)
-    # On a CPU one image at a time, for PyTorch wants places in 64 bits: eight times the bytes.
+    # On the CPU, one image at a time: PyTorch needs 64-bit indices, eight times the memory.
     length = 1 if pixels.device.type == "cpu" else max(1, len(pixels))
     for out, own, part in zip(*(x.split(length) for x in (result, table, pixels)), strict=True):
         torch.gather(own, 2, part.long(), out=out)

@@ -1,4 +1,4 @@
-"""RandAugment: each image its own random operations, whole batches at a time."""
+"""RandAugment on whole batches, with independent random operations for each image."""
 
 from __future__ import annotations
 
@@ -20,41 +20,42 @@ from normfree.random import uniform
 
 __all__ = ["OPERATIONS", "SIGNED", "Group", "Plan", "RandAugment", "arguments"]
 
-_STREAM = 0x52414E44  # "RAND": far from the small numbers that a network's layers use
-_DRAWS = 4  # an image's numbers for one layer: operation, sign, row, column
-_MOST = 1000  # a magnitude beyond which rules leave the numbers that operations take
+_STREAM = 0x52414E44  # "RAND": far from the small stream numbers of network layers
+_DRAWS = 4  # random numbers per image and layer: operation, sign, row, column
+_MOST = 1000  # beyond this magnitude, arguments leave their valid range
 _WORDS = (torch.complex128, torch.int64, torch.int32, torch.int16, torch.uint8)
 
 
 @dataclass(frozen=True)
 class RandAugment:
-    """In each layer, each image meets one of 16 operations, all equally likely.
+    """Apply one of 16 equally likely operations to each image in each layer.
 
-    The strength is constant; rotations, shears and translations go either way. What happens to an
-    image follows from its key, and not from the batch it is in or its place there.
+    The strength is constant; rotations, shears and translations have a random sign. The operations
+    on an image depend only on its key, not on the rest of the batch or its position in the batch.
 
-    With ``quirks``, every byte is what the authors' code computes. Without:
+    With ``quirks``, the output equals that of the authors' code byte for byte. Without:
 
-    - *Posterize* keeps ``8 − round(4·level/10)`` bits (torchvision's rule), at least one: stronger
-      with the level. Theirs keeps ``int(4·level/10)``, weaker with the level.
-    - *Solarize* inverts from ``256 − int(256·level/10)`` upwards (timm's SolarizeIncreasing), at
-      least 0. Theirs inverts from ``int(256·level/10)`` modulo 256: at level 10 all, at 15 what 5
-      does.
+    - *Posterize* keeps ``8 − round(4·level/10)`` bits (torchvision's rule), at least one, and gets
+      stronger with the level. The authors' keeps ``int(4·level/10)`` bits and gets weaker.
+    - *Solarize* inverts from ``256 − int(256·level/10)`` up (timm's SolarizeIncreasing), at least
+      0. The authors' inverts from ``int(256·level/10)`` modulo 256: level 10 inverts everything,
+      and level 15 is the same as 5.
     - *Color, Contrast, Brightness, Sharpness* have the factor ``1 ± 0.9·level/10`` (timm's
-      Increasing), at least 0.1. Theirs have ``0.1 + 1.8·level/10``: at level 5, that is 1 and
-      nothing happens.
-    - *Contrast* turns about the mean of the grey image. Theirs, about ``min(255, h·w/256)``.
-    - *TranslateX, TranslateY* move by ``0.45·level/10`` of the image's side (timm's relative rule).
-      Theirs, by ``100·level/10`` pixels, however small the image.
+      Increasing), at least 0.1. The authors' factor is ``0.1 + 1.8·level/10``, which at level 5 is
+      1 and has no effect.
+    - *Contrast* scales about the mean of the gray image. The authors' scales about
+      ``min(255, h·w/256)``.
+    - *TranslateX, TranslateY* move by ``0.45·level/10`` of the image side (timm's relative rule).
+      The authors' move by ``100·level/10`` pixels, whatever the image size.
 
-    At level 0, then, only AutoContrast, Equalize and Invert do anything.
+    At level 0 without quirks, only AutoContrast, Equalize and Invert change images.
 
     Attributes:
-        layers: operations an image meets, one after the other.
-        magnitude: the level. 10 is what the rules were made for; more goes on along their lines.
-        quirks: whether to follow the authors' code to the letter.
-        operations: names to draw from, in this order; the authors' sixteen, unless you add your own
-            (:func:`normfree.augment.operation`).
+        layers: number of operations applied to each image in sequence.
+        magnitude: the level. The rules were designed for at most 10; higher levels extrapolate.
+        quirks: whether to reproduce the authors' code exactly.
+        operations: names to draw from, in this order; by default the authors' sixteen. Register
+            others with :func:`normfree.augment.operation`.
 
     Example:
         >>> augment, keys = RandAugment(layers=2, magnitude=10), torch.tensor([1, 2, 3])
@@ -63,11 +64,11 @@ class RandAugment:
         >>> augment(images, plan).shape
         torch.Size([3, 1, 6, 6])
 
-    Source: Cubuk et al. (2019), *RandAugment*; the authors' ``autoaugment.py``. NFNet-F0 is trained
-    with four layers of level 5, F1 and F2 of 10, F3 and larger of 15.
+    Source: Cubuk et al. (2019), *RandAugment*; the authors' ``autoaugment.py``. NFNets are trained
+    with four layers, at level 5 for F0, 10 for F1 and F2, and 15 for F3 and larger.
 
-    Differs from: timm, which skips each operation with probability ½ and draws the strength anew;
-    torchvision's of batches, which does the same to all images of a batch.
+    Differs from: timm, which skips each operation with probability ½ and draws a random strength;
+    torchvision, which applies the same operations to all images of a batch.
     """
 
     layers: int
@@ -81,17 +82,17 @@ class RandAugment:
         if not 0 <= self.magnitude <= _MOST:
             raise UserError(f"RandAugment's magnitude is from 0 to {_MOST}, not {self.magnitude}")
         if not self.operations:
-            raise UserError("RandAugment needs an operation or more to draw from")
+            raise UserError("RandAugment needs at least one operation to draw from")
         for name in self.operations:
             find(name)
 
     def draw(self, keys: Int[Tensor, " n"], height: int, width: int) -> Plan:
-        """Draw what will happen to each image.
+        """Draw the operations for each image.
 
         Args:
-            keys: one an image, on the host.
-            height: of the images, pixels.
-            width: of the images, pixels.
+            keys: one key per image, on the host.
+            height: height of the images, pixels.
+            width: width of the images, pixels.
         """
         numbers = uniform(keys, _STREAM, _DRAWS * self.layers).view(len(keys), self.layers, _DRAWS)
         bounds = torch.tensor([len(self.operations), 2, height, width])
@@ -102,21 +103,21 @@ class RandAugment:
         return Plan(height, width, codes, places, self.operations)
 
     def apply(self, images: UInt8[Tensor, "n c h w"], plan: Plan) -> UInt8[Tensor, "n c h w"]:
-        """Carry out a plan.
+        """Apply a plan.
 
-        Nothing waits for the device, no loop goes over the images, and ``torch.compile`` sees one
-        operator, ``torch.ops.normfree.randaugment``. On a CPU compiled kernels do the work, if
+        There is no device synchronization and no loop over images. ``torch.compile`` sees a single
+        operator, ``torch.ops.normfree.randaugment``. On the CPU, compiled kernels are used if
         :func:`normfree.kernels.available`.
 
         Args:
-            images: bytes; they stay as they are.
-            plan: for as many images of this size, its places on the same device.
+            images: bytes, not modified.
+            plan: a plan for this number and size of images, with its places on the same device.
 
         Returns:
-            New bytes, or the images themselves if no operation does anything.
+            New bytes, or ``images`` itself if no operation has an effect.
 
         Raises:
-            UserError: the plan is for other images, or (on a CPU) not one that :meth:`draw` makes.
+            UserError: the plan does not match the images or, on the CPU, has invalid values.
         """
         n, _, height, width = images.shape
         if (n, height, width) != (plan.places.shape[2], plan.height, plan.width):
@@ -125,7 +126,7 @@ class RandAugment:
                 f"pixels, but there are {n} of {height}×{width}; draw one for these"
             )
         if plan.operations != self.operations:
-            raise UserError("the plan was drawn from other operations; draw one from these")
+            raise UserError("the plan was drawn from other operations; draw a new one")
         traced = torch.compiler.is_compiling() or type(plan.codes) is not Tensor
         if not traced and self._idle(plan):
             return images
@@ -135,7 +136,7 @@ class RandAugment:
     __call__ = apply
 
     def _idle(self, plan: Plan) -> bool:
-        """Whether no operation does anything."""
+        """Whether no operation in the plan has an effect."""
         steps = _steps(self.magnitude, self.quirks, self.operations, plan.height, plan.width)
         if None not in steps and plan.codes.numel():
             return False
@@ -148,7 +149,7 @@ _Step = tuple[Operation, Level]
 
 @lru_cache(maxsize=64)
 def _signed(operations: tuple[str, ...], quirks: bool) -> list[bool]:
-    """Which of the operations go either way."""
+    """Which of the operations have a sign."""
     return [find(name).signed(quirks=quirks) for name in operations]
 
 
@@ -156,7 +157,7 @@ def _signed(operations: tuple[str, ...], quirks: bool) -> list[bool]:
 def _steps(
     magnitude: float, quirks: bool, operations: tuple[str, ...], height: int, width: int
 ) -> list[_Step | None]:
-    """What each code stands for, on images of this size; ``None`` where it does nothing."""
+    """The operation and level of each code for images of this size; ``None`` without effect."""
     RandAugment(1, magnitude, quirks, operations)
     both = (
         (find(name), Level(magnitude, sign, height, width, quirks))
@@ -182,7 +183,7 @@ def _check_values(
     operations: Sequence[str],
 ) -> None:
     height, width = images.shape[2:]
-    _steps(magnitude, quirks, tuple(operations), height, width)  # refuses settings that are none
+    _steps(magnitude, quirks, tuple(operations), height, width)  # raises for invalid settings
     check_values(codes, places, height, width, len(operations))
 
 
@@ -194,7 +195,7 @@ def _by_kernel(
     quirks: bool,
     operations: Sequence[str],
 ) -> Tensor | None:
-    """Image by image; ``None`` where there is no kernel for an operation."""
+    """Apply the kernels; ``None`` if an operation has no kernel."""
     if not images.numel() or not kernels.available():
         return None
     calls = _calls(magnitude, quirks, tuple(operations), *images.shape[2:])
@@ -209,7 +210,7 @@ def _by_kernel(
 def _calls(
     magnitude: float, quirks: bool, operations: tuple[str, ...], height: int, width: int
 ) -> kernels.Operations | None:
-    """What each code stands for, as the kernel takes it."""
+    """The kernel call of each code."""
     calls: list[kernels.Call | None] = []
     for step in _steps(magnitude, quirks, operations, height, width):
         call = None if step is None else step[0].call(step[1])
@@ -231,7 +232,7 @@ def _equation(
     quirks: bool,
     operations: Sequence[str],
 ) -> UInt8[Tensor, "n c h w"]:
-    """In each layer, each operation on the images that meet it."""
+    """Apply each operation of each layer to its images."""
     steps = _steps(magnitude, quirks, tuple(operations), *images.shape[2:])
     result = images.clone(memory_format=torch.contiguous_format)
     if not result.numel():
@@ -252,7 +253,7 @@ def _change(
     order: Int64[Tensor, " k"],
     centers: Sequence[Int64[Tensor, " k"]],
 ) -> None:
-    """Put what the operation makes of it in the place of each chosen image."""
+    """Replace each selected image by the output of the operation."""
     given = operation.arguments(level)
     words, length = _words(images), chunk_length(images)
     for start in range(0, len(order), length):
@@ -264,7 +265,7 @@ def _change(
 
 
 def _words(images: UInt8[Tensor, "n c h w"]) -> Shaped[Tensor, "n words"]:
-    """The images in words as long as they divide into, for copying goes word by word."""
+    """View each image as the largest words that divide it, because copies go word by word."""
     lines = images.view(len(images), -1)
     length = lines.shape[1]
     return lines.view(next(word for word in _WORDS if length % word.itemsize == 0))

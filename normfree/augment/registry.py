@@ -1,4 +1,4 @@
-"""The table of RandAugment's operations: each equation is registered with its rule for a level."""
+"""The registry of RandAugment operations, each with its rule from level to argument."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Equation = TypeVar("Equation", bound=Callable[..., Tensor])
 
 
 class Level(NamedTuple):
-    """How strong an operation is to be, which way it goes, and on what.
+    """The strength and sign of an operation, and the size of the images.
 
     Attributes:
-        magnitude: 10 is what the rules were made for.
-        sign: 1 or −1, for operations that go either way.
-        height: of the images, pixels.
-        width: of the images, pixels.
-        quirks: whether to follow the authors' code to the letter.
+        magnitude: strength; the rules were designed for a maximum of 10.
+        sign: 1 or −1, for operations with a sign.
+        height: height of the images, pixels.
+        width: width of the images, pixels.
+        quirks: whether to reproduce the authors' code exactly.
     """
 
     magnitude: float
@@ -34,7 +34,7 @@ class Level(NamedTuple):
 
     @property
     def share(self) -> float:
-        """The magnitude, of 10."""
+        """The magnitude as a fraction of 10."""
         return self.magnitude / 10
 
 
@@ -43,18 +43,19 @@ Rule = Callable[[Level], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One row of the table.
+    """A registered operation.
 
     Attributes:
-        function: the equation: of images; for ``centered`` ones, of rows and columns too; then of
-            what the rule gives.
-        authors: the argument at a level in the authors' code, or several; ``None`` without any.
-        clean: the same without quirks.
-        neutral: the (first) argument with which nothing happens; ``None`` if there is none.
-        centered: whether each image has a point of its own.
-        kernel: the C function that does the same; whole numbers and truths go to its ``number``,
-            fractions to its ``factor``. ``None``: the equation does the work on CPUs, too.
-        places: for ``kernel="move"``: the input pixel that each output pixel takes, from the
+        function: the equation. It takes images, then rows and columns if ``centered``, then the
+            arguments from the rule.
+        authors: rule from a level to the argument or arguments in the authors' code; ``None`` for
+            an operation without arguments.
+        clean: the rule without quirks.
+        neutral: first argument that leaves images unchanged; ``None`` if there is none.
+        centered: whether the operation takes a point per image.
+        kernel: name of the equivalent C function; integers and booleans become its ``number``,
+            fractions its ``factor``. With ``None``, the equation is also used on the CPU.
+        places: for ``kernel="move"``, computes the input pixel of each output pixel from the
             argument, the height and the width.
     """
 
@@ -67,22 +68,22 @@ class Operation:
     places: Callable[[float, int, int], Int64[Tensor, " pixels"]] | None
 
     def arguments(self, level: Level) -> tuple[Any, ...]:
-        """What the equation takes beside images."""
+        """The arguments of the equation other than the images."""
         rule = self.authors if level.quirks else self.clean
         found = () if rule is None else rule(level)
         return found if isinstance(found, tuple) else (found,)
 
     def idle(self, level: Level) -> bool:
-        """Whether it does nothing."""
+        """Whether the operation does nothing at this level."""
         return self.neutral is not None and self.arguments(level)[0] == self.neutral
 
     def signed(self, *, quirks: bool) -> bool:
-        """Whether it goes either way: then its rule depends on the sign."""
+        """Whether the operation has a sign, that is, its rule depends on the sign."""
         one, other = (Level(10.0, sign, 64, 64, quirks) for sign in (1, -1))
         return self.arguments(one) != self.arguments(other)
 
     def call(self, level: Level) -> kernels.Call | None:
-        """The same for the kernel; ``None`` if there is none."""
+        """The call of the equivalent kernel; ``None`` if there is none."""
         if self.kernel is None:
             return None
         found = self.arguments(level)
@@ -98,7 +99,7 @@ class Operation:
 
 
 TABLE: dict[str, Operation] = {}
-"""The registered operations by name."""
+"""Registered operations by name."""
 
 
 def operation(
@@ -111,14 +112,14 @@ def operation(
     kernel: str | None = None,
     places: Callable[[float, int, int], Int64[Tensor, " pixels"]] | None = None,
 ) -> Callable[[Equation], Equation]:
-    """Register an equation as an operation of RandAugment; see :class:`Operation`.
+    """Register an equation as a RandAugment operation; see :class:`Operation`.
 
-    The equation takes bytes (n, c, h, w), treats each image alone and returns new bytes; ``clean``
-    is like ``authors`` unless it is given. To use an operation of your own, name it in
+    The equation takes bytes (n, c, h, w), processes each image independently, and returns new
+    bytes. ``clean`` defaults to ``authors``. To use a custom operation, list its name in
     ``RandAugment(operations=…)``.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is already registered.
 
     >>> @operation("Dim", authors=lambda level: 0.02 * level.magnitude, neutral=0)
     ... def dim(images, share):
@@ -132,7 +133,7 @@ def operation(
     >>> del TABLE["Dim"]
     """
     if name in TABLE:
-        raise ValueError(f"there is an operation {name!r} already")
+        raise ValueError(f"an operation named {name!r} is already registered")
 
     def register(function: Equation) -> Equation:
         TABLE[name] = Operation(
@@ -150,11 +151,11 @@ def operation(
 
 
 def find(name: str) -> Operation:
-    """A row of the table.
+    """Find a registered operation by name.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: the name is unknown.
     """
     if name not in TABLE:
-        raise unknown_name("operation of RandAugment", name, TABLE)
+        raise unknown_name("RandAugment operation", name, TABLE)
     return TABLE[name]

@@ -1,4 +1,4 @@
-"""The crop of tiny images: pad, cut at a random place, mirror; one batch at a time."""
+"""Random crop of small images: pad, crop at a random position, and flip whole batches."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from torch.nn import functional as F  # noqa: N812
 
 from normfree.random import uniform
 
-_STREAM = 0x53484946  # "SHIF": far from the small numbers that a network's layers use
+_STREAM = 0x53484946  # "SHIF": far from the small stream numbers of network layers
 
 
 def shift(
     images: Shaped[Tensor, "n c h w"], keys: Int[Tensor, " n"], padding: int, *, flip: bool = False
 ) -> Shaped[Tensor, "n c h w"]:
-    """Move each image by up to ``padding`` pixels, and mirror half of them.
+    """Shift each image by up to ``padding`` pixels, and flip half of them horizontally.
 
-    A pure function: what happens to a image follows from its key alone, so it does not depend on
-    the batch it came in, on the device or on the number of workers.
+    This is a pure function of each image and its key. The result does not depend on the rest of the
+    batch, the device or the number of workers.
 
     Args:
-        images: images of any dtype; on any device.
-        keys: one key a image, on the same device.
-        padding: largest displacement along each axis, pixels; zeros move in from outside.
-        flip: whether to mirror left and right with probability ½.
+        images: images of any dtype, on any device.
+        keys: one key per image, on the same device.
+        padding: largest shift along each axis, pixels; zeros fill the border.
+        flip: whether to flip horizontally with probability ½.
 
     >>> images = torch.arange(1, 5, dtype=torch.uint8).view(1, 1, 2, 2)
     >>> shift(images, torch.tensor([5]), padding=1)
     tensor([[[[0, 0],
               [2, 0]]]], dtype=torch.uint8)
 
-    Source: the usual augmentation of CIFAR, e.g. He et al. (2015), section 4.2.
+    Source: the usual augmentation for CIFAR, for example He et al. (2015), section 4.2.
     """
     n, c, height, width = images.shape
     down, right, mirror = uniform(keys, _STREAM, 3).unbind(dim=1)

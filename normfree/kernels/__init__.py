@@ -1,8 +1,8 @@
-"""Compiled kernels: the results of the equations of higher rooms, sooner.
+"""Compiled CPU kernels for operators defined in other packages.
 
-A kernel is optional and never the definition: each operator is registered with its equation in
-PyTorch (:func:`operator`), which runs wherever there is no kernel and which the kernel is tested
-against, bit for bit.
+Kernels are optional and never define an operator. Each operator is registered with its equation in
+PyTorch (:func:`operator`), which runs if there is no kernel. Kernels are tested against the
+equation bit for bit.
 """
 
 from __future__ import annotations

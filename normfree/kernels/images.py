@@ -1,4 +1,4 @@
-"""MixUp, CutMix and normalization of whole batches, on the CPU."""
+"""MixUp, CutMix and normalization of whole batches on the CPU."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def mix_bytes(
     boxes: Int64[Tensor, "n 4"],
     cutmix: Bool[Tensor, " n"],
 ) -> UInt8[Tensor, "n c h w"] | None:
-    """``m·a + (1 − m)·b``, clipped to bytes; ``None`` where this kernel does not do it.
+    """``m·a + (1 − m)·b``, clipped to bytes; ``None`` if the kernel does not support the arguments.
 
     Args:
-        images: a, bytes or float32; on the host like all of these, in any order in memory.
+        images: a, bytes or float32, on the host like all arguments, in any memory layout.
         others: b, of the same dtype.
-        ratio: m, in MixUp.
-        boxes: where m is not 0: top, bottom, left and right, the ends excluded; what lies outside
-            the image does not count.
-        cutmix: where m is 1 in the box instead.
+        ratio: m for MixUp.
+        boxes: top, bottom (exclusive), left and right (exclusive) of the box outside which m is 0;
+            cropped to the image.
+        cutmix: whether m is 1 in the box instead of ``ratio``.
     """
     kernels, dtype = library(), images.dtype
     if kernels is None or dtype not in (torch.uint8, torch.float32) or others.dtype != dtype:
@@ -53,12 +53,12 @@ def mix_bytes(
 def normalize(
     images: UInt8[Tensor, "n c h w"], mean: Float32[Tensor, " c"], std: Float32[Tensor, " c"]
 ) -> Float32[Tensor, "n c h w"] | None:
-    """``(x − mean) / std``, channel by channel; ``None`` where this kernel does not do it.
+    """``(x − mean) / std`` per channel; ``None`` if the kernel does not support the arguments.
 
     Args:
-        images: on the host like all of these; contiguous.
-        mean: one value a channel.
-        std: one value a channel.
+        images: contiguous images, on the host like all arguments.
+        mean: one value per channel.
+        std: one value per channel.
     """
     kernels, channels = library(), images.shape[1]
     if (

@@ -1,4 +1,4 @@
-"""The compiled library: built with the package or not there; nothing is compiled at run time."""
+"""The compiled library, which is built with the package; nothing is compiled at run time."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import NamedTuple
 from normfree.kernels import sources
 
 FILE = Path(__file__).with_name("_cpu.so")
-"""Where building the package puts the library."""
+"""Path of the library in a built package."""
 
 VARIABLE = "NORMFREE_KERNELS"
-"""The environment variable that switches kernels off when it is 0."""
+"""The environment variable that disables the kernels if it is 0."""
 
 
 class Status(NamedTuple):
-    """Whether the kernels do the work on the CPU.
+    """Whether the kernels are used on the CPU.
 
     Attributes:
-        instruction_set: the one in use: ``"avx512"``, ``"avx2"`` or ``"neon"``; ``None`` where
-            PyTorch's operations do the work.
-        reason: why they do; empty where the kernels do.
+        instruction_set: the instruction set in use, ``"avx512"``, ``"avx2"`` or ``"neon"``;
+            ``None`` if PyTorch operations are used instead.
+        reason: why the kernels are not used; empty if they are.
     """
 
     instruction_set: str | None
     reason: str = ""
 
     def __str__(self) -> str:
-        """One line for a person.
+        """Describe the status in one line.
 
         >>> print(Status("avx2")), print(Status(None, "the package was built without a compiler"))
         C kernels (avx2)
@@ -43,10 +43,10 @@ class Status(NamedTuple):
 
 
 def status() -> Status:
-    """Whether the kernels do the work on the CPU, and why not; the results are the same.
+    """Whether the kernels are used on the CPU, and if not, why; results are the same either way.
 
-    They do if they were built with the package, the processor has AVX2 and fused multiply-adds or
-    NEON, and the environment variable ``NORMFREE_KERNELS`` is not 0.
+    They are used if they were built with the package, the CPU supports AVX2 with FMA or NEON, and
+    the environment variable ``NORMFREE_KERNELS`` is not 0.
 
     >>> status().instruction_set in ("avx512", "avx2", "neon", None)
     True
@@ -57,7 +57,7 @@ def status() -> Status:
 
 
 def available() -> bool:
-    """Whether the kernels do the work on the CPU.
+    """Whether the kernels are used on the CPU.
 
     >>> available() == (status().reason == "")
     True
@@ -66,16 +66,16 @@ def available() -> bool:
 
 
 def library() -> ctypes.CDLL | None:
-    """The library, if its kernels do the work."""
+    """The library, or ``None`` if the kernels are not used."""
     return None if os.environ.get(VARIABLE) == "0" else _load()[0]
 
 
 def use(instruction_set: str = "") -> str:
-    """Choose an instruction set, for a test or a measurement; or, again, the best.
+    """Select an instruction set for tests or benchmarks; by default, the best one.
 
     Returns:
-        The one that is in use from now on; empty where this processor does not have what was asked
-        for, and nothing changed.
+        The instruction set now in use, or an empty string if this CPU does not support the
+        requested one, in which case nothing changes.
     """
     kernels = library()
     return kernels.normfree_use(instruction_set.encode()).decode() if kernels else ""
@@ -84,7 +84,7 @@ def use(instruction_set: str = "") -> str:
 @cache
 def _load() -> tuple[ctypes.CDLL | None, Status]:
     if not FILE.exists():
-        return None, Status(None, "they were not built with the package (no C compiler?)")
+        return None, Status(None, "kernels were not built with the package (no C compiler?)")
     try:
         kernels = ctypes.CDLL(str(FILE))
         for name in ("sources", "operations", "use"):
@@ -93,14 +93,14 @@ def _load() -> tuple[ctypes.CDLL | None, Status]:
     except (OSError, AttributeError) as error:
         return None, Status(None, f"{FILE.name} cannot be loaded: {error}")
     if sources.digest() not in (None, built_from):
-        return None, Status(None, f"{FILE.name} was built from other sources; install again")
+        return None, Status(None, f"{FILE.name} was built from other sources; reinstall normfree")
     instruction_set = _best(kernels)
     if not instruction_set:
-        return None, Status(None, "this processor has neither AVX2 with FMA nor NEON")
+        return None, Status(None, "this CPU has neither AVX2 with FMA nor NEON")
     return kernels, Status(instruction_set)
 
 
 def _best(kernels: ctypes.CDLL) -> str:
-    """The best instruction set, in use from now on; empty where the processor has none."""
+    """Select the best instruction set; an empty string if the CPU supports none."""
     found: str = kernels.normfree_use(b"").decode()
     return found

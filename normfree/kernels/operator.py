@@ -1,4 +1,4 @@
-"""An operator: an equation in PyTorch, a kernel that gives the same bits, and what tracing sees."""
+"""Operators: an equation in PyTorch, a bit-identical CPU kernel, and a fake implementation."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ def operator(
     shapes: Callable[..., None],
     values: Callable[..., None] | None = None,
 ) -> Callable[[Equation], Equation]:
-    """Register an equation as ``torch.ops.normfree.NAME``, which ``torch.compile`` takes whole.
+    """Register an equation as ``torch.ops.normfree.NAME``, opaque to ``torch.compile``.
 
-    On a CPU the kernel does the work where it can; else the equation does. Both see only arguments
-    that passed the same checks, so both refuse the same.
+    On the CPU, the kernel is used if it supports the arguments; otherwise the equation is used. The
+    checks run before either, so both reject the same arguments.
 
     Args:
-        schema: name and types, ``"invert(Tensor images) -> Tensor"``; nothing is changed in place.
-        kernel: the same on a CPU, or ``None`` where it cannot.
-        result: makes an empty result: what tracing takes for the operator.
-        shapes: raises UserError unless shapes and dtypes fit; never reads an element.
-        values: raises UserError unless the elements are in range; only called on a CPU, where
-            reading them waits for nothing.
+        schema: operator schema without in-place arguments, such as
+            ``"invert(Tensor images) -> Tensor"``.
+        kernel: the CPU implementation; returns ``None`` for arguments it does not support.
+        result: creates an empty result; the fake implementation for tracing.
+        shapes: raises UserError unless shapes and dtypes match; never reads an element.
+        values: raises UserError unless elements are in range; only called on the CPU, where reading
+            them does not synchronize.
 
     Returns:
-        A decorator: the equation goes in, the operator comes out.
+        A decorator that turns the equation into the operator.
 
     Example:
         >>> @operator(
@@ -66,7 +67,7 @@ def operator(
             shapes(*arguments)
             return result(*arguments)
 
-        # Not torch.library.custom_op: its layers of Python cost as much as a small batch.
+        # Not torch.library.custom_op: its Python overhead costs as much as a small batch.
         torch.library.define(full, parenthesis + types, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.impl(full, "default", on_any_device)
         torch.library.impl(full, "cpu", on_cpu)

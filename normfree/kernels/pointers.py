@@ -1,4 +1,4 @@
-"""How tensors reach a C function: checked first, for C trusts every pointer."""
+"""Passing tensors to C functions, with checks because C trusts every pointer."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 
 
 def pointer(name: str, tensor: Tensor, dtype: torch.dtype, shape: Sequence[int]) -> ctypes.c_void_p:
-    """The address of a tensor's first element, if a C function may read it as such.
+    """The address of a tensor's data, after checking that a C function can read it.
 
     Args:
-        name: of the argument, for the error.
-        tensor: on the host and contiguous.
-        dtype: what the C function reads.
-        shape: how much of it.
+        name: name of the argument, for the error message.
+        tensor: a contiguous tensor on the host.
+        dtype: data type that the C function reads.
+        shape: shape that the C function reads.
 
     Raises:
-        ValueError: the tensor is something else.
+        ValueError: the tensor does not match.
 
     >>> pointer("means", torch.zeros(2), torch.float32, [3])
     Traceback (most recent call last):
@@ -42,11 +42,11 @@ def pointer(name: str, tensor: Tensor, dtype: torch.dtype, shape: Sequence[int])
 
 
 def sizes(images: Tensor) -> list[ctypes.c_int64]:
-    """n, channels, height and width, as C functions take them."""
+    """The batch size, channels, height and width as C arguments."""
     n, channels, height, width = images.shape
     return [ctypes.c_int64(size) for size in (n, channels, height, width)]
 
 
 def threads() -> ctypes.c_int64:
-    """As many as PyTorch uses."""
+    """The number of threads that PyTorch uses."""
     return ctypes.c_int64(torch.get_num_threads())

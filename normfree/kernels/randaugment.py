@@ -1,4 +1,4 @@
-"""RandAugment's operations on the CPU: each image meets its own, while it lies in the cache."""
+"""RandAugment on the CPU: all operations of an image are applied while it is in the cache."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from torch import Tensor
 from normfree.kernels.library import library
 from normfree.kernels.pointers import pointer, sizes, threads
 
-_RUN = 8  # pixels that move together on average, from which on runs are copied as such
-_MOST = 1 << 30  # so that sums with it fit into 32 bits
-_FAILURES = {1: "there is no memory for RandAugment", 2: "a code stands for no operation"}
+_RUN = 8  # minimum average run length for copying runs instead of single pixels
+_MOST = 1 << 30  # so that sums fit into 32 bits
+_FAILURES = {1: "RandAugment ran out of memory", 2: "a code stands for no operation"}
 
 
 class Call(NamedTuple):
-    """An operation at one strength, as the C functions take it.
+    """An operation at one strength, as passed to the C functions.
 
     Attributes:
-        kernel: name of the C function; or ``"move"``.
-        number: its whole number, where it has one.
-        factor: its fraction, where it has one.
-        places: for ``"move"``: the input pixel that each output pixel takes; the number of pixels
-            for one outside.
+        kernel: name of the C function, or ``"move"``.
+        number: integer argument, if the function takes one.
+        factor: float argument, if the function takes one.
+        places: for ``"move"``, the input pixel of each output pixel; the number of pixels means
+            outside the image.
     """
 
     kernel: str
@@ -47,16 +47,16 @@ class _Operation(ctypes.Structure):
 
 
 class Operations:
-    """What the codes of :func:`randaugment` stand for.
+    """The table that maps codes of :func:`randaugment` to operations.
 
     Args:
-        calls: of each code; ``None`` where nothing happens.
-        pixels: of an image.
+        calls: one call per code; ``None`` if the code has no effect.
+        pixels: number of pixels in an image.
     """
 
     def __init__(self, calls: Sequence[Call | None], pixels: int) -> None:
         self.pixels = pixels
-        self._lists: list[Tensor] = []  # what the structures point to
+        self._lists: list[Tensor] = []  # keeps alive the data that the structures point to
         self.structures = (_Operation * len(calls))()
         for structure, call in zip(self.structures, calls, strict=True):
             structure.kind = -1
@@ -70,9 +70,9 @@ class Operations:
                 structure.kind = _kinds()[kernel]
 
     def _move(self, structure: _Operation, places: Int64[Tensor, " pixels"]) -> str:
-        """Point to what moves; the name of the kernel that reads it."""
+        """Set the pointer to runs or places; return the name of the kernel that reads it."""
         if places.shape != (self.pixels,) or not 0 <= places.min() <= places.max() <= self.pixels:
-            raise ValueError(f"places should be {self.pixels} numbers from 0 to {self.pixels}")
+            raise ValueError(f"places should be {self.pixels} integers from 0 to {self.pixels}")
         list_, kernel = places.to(torch.int32, copy=True), "move_pixels"
         runs = _runs(list_)
         if 0 < len(runs) * _RUN <= self.pixels:
@@ -89,18 +89,18 @@ def randaugment(
     rows: Int64[Tensor, "layers n"],
     columns: Int64[Tensor, "layers n"],
 ) -> UInt8[Tensor, "n c h w"]:
-    """Each image's operations, one after the other.
+    """Apply the operations of each image in sequence.
 
     Args:
-        images: on the host, like all of these; in any order in memory, at least one pixel.
-        operations: for images of this size.
-        codes: which of the operations each image meets.
-        rows: of the centers of Cutout's squares.
-        columns: of the centers of Cutout's squares.
+        images: on the host like all arguments, in any memory layout, with at least one pixel.
+        operations: operations for images of this size.
+        codes: code of each image's operation in each layer.
+        rows: row of each center for Cutout.
+        columns: column of each center for Cutout.
 
     Raises:
-        ValueError: an argument has another shape or dtype, or a code stands for no operation.
-        MemoryError: there is no memory for one more image.
+        ValueError: an argument has the wrong shape or dtype, or a code stands for no operation.
+        MemoryError: there is not enough memory for a copy of an image.
     """
     kernels = library()
     assert kernels is not None
@@ -128,7 +128,7 @@ def randaugment(
 
 @cache
 def _kinds() -> dict[str, int]:
-    """The C functions by name, as the library itself numbers them."""
+    """The number of each C function, by name, as listed by the library."""
     kernels = library()
     assert kernels is not None
     names = kernels.normfree_operations().decode().split()
@@ -136,7 +136,7 @@ def _kinds() -> dict[str, int]:
 
 
 def _runs(places: Int32[Tensor, " pixels"]) -> Int32[Tensor, "runs 3"]:
-    """Pixels that come from consecutive ones: the first's place, its source's place, their number.
+    """Runs of pixels with consecutive sources: first position, first source position, length.
 
     >>> _runs(torch.tensor([2, 3, 4, 0, 4], dtype=torch.int32))  # 5 pixels, so 5 is outside
     tensor([[0, 2, 3],

@@ -1,6 +1,6 @@
-"""The C sources of the kernels, by content: a library built from others is not used.
+"""A digest of the C sources; a library built from other sources is not used.
 
-``setup.py`` runs this file by itself, so it imports nothing but the standard library.
+``setup.py`` runs this file on its own, so it only imports the standard library.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ FOLDER = Path(__file__).parent / "csrc"
 
 
 def sources() -> list[Path]:
-    """The files of C; none in an installed wheel."""
+    """The C source files; an installed wheel has none."""
     return sorted(path for path in FOLDER.glob("*") if path.suffix in (".c", ".h"))
 
 
 def digest() -> str | None:
-    """A hash of names and contents; ``None`` where the sources are not at hand.
+    """A hash of the file names and contents; ``None`` if there are no sources.
 
     >>> digest() == digest()
     True

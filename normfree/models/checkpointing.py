@@ -1,4 +1,4 @@
-"""Activation checkpointing: a block's inner activations are computed again in the backward pass."""
+"""Activation checkpointing: recompute a block's inner activations in the backward pass."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recomputed(block: nn.Module, x: Tensor, keys: Tensor | None) -> Tensor:
-    """The output of a block, of which only the input is kept.
+    """The output of a block, keeping only its input for the backward pass.
 
-    Masks are counted and repeat themselves. Batch statistics move in the first pass only: while
-    compiling, the compiler sees to it that a buffer is written once.
+    Masks are counter-based, so the second pass reproduces them. Batch statistics are updated in the
+    first pass only; under ``torch.compile``, the compiler ensures that buffers are written once.
     """
     if torch.compiler.is_compiling():
         return checkpoint(block, x, keys, use_reentrant=False)
@@ -24,7 +24,7 @@ def recomputed(block: nn.Module, x: Tensor, keys: Tensor | None) -> Tensor:
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Batch statistics are used but not accumulated: the first pass has done so."""
+    """Use batch statistics without updating the running ones, as the first pass already has."""
     norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, _, count in before:

@@ -1,4 +1,4 @@
-"""What every image classifier here is and offers, whatever its family."""
+"""The base class of all image classifiers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from normfree.nn.conv import FixedConv2d
 class ImageClassifier(nn.Module):
     """Stem → four stages of residual blocks → head → mean → dropout → classifier.
 
-    A family says what its stem, its blocks and its head are; all else is here.
+    A family defines its stem, blocks and head; this class implements everything else.
 
     Args:
-        config: what to build.
-        device: where the parameters live; ``"meta"`` builds shapes only.
-        dtype: of the parameters.
+        config: configuration of the network.
+        device: device of the parameters; ``"meta"`` allocates no memory.
+        dtype: data type of the parameters.
     """
 
     config: Any
@@ -56,20 +56,20 @@ class ImageClassifier(nn.Module):
         self.classifier = self._new_classifier(device=device, dtype=dtype)
 
     def build_stem(self, layers: Layers) -> tuple[nn.Module, int]:
-        """The layers from images to the first block, and the channels that leave them."""
+        """Build the layers before the first block; return them and their output channels."""
         raise NotImplementedError
 
     def block_spec(self, place: Place, in_channels: int) -> BlockSpec:
-        """What the block at a place has."""
+        """The configuration of the block at a position."""
         raise NotImplementedError
 
     def build_block(self, place: Place, in_channels: int, layers: Layers) -> ResidualBlock:
-        """The block at a place: a bottleneck, unless a family has its own."""
+        """Build the block at a position: a bottleneck unless a family overrides it."""
         spec: Any = self.block_spec(place, in_channels)
         return NFBlock(spec, place.residual, layers)
 
     def build_head(self, channels: int, layers: Layers) -> tuple[nn.Module, int]:
-        """The layers from the last block to what is averaged, and the channels that leave them."""
+        """Build the layers after the last block; return them and their output channels."""
         raise NotImplementedError
 
     def feature_maps(
@@ -78,11 +78,11 @@ class ImageClassifier(nn.Module):
         """The output of each of the four stages, for detection or segmentation.
 
         Args:
-            x: images, normalized.
-            keys: one key an example for stochastic depth; see :meth:`forward`.
+            x: normalized images.
+            keys: one key per example for stochastic depth; see :meth:`forward`.
 
         Returns:
-            Four maps; with the usual stem their strides are 4, 8, 16 and 32.
+            Four feature maps, with strides 4, 8, 16 and 32 for the default stem.
         """
         keys = self._keys(x, keys)
         recompute = self.config.activation_checkpointing == "block" and self.training
@@ -97,11 +97,11 @@ class ImageClassifier(nn.Module):
     def forward_features(
         self, x: Float[Tensor, "n c h w"], keys: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n f _h _w"]:
-        """The last feature map, activated, before the mean over space.
+        """The last feature map, after the final activation and before the spatial mean.
 
         Args:
-            x: images, normalized.
-            keys: one key an example for stochastic depth; see :meth:`forward`.
+            x: normalized images.
+            keys: one key per example for stochastic depth; see :meth:`forward`.
         """
         return self.head(self.feature_maps(x, keys)[-1])
 
@@ -111,20 +111,20 @@ class ImageClassifier(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            x: images, normalized.
-            keys: one key an example (see :mod:`normfree.random`), from which the masks of dropout
-                and stochastic depth follow. In training, None draws the keys, and nothing else,
-                from torch's default generator: seed it with :func:`torch.manual_seed`.
+            x: normalized images.
+            keys: one key per example (see :mod:`normfree.random`), which determines the masks of
+                dropout and stochastic depth. In training mode, None draws the keys, and nothing
+                else, from torch's default generator, which :func:`torch.manual_seed` seeds.
 
         Returns:
-            Logits; the pooled features when the model has no classes.
+            Logits, or pooled features if the model has no classes.
         """
         keys = self._keys(x, keys)
         pooled = self.forward_features(x, keys).mean(dim=(2, 3))
         return self.classifier(self.dropout(pooled, keys))
 
     def _keys(self, x: Tensor, keys: Tensor | None) -> Tensor | None:
-        """The keys of a batch, drawn where they are needed and not given."""
+        """The keys of a batch, drawn if they are needed but not given."""
         drops = self.config.drop_rate > 0 or self.config.stochastic_depth_rate > 0
         if keys is None and self.training and drops:
             return torch.randint(2**32, (x.shape[0],), device=x.device)
@@ -132,7 +132,7 @@ class ImageClassifier(nn.Module):
 
     @property
     def first_conv(self) -> str:
-        """The name of the first convolution that is learned, after a fixed transform if any.
+        """The name of the first trainable convolution, which may follow a fixed transform.
 
         >>> from normfree.models import build_model
         >>> build_model("nfnet_pico").first_conv, build_model("nfnet_pico", stem="dct").first_conv
@@ -145,17 +145,17 @@ class ImageClassifier(nn.Module):
         )
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the classifier by a new one.
+        """Replace the classifier with a newly initialized one.
 
         Args:
-            num_classes: classes of the new task; 0 leaves the pooled features.
+            num_classes: number of classes of the new task; 0 returns the pooled features.
         """
         weight = next(self.parameters())
         self.config = dataclasses.replace(self.config, num_classes=num_classes)
         self.classifier = self._new_classifier(device=weight.device, dtype=weight.dtype)
 
     def _new_classifier(self, **on: Any) -> nn.Linear | nn.Identity:
-        """The last linear layer, N(0, std²) with zero biases; with no classes, the identity."""
+        """A linear layer, N(0, std²) with zero biases, or the identity if there are no classes."""
         if self.config.num_classes == 0:
             return nn.Identity()
         linear = nn.Linear(self.num_features, self.config.num_classes, **on)
@@ -164,15 +164,15 @@ class ImageClassifier(nn.Module):
         return linear
 
     def freeze(self, stages: int) -> None:
-        """Keep the stem and the first stages as they are in training; free the rest.
+        """Freeze the stem and the first stages during training, and unfreeze the rest.
 
-        Frozen parts compute as in evaluation: no mask is drawn in them, no statistics move.
+        Frozen modules stay in evaluation mode: they drop nothing and update no statistics.
 
         Args:
-            stages: how many, from 0 (nothing is frozen, not even the stem) to 4.
+            stages: number of stages, from 0 (nothing is frozen, not even the stem) to 4.
 
         Raises:
-            UserError: no such number of stages.
+            UserError: the number of stages is out of range.
         """
         if not 0 <= stages <= len(self.stages):
             raise UserError(f"stages to freeze must be 0 to {len(self.stages)}; got {stages}")
@@ -184,7 +184,7 @@ class ImageClassifier(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training, but for what is frozen."""
+        """Switch to training mode, except for frozen modules."""
         super().train(mode)
         for part in self._frozen():
             part.eval()
@@ -195,7 +195,7 @@ class ImageClassifier(nn.Module):
 
 
 def expansion_head(channels: int, features: int, layers: Layers) -> nn.Sequential:
-    """A 1×1 convolution to the features that are averaged, and its activation."""
+    """A 1×1 convolution to the features that are averaged, followed by an activation."""
     head = nn.Sequential()
     head.add_module("conv", layers.conv(channels, features, 1))
     head.add_module("act", layers.act(features))

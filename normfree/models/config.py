@@ -1,4 +1,4 @@
-"""What every family's configuration has, and the bounds that no real network passes."""
+"""The configuration shared by all families, and upper bounds on its fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from normfree.nn.residual import BetaPlace, Rate
 from normfree.nn.squeeze_excite import SEActivation
 from normfree.schema import Field, record
 
-#: Blocks of a whole network.
+#: Upper bound on the number of blocks in a network.
 MOST_BLOCKS = 10_000
 
 _listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
@@ -24,13 +24,13 @@ _listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) 
 #: A multiplier of channels.
 Ratio = Annotated[float, Field(gt=0, le=64)]
 
-#: A standard deviation of initial weights.
+#: Standard deviation of initial weights.
 Std = Annotated[float, Field(ge=0, le=100)]
 
-#: Side of an image, pixels.
+#: Side length of an image, pixels.
 Side = Annotated[int, Field(ge=1, le=16_384)]
 
-#: Some numbers of channels, some ratios; JSON's and YAML's lists become tuples.
+#: Tuples of channel counts and of ratios; lists from JSON or YAML become tuples.
 ChannelTuple = Annotated[tuple[Channels, ...], _listed]
 RatioTuple = Annotated[tuple[Ratio, ...], _listed]
 DepthTuple = Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_BLOCKS)], ...], _listed]
@@ -39,36 +39,37 @@ EndTuple = Annotated[tuple[Literal["output", "input"], ...], _listed]
 
 @record
 class ClassifierConfig:
-    r"""What every family's configuration has.
+    r"""The configuration fields that all families share.
 
     Args:
-        name: the variant it is, or started from.
-        widths: output channels of each stage.
-        depths: blocks of each stage.
-        activation: a name of :data:`normfree.nn.ACTIVATIONS`.
-        gain: the activations' γ: ``"reference"`` for the authors' constants, ``"exact"`` for those
-            of :func:`normfree.nn.estimate_gain`.
+        name: the variant, or the one that this configuration was derived from.
+        widths: output channels of each of the four stages.
+        depths: blocks in each stage.
+        activation: a name in :data:`normfree.nn.ACTIVATIONS`.
+        gain: source of the activations' γ: ``"reference"`` for the authors' constants, ``"exact"``
+            for :func:`normfree.nn.estimate_gain`.
         alpha: :math:`\alpha`, the scale of every residual branch.
-        beta_place: whether β multiplies ``"after"`` the activation, as in the authors' code, or
+        beta_place: whether β is applied ``"after"`` the activation, as in the authors' code, or
             ``"before"`` it, as in the paper's text.
-        se_place: where squeeze-and-excite sits.
-        se_ratio: its hidden units per channel.
-        se_activation: of its hidden layer: ``"relu"``, plain and unscaled, as in the authors' code;
-            or ``"network"``, the network's own, scaled, as in the paper's text.
-        drop_rate: dropout before the classifier.
-        stochastic_depth_rate: the rate that the last block nearly reaches.
+        se_place: position of squeeze-and-excite within the block.
+        se_ratio: hidden units of squeeze-and-excite per channel.
+        se_activation: activation of the hidden layer of squeeze-and-excite: ``"relu"``, plain and
+            unscaled, as in the authors' code, or ``"network"``, the network's scaled activation, as
+            in the paper's text.
+        drop_rate: dropout rate before the classifier.
+        stochastic_depth_rate: :math:`r`; block :math:`l` of :math:`L` has rate :math:`r\,l/L`.
         in_channels: channels of the images.
-        num_classes: classes; 0 for pooled features instead of logits.
-        classifier_std: standard deviation of the classifier's initial weight; 0 for zeros.
-        train_size: side of the training images, pixels.
-        test_size: side of the test images, pixels.
-        randaugment_magnitude: strength of RandAugment in the paper's recipe.
-        normalization: ``"none"``; ``"batch"`` makes the batch-normalized twin of a family.
+        num_classes: number of classes; 0 returns pooled features instead of logits.
+        classifier_std: standard deviation of the classifier's initial weight; 0 gives zeros.
+        train_size: side length of training images, pixels.
+        test_size: side length of test images, pixels.
+        randaugment_magnitude: magnitude of RandAugment in the paper's recipe.
+        normalization: ``"none"``, or ``"batch"`` for the batch-normalized twin of a family.
         activation_checkpointing: ``"block"`` keeps only the input of each block for the backward
-            pass and computes the rest again: less memory, about a third more time.
+            pass and recomputes the rest, which saves memory and costs about a third more time.
 
     Raises:
-        UserError: values that no network can have.
+        UserError: a field has an invalid value.
     """
 
     name: Annotated[str, Field(max_length=200)]
@@ -101,26 +102,27 @@ class ClassifierConfig:
         if self.activation not in ACTIVATIONS:
             raise unknown_name("activation", reprlib.repr(self.activation)[1:-1], ACTIVATIONS)
         if self.activation == "glu":
-            raise UserError("activation 'glu' halves the channels; no network here can use it")
+            raise UserError("activation 'glu' halves the channels; no network here supports it")
         if self.activation == "log_softmax" and self.gain == "exact":
-            raise UserError("gain 'exact' is for elementwise activations; log_softmax is none")
+            raise UserError("gain 'exact' is for elementwise activations; log_softmax is not one")
 
     def check_stages(self, *fields: str) -> None:
-        """Each of these fields has one value for each of the four stages."""
+        """Check that each of these fields has one positive value per stage."""
         for field in fields:
             value = getattr(self, field)
             if len(value) != 4:
                 raise UserError(
-                    f"{field} must be four positive numbers, one a stage; got {reprlib.repr(value)}"
+                    f"{field} must be four positive numbers, one per stage; "
+                    f"got {reprlib.repr(value)}"
                 )
 
     @property
     def squeeze_excite(self) -> SESpec:
-        """Squeeze-and-excite of every block."""
+        """The squeeze-and-excite configuration of every block."""
         return SESpec(place=self.se_place, ratio=self.se_ratio, activation=self.se_activation)
 
     def structure(self) -> dict[str, Any]:
-        """The fields that decide what is computed of an image, whatever the task.
+        """The fields that determine the computation on an image, whatever the task.
 
         >>> from normfree.models import model_config
         >>> ours, other = (model_config("nfnet_f0", num_classes=n) for n in (10, 1000))
@@ -130,7 +132,7 @@ class ClassifierConfig:
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in TASK_FIELDS}
 
 
-#: Fields that follow from the task or the recipe: weights say nothing about them.
+#: Fields set by the task or the recipe, which cannot be inferred from weights.
 TASK_FIELDS = frozenset(
     (
         *("name", "num_classes", "in_channels", "drop_rate", "stochastic_depth_rate"),

@@ -1,4 +1,4 @@
-"""A stem that reads the discrete cosine transform of 8×8 patches, from appendix E of the paper."""
+"""A stem that takes the discrete cosine transform of 8×8 patches, from appendix E of the paper."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def dct_basis(size: int = 8) -> Float[Tensor, "frequencies size size"]:
         \qquad c_0 = \sqrt{1/N},\; c_{u>0} = \sqrt{2/N}
 
     Args:
-        size: side :math:`N` of a patch, pixels.
+        size: side length :math:`N` of a patch, pixels.
 
     Example:
         >>> basis = dct_basis().flatten(1)
@@ -34,14 +34,16 @@ def dct_basis(size: int = 8) -> Float[Tensor, "frequencies size size"]:
 
 
 class DCTStem(nn.Module):
-    """Each channel's 8×8 patches as 64 coefficients, then a 1×1 convolution: stride 8 in one step.
+    """Transform 8×8 patches of each channel to 64 coefficients, then apply a 1×1 convolution.
 
     Args:
         in_channels: channels of the images.
-        out_channels: channels of the first stage's input.
-        layers: makes the convolution.
+        out_channels: input channels of the first stage.
+        layers: factory for the convolution.
 
-    Source: appendix E of the paper, after Gueguen et al., 2018. The transform is fixed.
+    The transform is not trained, and its stride is 8.
+
+    Source: appendix E of the paper, after Gueguen et al. (2018).
     """
 
     def __init__(self, in_channels: int, out_channels: int, layers: Layers) -> None:
@@ -56,5 +58,5 @@ class DCTStem(nn.Module):
         self.conv = layers.conv(coefficients, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h8 w8"]:
-        """From images to the first stage's input."""
+        """Map images to the input of the first stage."""
         return self.conv(self.dct(x))

@@ -1,7 +1,7 @@
-"""A trained network as plain convolutions: what to deploy.
+"""Folding a trained network into plain convolutions for deployment.
 
-The network's own ``forward`` is traced; its parts (layers with a method ``fold``) are not looked
-into, and write themselves into the folded graph. So a new network folds once its parts do.
+The network's ``forward`` is traced. Modules with a method ``fold`` are leaves of the trace, and add
+their plain equivalents to the folded graph. A new network can be folded if its modules can.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from normfree.nn.modes import evaluating
 
 @torch.no_grad()
 def fold(model: ImageClassifier) -> fx.GraphModule:
-    r"""The same function, in evaluation, from plain ``torch.nn`` layers.
+    r"""Rewrite a network in evaluation mode as an equivalent graph of plain ``torch.nn`` layers.
 
-    Weight standardization and the gains of the filters are computed once. The activations' γ, the
-    blocks' β, :math:`\alpha` times the SkipInit gain and squeeze-and-excite's 2 move into the
-    weights of the neighboring layers:
+    Weight standardization and filter gains are computed once. The γ of activations, the β of
+    blocks, :math:`\alpha` times the SkipInit gain, and the factor 2 of squeeze-and-excite move into
+    the weights of neighboring layers:
 
     .. math:: W * (\beta\gamma f(x)) = (\beta\gamma W) * f(x), \qquad
         \alpha g\, (W_2 * h)\, 2\sigma(z) = \big((2 \alpha g\, W_2) * h\big)\,\sigma(z)
 
-    The gate :math:`\sigma(z)` is computed from the mean of :math:`W_2 * h`. A 1×1 convolution and
-    the mean commute, so the gate's first layer is multiplied by :math:`W_2` and sees the mean of
-    the narrower :math:`h`; nothing has to be divided by a SkipInit gain, which may be zero. Batch
-    normalization after a convolution is multiplied into it; after a sum it stays what it is. So
-    does a β before the activation (``beta_place="before"``).
+    The gate :math:`\sigma(z)` is computed from the mean of :math:`W_2 * h`. A 1×1 convolution
+    commutes with the mean, so :math:`W_2` is multiplied into the first layer of the gate, which
+    then reads the mean of the narrower :math:`h`. This avoids a division by the SkipInit gain,
+    which may be zero. Batch normalization after a convolution is merged into it; after a sum it is
+    kept. A β before the activation (``beta_place="before"``) is also kept.
 
     Args:
-        model: a trained network; left as it was.
+        model: a trained network, which is not modified.
 
     Returns:
-        A graph of ``nn.Conv2d``, ``nn.Linear``, pooling and activation layers, under the model's
-        names, on its device and in its dtype, in evaluation mode and without gradients. It takes
-        normalized images (n, c, h, w) of any size to logits. ``.bfloat16()``,
-        ``.to(memory_format=torch.channels_last)``, ``torch.compile`` and ``torch.export`` apply.
+        A graph of ``nn.Conv2d``, ``nn.Linear``, pooling and activation layers. It keeps the model's
+        layer names, device and dtype, is in evaluation mode, and has no gradients. It maps
+        normalized images (n, c, h, w) of any size to logits. It supports ``.bfloat16()``,
+        ``.to(memory_format=torch.channels_last)``, ``torch.compile`` and ``torch.export``.
 
     Raises:
-        UserError: the model has a part without a method ``fold``, or computes with something else
-            than its parts, sums and constants; the message has its name.
+        UserError: the model has a layer without a method ``fold``, or its ``forward`` uses other
+            operations than layers, sums, constants and the spatial mean. The message names it.
 
     Example:
         >>> from normfree.models import build_model
@@ -57,7 +57,7 @@ def fold(model: ImageClassifier) -> fx.GraphModule:
         True
     """
     if not isinstance(model, ImageClassifier):
-        raise UserError(f"fold takes a network of normfree, not a {type(model).__name__}")
+        raise UserError(f"fold expects a normfree network, not a {type(model).__name__}")
     with evaluating(model):
         traced = _trace(model)
     graph = FoldedGraph(f"Folded{type(model).__name__}", next(model.parameters()).dtype)
@@ -67,7 +67,7 @@ def fold(model: ImageClassifier) -> fx.GraphModule:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into everything but the parts that write themselves and PyTorch's own layers."""
+    """A tracer whose leaves are modules with a method ``fold`` and PyTorch's own layers."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return hasattr(m, "fold") or super().is_leaf_module(m, module_qualified_name)
@@ -83,7 +83,7 @@ def _trace(model: nn.Module) -> fx.Graph:
 
 
 def _called(stack: list[tuple[str, Any]], model: nn.Module) -> str:
-    """The innermost module of a stack, for a message: ``stages.0.0, a NFBlock``."""
+    """The innermost module of a stack, for error messages, such as ``stages.0.0, a NFBlock``."""
     if not stack:
         return type(model).__name__
     name, kind = stack[-1]
@@ -91,7 +91,7 @@ def _called(stack: list[tuple[str, Any]], model: nn.Module) -> str:
 
 
 class _Folder(fx.Interpreter):
-    """Runs the traced network on values that write the folded one."""
+    """Interprets the traced network on values that build the folded graph."""
 
     def __init__(self, model: nn.Module, traced: fx.Graph, graph: FoldedGraph) -> None:
         super().__init__(model, garbage_collect_values=False, graph=traced)
@@ -104,18 +104,18 @@ class _Folder(fx.Interpreter):
         return super().run_node(n)
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Value | None:
-        """The images; there are no keys in evaluation."""
+        """The images; keys are not used in evaluation mode."""
         return self.folded.placeholder(target) if target == "x" else None
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> float:
-        """A learned scalar, such as a SkipInit gain, is a constant."""
+        """Treat a learned scalar, such as a SkipInit gain, as a constant."""
         value = self.fetch_attr(target)
         if not isinstance(value, Tensor) or value.ndim:
             raise self._refusal(f"parameter {target}")
         return value.item()
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """A part writes itself."""
+        """Fold a module by its own method."""
         part: Any = self.fetch_attr(target)
         if hasattr(part, "fold"):
             return part.fold(self.folded, target, *args, **kwargs)
@@ -126,12 +126,12 @@ class _Folder(fx.Interpreter):
             x = args[0].written()
             return Value(self.folded.linear(target, weight * x.scale, bias, x.value))
         raise UserError(
-            f"fold knows no layer of type {type(part).__name__} ({target}); a part of your own "
-            "needs a method fold(graph, name, x)"
+            f"cannot fold a layer of type {type(part).__name__} ({target}); give it a method "
+            "fold(graph, name, x)"
         )
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Sums of values and products with constants."""
+        """Fold sums of values and products with constants."""
         values = [argument for argument in args if isinstance(argument, Value)]
         if target is operator.add and len(values) == 2:
             return values[0] + values[1]
@@ -140,7 +140,7 @@ class _Folder(fx.Interpreter):
         raise self._refusal(f"operation {getattr(target, '__name__', target)}")
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """The mean over space."""
+        """Fold the spatial mean."""
         if target != "mean":
             raise self._refusal(f"operation {target}")
         return args[0].mean(*args[1:], **kwargs)
@@ -153,13 +153,13 @@ class _Folder(fx.Interpreter):
     def _refusal(self, what: str) -> UserError:
         stack = {} if self.node is None else self.node.meta.get("nn_module_stack", {})
         return UserError(
-            f"fold knows no {what} in {_called(list(stack.values()), self.model)}; make it a part "
-            "with a method fold(graph, name, x)"
+            f"cannot fold {what} in {_called(list(stack.values()), self.model)}; move it into a "
+            "module with a method fold(graph, name, x)"
         )
 
 
 def _fuse_batch_norms(folded: fx.GraphModule) -> None:
-    """Multiply every normalization of a convolution's output into the convolution."""
+    """Merge every batch normalization of a convolution's output into the convolution."""
     layers = dict(folded.named_modules())
     for node in folded.graph.nodes:
         norm = layers.get(str(node.target))

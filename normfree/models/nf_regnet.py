@@ -1,4 +1,4 @@
-"""Normalizer-Free RegNets (Brock et al., 2021a), the small networks of EfficientNet's size."""
+"""Normalizer-Free RegNets (Brock et al., 2021a), small networks comparable to EfficientNets."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from normfree.schema import record
 
 @record
 class NFRegNetConfig(ClassifierConfig):
-    """All that defines an NF-RegNet, in addition to what every family has.
+    """The configuration of an NF-RegNet, in addition to the fields common to all families.
 
-    Squeeze-and-excite sits on the input of the last convolution of a block; the classifier starts
-    from zero.
+    Squeeze-and-excite acts on the input of a block's last convolution. The classifier's weight is
+    initialized to zero.
 
     Args:
-        width_multiplier: what ``widths`` are multiplied by.
-        expansion: width of the 3×3 convolution over the *input* channels of a block; the first
+        width_multiplier: factor applied to ``widths``.
+        expansion: ratio of 3×3 convolution width to the *input* channels of a block; the first
             block of the network does not expand.
-        group_widths: channels of a group in the 3×3 convolutions of each stage.
-        head_channels: channels of the last convolution for every 440 of the last stage.
-        channel_divisor: the widths that multipliers give are rounded to a multiple of it; 1 rounds
-            down as the authors do, timm has 8.
+        group_widths: channels per group in the 3×3 convolutions of each stage.
+        head_channels: channels of the last convolution for every 440 channels of the last stage.
+        channel_divisor: multiplied widths are rounded to a multiple of it; 1 rounds down as the
+            authors do, and timm uses 8.
 
     Raises:
-        UserError: values that no network can have.
+        UserError: a field has an invalid value.
     """
 
     activation: str = "silu"
@@ -51,7 +51,7 @@ class NFRegNetConfig(ClassifierConfig):
 
     @property
     def squeeze_excite(self) -> SESpec:
-        """Its hidden units are a multiple of the divisor too."""
+        """The squeeze-and-excite configuration, whose hidden units use the channel divisor too."""
         return dataclasses.replace(super().squeeze_excite, divisor=self.channel_divisor)
 
     def stage_channels(self, stage: int) -> int:
@@ -59,7 +59,7 @@ class NFRegNetConfig(ClassifierConfig):
         return round_channels(self.widths[stage] * self.width_multiplier, self.channel_divisor)
 
     def block_width(self, stage: int, in_channels: int, *, expand: bool) -> int:
-        """Channels of a block's 3×3 convolution: a whole number of groups."""
+        """Channels of a block's 3×3 convolution, a multiple of the group width."""
         width = in_channels * (self.expansion if expand else 1)
         width = round_channels(width, self.channel_divisor)
         return round_channels(width, self.group_widths[stage], down=True)
@@ -74,12 +74,12 @@ class NFRegNet(ImageClassifier):
     """A RegNet-like network without normalization.
 
     Args:
-        config: what to build.
-        device: where the parameters live; ``"meta"`` builds shapes only.
-        dtype: of the parameters.
+        config: configuration of the network.
+        device: device of the parameters; ``"meta"`` allocates no memory.
+        dtype: data type of the parameters.
 
     Shape:
-        (n, in_channels, h, w) → (n, num_classes), any h and w.
+        (n, in_channels, h, w) → (n, num_classes), for any h and w.
 
     Example:
         >>> import normfree, torch
@@ -88,20 +88,20 @@ class NFRegNet(ImageClassifier):
         >>> [tuple(feature_map.shape[1:]) for feature_map in maps]
         [(36, 16, 16), (78, 8, 8), (156, 4, 4), (330, 2, 2)]
 
-    Source: the authors' code; the classifier starts at zero.
+    Source: the authors' code, whose classifier also starts at zero.
     """
 
     config: NFRegNetConfig
 
     def build_stem(self, layers: Layers) -> tuple[nn.Module, int]:
-        """One strided 3×3 convolution."""
+        """A 3×3 convolution with stride 2."""
         channels = self.config.stage_channels(0)
         stem = nn.Sequential()
         stem.add_module("conv", layers.conv(self.config.in_channels, channels, 3, 2))
         return stem, channels
 
     def block_spec(self, place: Place, in_channels: int) -> BottleneckSpec:
-        """An expanded bottleneck; every stage strides."""
+        """An expanded bottleneck; the first block of every stage has stride 2."""
         config, stage = self.config, place.stage
         expand = place.residual.stream > 0
         width = config.block_width(stage, in_channels, expand=expand)
@@ -116,7 +116,7 @@ class NFRegNet(ImageClassifier):
         )
 
     def build_head(self, channels: int, layers: Layers) -> tuple[nn.Module, int]:
-        """A 1×1 convolution to the features of EfficientNet's head."""
+        """A 1×1 convolution to the width of EfficientNet's head, and its activation."""
         features = self.config.head_width()
         return expansion_head(channels, features, layers), features
 
@@ -134,7 +134,7 @@ VARIANTS = {
     "b8": ((104, 232, 456, 968), (4, 11, 22, 22), 600, 672, 0.5),
 }
 
-#: Every variant that ``create_model`` knows by name.
+#: Every NF-RegNet that ``create_model`` can build by name.
 CONFIGS: tuple[NFRegNetConfig, ...] = tuple(
     NFRegNetConfig(
         name=f"nf_regnet_{variant}",

@@ -1,4 +1,4 @@
-"""Normalizer-Free ResNets (Brock et al., 2021a), on which section 4 of the paper studies AGC."""
+"""Normalizer-Free ResNets (Brock et al., 2021a), used to study AGC in section 4.1 of the paper."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from normfree.schema import record
 
 @record
 class NFResNetConfig(ClassifierConfig):
-    """All that defines an NF-ResNet, in addition to what every family has.
+    """The configuration of an NF-ResNet, in addition to the fields common to all families.
 
-    Squeeze-and-excite is off; ``se_place="output"`` makes an SE-ResNet.
+    Squeeze-and-excite is off by default; ``se_place="output"`` gives an SE-ResNet.
 
     Args:
-        bottleneck_ratios: width of the 3×3 convolution over the output channels, by stage.
-        pool_shortcut: whether the skip path strides by mean pooling, as in timm's networks, instead
-            of in its 1×1 convolution.
+        bottleneck_ratios: ratio of 3×3 convolution width to output channels, per stage.
+        pool_shortcut: whether the skip path strides by mean pooling, as in timm, rather than in its
+            1×1 convolution.
 
     Raises:
-        UserError: values that no network can have.
+        UserError: a field has an invalid value.
     """
 
     widths: ChannelTuple = (256, 512, 1024, 2048)
@@ -50,7 +50,7 @@ class NFResNetConfig(ClassifierConfig):
 
 
 class ResNetStem(nn.Module):
-    """A 7×7 convolution with stride 2, then the maximum over 3×3 with stride 2."""
+    """A 7×7 convolution with stride 2, then 3×3 max pooling with stride 2."""
 
     def __init__(self, conv: SameConv2d) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class ResNetStem(nn.Module):
         self.pool = SameMaxPool2d()
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h4 w4"]:
-        """From images to the first stage's input."""
+        """Map images to the input of the first stage."""
         return self.pool(self.conv(x))
 
 
@@ -66,12 +66,12 @@ class NFResNet(ImageClassifier):
     """A pre-activation ResNet without normalization.
 
     Args:
-        config: what to build.
-        device: where the parameters live; ``"meta"`` builds shapes only.
-        dtype: of the parameters.
+        config: configuration of the network.
+        device: device of the parameters; ``"meta"`` allocates no memory.
+        dtype: data type of the parameters.
 
     Shape:
-        (n, in_channels, h, w) → (n, num_classes), any h and w.
+        (n, in_channels, h, w) → (n, num_classes), for any h and w.
 
     Example:
         >>> import normfree, torch
@@ -81,14 +81,14 @@ class NFResNet(ImageClassifier):
 
     Source: section 4.1 of the paper and the authors' code.
 
-    Differs from: NFNets, in that the skip path strides in its 1×1 convolution, without pooling, and
-    that the last activation has no convolution before it.
+    Differs from: NFNets, whose skip path strides by mean pooling, and which have a convolution
+    before the last activation. Here the skip path strides in its 1×1 convolution.
     """
 
     config: NFResNetConfig
 
     def build_stem(self, layers: Layers) -> tuple[nn.Module, int]:
-        """7×7 and pooling, to as many channels as the first stage's 3×3 convolutions have."""
+        """A 7×7 convolution as wide as the first stage's 3×3 convolutions, and max pooling."""
         channels = self.config.block_width(0)
         return ResNetStem(layers.conv(self.config.in_channels, channels, 7, 2)), channels
 
@@ -110,7 +110,7 @@ class NFResNet(ImageClassifier):
         return layers.act(channels), channels
 
 
-#: Blocks a stage, by the number in a ResNet's name.
+#: Blocks per stage, by the number in a ResNet's name.
 DEPTHS = {
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
@@ -120,7 +120,7 @@ DEPTHS = {
     600: (50, 50, 50, 50),
 }
 
-#: Every variant that ``create_model`` knows by name.
+#: Every NF-ResNet that ``create_model`` can build by name.
 CONFIGS: tuple[NFResNetConfig, ...] = (
     *(NFResNetConfig(name=f"nf_resnet{n}", depths=depths) for n, depths in DEPTHS.items()),
     *(

@@ -1,4 +1,4 @@
-"""NFNets: the networks of the paper's section 5."""
+"""NFNets, the networks from section 5 of the paper."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from normfree.nn.channels import Channels, round_channels
 from normfree.nn.residual import Rate
 from normfree.schema import record
 
-#: Stride of each convolution of the stem, by the stride of the whole.
+#: Stride of each stem convolution, by the total stride of the stem.
 STEM_STRIDES = {1: (1, 1, 1, 1), 2: (2, 1, 1, 1), 4: (2, 1, 1, 2)}
 
 
 @record
 class NFNetConfig(ClassifierConfig):
-    """All that defines an NFNet, in addition to what every family has.
+    """The configuration of an NFNet, in addition to the fields common to all families.
 
     Args:
-        group_widths: channels of a group in the 3×3 convolutions of each stage.
-        bottleneck_ratios: width of the 3×3 convolutions over the channels of a block, by stage.
-        bottleneck_of: whether those are a transition block's output or input channels, by stage.
-        second_conv: whether blocks have the second 3×3 convolution.
-        pointwise_groups: groups of the blocks' 1×1 convolutions.
-        head_multiplier: channels of the last convolution over those of the last stage, rounded
-            down; may be a fraction.
-        stem: ``"conv"``, or ``"dct"`` for the transform of 8×8 patches in its place; the second
-            stage then keeps the first one's resolution.
-        stem_channels: of the stem's first three convolutions; the fourth has ``widths[0] // 2``.
+        group_widths: channels per group in the 3×3 convolutions of each stage.
+        bottleneck_ratios: ratio of 3×3 convolution width to block channels, per stage.
+        bottleneck_of: whether a transition block uses its output or input channels, per stage.
+        second_conv: whether blocks have a second 3×3 convolution.
+        pointwise_groups: groups of the 1×1 convolutions in the blocks.
+        head_multiplier: ratio of the channels of the last convolution to those of the last stage;
+            may be fractional, and the product is rounded down.
+        stem: ``"conv"``, or ``"dct"`` to replace the convolutions by a discrete cosine transform of
+            8×8 patches; the second stage then keeps the resolution of the first.
+        stem_channels: channels of the stem's first three convolutions; the fourth has
+            ``widths[0] // 2``.
         stem_stride: 4 as in the paper; 2 or 1 for small images.
 
     Raises:
-        UserError: values that no network can have.
+        UserError: a field has an invalid value.
     """
 
     activation: str = "gelu"
@@ -70,14 +71,14 @@ class NFNetConfig(ClassifierConfig):
             )
 
     def block_width(self, stage: int, in_channels: int) -> int:
-        """Channels of a block's 3×3 convolutions: a whole number of groups."""
+        """Channels of a block's 3×3 convolutions, a multiple of the group width."""
         base = self.widths[stage] if self.bottleneck_of[stage] == "output" else in_channels
         width = base * self.bottleneck_ratios[stage]
         return round_channels(width, self.group_widths[stage], down=True)
 
 
 class Stem(nn.Module):
-    """Four 3×3 convolutions with the activation between them, but not after the last."""
+    """Four 3×3 convolutions with activations between them but none after the last."""
 
     def __init__(self, config: NFNetConfig, channels: int, layers: Layers) -> None:
         super().__init__()
@@ -92,7 +93,7 @@ class Stem(nn.Module):
         self.conv3 = layers.conv(c2, channels, 3, s3)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h2 w2"]:
-        """From images to the first stage's input."""
+        """Map images to the input of the first stage."""
         x = self.conv0(x)
         x = self.conv1(self.act0(x))
         x = self.conv2(self.act1(x))
@@ -100,15 +101,15 @@ class Stem(nn.Module):
 
 
 class NFNet(ImageClassifier):
-    """A Normalizer-Free network of the paper's section 5.
+    """A Normalizer-Free network from section 5 of the paper.
 
     Args:
-        config: what to build.
-        device: where the parameters live; ``"meta"`` builds shapes only.
-        dtype: of the parameters.
+        config: configuration of the network.
+        device: device of the parameters; ``"meta"`` allocates no memory.
+        dtype: data type of the parameters.
 
     Shape:
-        (n, in_channels, h, w) → (n, num_classes), any h and w.
+        (n, in_channels, h, w) → (n, num_classes), for any h and w.
 
     Example:
         >>> import normfree, torch
@@ -119,21 +120,21 @@ class NFNet(ImageClassifier):
 
     Source: appendix C of the paper and the authors' code.
 
-    Differs from: the authors' class, whose default for stochastic depth is 0.1; their experiments,
-    and the configurations here, use 0.25.
+    Differs from: the authors' class, whose default rate of stochastic depth is 0.1. Their
+    experiments and the configurations here use 0.25.
     """
 
     config: NFNetConfig
 
     def build_stem(self, layers: Layers) -> tuple[nn.Module, int]:
-        """Convolutions, or the discrete cosine transform."""
+        """The convolutional stem or the discrete cosine transform."""
         config, channels = self.config, max(self.config.widths[0] // 2, 1)
         if config.stem == "dct":
             return DCTStem(config.in_channels, channels, layers), channels
         return Stem(config, channels, layers), channels
 
     def block_spec(self, place: Place, in_channels: int) -> BottleneckSpec:
-        """Figure 5 where a stage begins, figure 6 within it."""
+        """The transition block of figure 5 at the start of a stage, else the block of figure 6."""
         config, stage = self.config, place.stage
         first_strided = 1 if config.stem == "conv" else 2
         width = config.block_width(stage, in_channels)
@@ -149,6 +150,6 @@ class NFNet(ImageClassifier):
         )
 
     def build_head(self, channels: int, layers: Layers) -> tuple[nn.Module, int]:
-        """A 1×1 convolution to more channels."""
+        """A 1×1 convolution that increases the channels, and its activation."""
         features = max(int(self.config.head_multiplier * channels), 1)
         return expansion_head(channels, features, layers), features

@@ -1,4 +1,4 @@
-"""The NFNets that have a name, and the paper's ablations of them."""
+"""The named NFNets and the paper's ablations of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from normfree.models.nfnet import NFNetConfig
 from normfree.nn import Normalization
 
-#: Blocks a stage in F0; variant N has N + 1 times as many.
+#: Blocks per stage in F0; variant FN has N + 1 times as many.
 DEPTHS = (1, 2, 6, 3)
 WIDTHS = {"": (256, 512, 1536, 1536), "_plus": (384, 768, 2048, 2048)}
 
-#        train  test  drop  RandAugment: table 1 of the paper, F7 from the authors' code
+#        train  test  drop  RandAugment: table 1 of the paper; F7 is from the authors' code
 PAPER = {
     "f0": (192, 256, 0.2, 5),
     "f1": (224, 320, 0.3, 10),
@@ -25,7 +25,7 @@ PAPER = {
     "f7": (480, 608, 0.5, 15),
 }
 
-#: Our own, of the same blocks, for small images and small machines.
+#: Our own small variants, built from the same blocks, for small images and limited hardware.
 SMALL: dict[str, dict[str, Any]] = {
     "pico": {
         "widths": (32, 64, 96, 96),
@@ -83,7 +83,7 @@ def _small() -> Iterator[NFNetConfig]:
         )
 
 
-#: Every variant that ``create_model`` knows by name. The batch-normalized twins are the row
+#: Every NFNet that ``create_model`` can build by name. The batch-normalized twins are the row
 #: "−NF, +BN" of table 6.
 CONFIGS: tuple[NFNetConfig, ...] = (
     *_paper("nfnet", "", "none"),
@@ -92,7 +92,7 @@ CONFIGS: tuple[NFNetConfig, ...] = (
     *_paper("bn_nfnet", "", "batch"),
 )
 
-#: ImageNet top-1 in per cent, as tables 3 and 6 of the paper print it; none was measured here.
+#: ImageNet top-1 accuracy in percent, from tables 3 and 6 of the paper; not measured here.
 PAPER_TOP1: Mapping[str, str] = MappingProxyType(
     {
         "nfnet_f0": "83.6",
@@ -109,12 +109,12 @@ PAPER_TOP1: Mapping[str, str] = MappingProxyType(
     }
 )
 
-#: Where our counts, which are the authors' code's, are not what the paper prints.
+#: Variants whose counts in the authors' code, which we follow, differ from those in the paper.
 PAPER_NOTES: Mapping[str, str] = MappingProxyType(
     {
-        "nfnet_f4_plus": "525.0M parameters and 333B multiply-adds, as the authors' code builds "
-        "it; table 5 prints 527M and 367B",
-        "bn_resnet50": "25.5M parameters, as the authors' code builds it; table 3 prints 26.0M",
+        "nfnet_f4_plus": "525.0M parameters and 333B multiply-adds, as in the authors' code; "
+        "table 5 lists 527M and 367B",
+        "bn_resnet50": "25.5M parameters, as in the authors' code; table 3 lists 26.0M",
     }
 )
 

@@ -1,4 +1,4 @@
-"""What follows from a block's place in the network: β, stochastic depth, channels."""
+"""Properties determined by a block's position in the network: β, stochastic depth, channels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from normfree.nn.residual import BetaPlace
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block stands, and what follows from it.
+    """The position of a block and the settings derived from it.
 
     Args:
         stage: number of the stage, from 0.
-        first: whether it opens the stage.
-        residual: its α and β, how often it is skipped, and its number in the network, from 0.
+        first: whether the block is the first of its stage.
+        residual: its α and β, its stochastic depth rate, and its number in the network, from 0.
     """
 
     stage: int
@@ -32,20 +32,20 @@ def places(
     stochastic_depth_rate: float,
     beta_place: BetaPlace = "after",
 ) -> list[Place]:
-    r"""The blocks of a network in order.
+    r"""The positions of all blocks in a network, in order.
 
     .. math:: \mathrm{Var}_{l+1} = \mathrm{Var}_l + \alpha^2, \qquad
         \beta_l = \mathrm{Var}_l^{-1/2}, \qquad r_l = r\,l/L
 
-    The variance starts at one. The first block of a stage projects its normalized input, so that
-    after it the sum starts again from one; that block itself still sees what the stage before it
-    has summed up.
+    The variance starts at one. The first block of a stage projects its normalized input, so the
+    variance resets to one after that block. The block's own β still uses the variance accumulated
+    by the preceding stage.
 
     Args:
-        depths: blocks of each stage.
+        depths: blocks in each stage.
         alpha: :math:`\alpha`, the scale of every residual branch.
-        stochastic_depth_rate: :math:`r`, which the last of the :math:`L` blocks nearly reaches.
-        beta_place: whether β multiplies after the activation or before it.
+        stochastic_depth_rate: :math:`r`; the last of the :math:`L` blocks has :math:`r(L-1)/L`.
+        beta_place: whether β is applied after or before the activation.
 
     Example:
         >>> for place in places((1, 3), alpha=0.2, stochastic_depth_rate=0.2):
@@ -58,7 +58,7 @@ def places(
 
     Source: section 3 of the paper and the authors' code.
 
-    Differs from: timm, which spaces the rates so that the last block reaches ``rate``.
+    Differs from: timm, where the last block reaches the full rate.
     """
     sequence: list[Place] = []
     variance, total = 1.0, sum(depths)
@@ -80,15 +80,15 @@ def places(
 def build_stages(
     where: Iterable[Place], channels: int, new_block: Callable[[Place, int], ResidualBlock]
 ) -> tuple[nn.ModuleList, int]:
-    """The stages of any network, block after block.
+    """Build the stages of a network, block by block.
 
     Args:
-        where: the place of each block, in order.
-        channels: that leave the stem.
-        new_block: from a place and the channels that come in to the block.
+        where: position of each block, in order.
+        channels: output channels of the stem.
+        new_block: builds a block from its position and its number of input channels.
 
     Returns:
-        One list of blocks a stage, and the channels of the last one's output.
+        One list of blocks per stage, and the output channels of the last stage.
     """
     stages = nn.ModuleList()
     for place in where:

@@ -1,4 +1,4 @@
-"""Every network by name."""
+"""The registry of networks by name."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ MODELS: Mapping[str, tuple[type[ImageClassifier], Any]] = MappingProxyType(_mode
 
 
 def register_family(network: type[ImageClassifier], configs: Iterable[ClassifierConfig]) -> None:
-    """Make the variants of a family known by name.
+    """Register the variants of a family by name.
 
     Args:
-        network: the family's class.
-        configs: one configuration a variant.
+        network: class of the family.
+        configs: one configuration per variant.
 
     Raises:
-        UserError: a name is taken.
+        UserError: a name is already registered.
 
     Example:
         >>> register_family(NFNet, [model_config("nfnet_f0")])
         Traceback (most recent call last):
-        normfree.errors.UserError: a network named 'nfnet_f0' is registered already
+        normfree.errors.UserError: a network named 'nfnet_f0' is already registered
     """
     configs = list(configs)
     for config in configs:
         if config.name in _models:
-            raise UserError(f"a network named {config.name!r} is registered already")
+            raise UserError(f"a network named {config.name!r} is already registered")
     _models.update({config.name: (network, config) for config in configs})
 
 
@@ -52,10 +52,10 @@ register_family(NFRegNet, nf_regnet.CONFIGS)
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the networks, in the order of their families.
+    """List the names of the networks, ordered by family.
 
     Args:
-        pattern: shell wildcards; everything by default.
+        pattern: pattern with shell wildcards; matches everything by default.
 
     Example:
         >>> list_models("nfnet_f?")[:3]
@@ -65,14 +65,14 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def model_config(name: str, **fields: Any) -> Any:
-    """The configuration of a network, with some fields changed.
+    """The configuration of a network, with some fields overridden.
 
     Args:
-        name: of the network.
-        fields: any field of its configuration.
+        name: name of the network.
+        fields: values for any fields of its configuration.
 
     Raises:
-        UserError: no network has that name, or its configuration no such field.
+        UserError: the network or a field is unknown, or a value is invalid.
 
     Example:
         >>> model_config("nfnet_f0", num_classes=10).num_classes
@@ -98,16 +98,16 @@ def build_model(
     dtype: torch.dtype | None = None,
     **fields: Any,
 ) -> ImageClassifier:
-    """A network by name, freshly initialized.
+    """Build a network by name, with freshly initialized parameters.
 
     Args:
-        name: of the network.
-        device: where the parameters live; ``"meta"`` builds shapes only.
-        dtype: of the parameters.
-        fields: any field of its configuration.
+        name: name of the network.
+        device: device of the parameters; ``"meta"`` allocates no memory.
+        dtype: data type of the parameters.
+        fields: values for any fields of its configuration.
 
     Raises:
-        UserError: no network has that name, or its configuration no such field.
+        UserError: the network or a field is unknown, or a value is invalid.
 
     Example:
         >>> build_model("nfnet_pico", num_classes=10, in_channels=1)(torch.zeros(2, 1, 8, 8)).shape

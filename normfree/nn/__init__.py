@@ -1,4 +1,4 @@
-"""What a normalizer-free network is made of."""
+"""Building blocks of normalizer-free networks."""
 
 from normfree.nn.activations import ACTIVATIONS, Activation, ScaledActivation, estimate_gain
 from normfree.nn.conv import SameConv2d, WSConv2d

@@ -1,4 +1,4 @@
-"""Activations scaled to keep the variance, and how their gains are found."""
+"""Variance-preserving scaled activations, and the estimation of their gains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from normfree.nn.folding import FoldedGraph, Value
 
 Function = Callable[[Tensor], Tensor]
 
-#: Where a gain comes from: the authors' constant, or the exact integral.
+#: Source of a gain: the authors' constant or the exact integral.
 GainKind = Literal["reference", "exact"]
 
 
@@ -45,8 +45,8 @@ def _log_softmax(x: Tensor) -> Tensor:
     return F.log_softmax(x, dim=1)
 
 
-#: Every activation of the authors' table. Their gains are Monte-Carlo estimates (up to 9e-4 off):
-#: networks use them as they are, so that numbers equal the reference.
+#: Every activation in the authors' table. The gains are Monte Carlo estimates with errors of up to
+#: 9e-4. Networks use them unchanged, so their outputs match the reference.
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
         "identity": Activation(_identity, 1.0, nn.Identity),
@@ -74,30 +74,31 @@ def estimate_gain(function: Function) -> float:
 
     .. math:: \gamma = 1 / \sqrt{\mathrm{Var}\, f(z)}
 
-    The two moments are integrals against the normal density, taken by the trapezoid rule over
-    ±12 standard deviations in float64: exact to about 1e-9, kinks included, and the same each time.
+    The two moments are integrals against the normal density. The trapezoid rule evaluates them over
+    ±12 standard deviations in float64. The result is deterministic and accurate to about 1e-9, also
+    for functions with kinks.
 
     Args:
-        function: any function that acts on each element alone.
+        function: any elementwise function.
 
     Returns:
         γ. Multiply the function by it, or pass both to :class:`ScaledActivation`.
 
     Raises:
-        UserError: the function mixes elements, is constant or has no finite variance.
+        UserError: the function mixes channels, is constant, or has no finite variance.
 
     Example:
         >>> round(estimate_gain(torch.relu), 6)  # sqrt(2 / (1 - 1/pi))
         1.712859
 
-    Source: section 3 of the paper; the closed form of ReLU is Arpit et al., 2016.
+    Source: section 3 of the paper; Arpit et al. (2016) for the closed form of ReLU.
     """
     z = torch.linspace(-12, 12, 2**18 + 1, dtype=torch.float64)
     density = torch.exp(-(z**2) / 2) / (2 * torch.pi) ** 0.5
     name = getattr(function, "__name__", "the function").removeprefix("_")
     if function in (_glu, _log_softmax):
         raise UserError(
-            f"{name} mixes channels; a gain is estimated for elementwise functions only"
+            f"{name} mixes channels; gains can be estimated only for elementwise functions"
         )
     y = function(z)
     mean = torch.trapezoid(y * density, z)
@@ -108,15 +109,15 @@ def estimate_gain(function: Function) -> float:
 
 
 class ScaledActivation(nn.Module):
-    r""":math:`\gamma f(x)`, which keeps the variance of a standard normal input at one.
+    r""":math:`\gamma f(x)`, which has unit variance for a standard normal input.
 
     Args:
-        function: a name of :data:`ACTIVATIONS` or any elementwise function.
-        gain: ``"reference"`` for the authors' constant (of a name only), ``"exact"`` for
+        function: a name in :data:`ACTIVATIONS` or any elementwise function.
+        gain: ``"reference"`` for the authors' constant (named activations only), ``"exact"`` for
             :func:`estimate_gain`, or γ itself.
 
     Raises:
-        UserError: no activation has that name, or no such gain exists.
+        UserError: the activation or the kind of gain is unknown, or no gain exists.
 
     Example:
         >>> ScaledActivation("relu")(torch.tensor([-1.0, 1.0]))
@@ -124,8 +125,8 @@ class ScaledActivation(nn.Module):
         >>> ScaledActivation(torch.sin, gain="exact").gain == estimate_gain(torch.sin)
         True
 
-    Differs from: timm, whose GELU uses the error function unless asked otherwise; the authors' is
-    the tanh approximation.
+    Differs from: timm, whose GELU uses the error function by default; the authors use the tanh
+    approximation.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class ScaledActivation(nn.Module):
         return y if self.gain == 1 else y * self.gain
 
     def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
-        """The bare function; its gain waits for the next layer."""
+        """Apply the function without its gain, which is deferred to the next layer."""
         if self.layer is None:
             return Value(self.function(x.proxy()), self.gain)
         return Value(graph.call(name, self.layer(), x.proxy()), self.gain)

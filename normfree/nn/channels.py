@@ -1,4 +1,4 @@
-"""How many channels: the bound that no real network passes, and the one rounding to multiples."""
+"""Channel counts: the upper bound, and rounding to a multiple."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Annotated
 
 from normfree.schema import Field
 
-#: Channels of a feature map.
+#: Upper bound on the channels of a feature map, well above that of any real network.
 MOST_CHANNELS = 65_536
 
-#: A number of channels that a network may have.
+#: A valid number of channels.
 Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
 
 
 def round_channels(channels: float, divisor: int, *, down: bool = False) -> int:
-    """The nearest multiple of a number, or the nearest below; at least that number.
+    """Round to the nearest multiple of ``divisor``, or down; the result is at least ``divisor``.
 
     Args:
-        channels: what a ratio or a multiplier gives.
-        divisor: what the result is a multiple of; 1 rounds down, as the authors' ``int``.
-        down: whether to round down, as a whole number of groups is found.
+        channels: number of channels, possibly fractional, from a ratio or a multiplier.
+        divisor: the result is a multiple of it; 1 rounds down, like the authors' ``int``.
+        down: whether to round down, which gives a whole number of groups.
 
     >>> round_channels(175.5, 1), round_channels(175.5, 8), round_channels(3, 8)
     (175, 176, 8)

@@ -1,4 +1,4 @@
-"""Convolutions with ``SAME`` padding; the weight-standardized one."""
+"""Convolutions with ``SAME`` padding, plain and weight-standardized."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from normfree.nn.functional import conv2d_same, standardize_weight
 
 
 class SameConv2d(nn.Conv2d):
-    """:class:`torch.nn.Conv2d` with TensorFlow's padding, whatever the stride.
+    """:class:`torch.nn.Conv2d` with TensorFlow's ``SAME`` padding at any stride.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: height and width of a filter, pixels.
         stride: step between outputs, pixels.
-        padding: ``"same"`` pads as TensorFlow does at any stride and size; ``"valid"`` or pixels,
-            as PyTorch.
+        padding: ``"same"`` pads as TensorFlow does, at any stride and size; ``"valid"`` or a number
+            of pixels means the same as in PyTorch.
         dilation: step between taps of a filter, pixels.
         groups: number of groups the channels are split into.
         bias: whether to add a learnable bias.
-        device: where the parameters live.
-        dtype: of the parameters.
+        device: device of the parameters.
+        dtype: data type of the parameters.
 
     Shape:
         (n, in_channels, h, w) → (n, out_channels, ⌈h/stride⌉, ⌈w/stride⌉) for ``"same"``.
@@ -36,7 +36,7 @@ class SameConv2d(nn.Conv2d):
         >>> SameConv2d(3, 8, kernel_size=3, stride=2)(torch.randn(1, 3, 10, 7)).shape
         torch.Size([1, 8, 5, 4])
 
-    Initialization: weights N(0, 1/fan-in), biases zero, as the authors' convolutions.
+    Initialization: weights N(0, 1/fan-in), biases zero, as in the authors' convolutions.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class SameConv2d(nn.Conv2d):
         )
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew; biases become zero."""
+        """Redraw the weights and reset the biases to zero."""
         nn.init.normal_(self.weight, std=self.weight[0].numel() ** -0.5)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -85,7 +85,7 @@ class SameConv2d(nn.Conv2d):
         return F.conv2d(x, weight, self.bias, stride, self.padding, dilation, self.groups)
 
     def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
-        """A plain convolution, which waits for constants."""
+        """Fold to a plain convolution that can still absorb constants."""
         return Convolved(graph, name, self, x)
 
     def extra_repr(self) -> str:  # noqa: D102
@@ -93,30 +93,30 @@ class SameConv2d(nn.Conv2d):
 
 
 class FixedConv2d(SameConv2d):
-    """A convolution whose filters are not learned, whatever else is frozen or freed."""
+    """A convolution whose filters are never trained, even when other layers are unfrozen."""
 
 
 class WSConv2d(SameConv2d):
-    r"""Convolution with Scaled Weight Standardization, learnable gain and bias.
+    r"""Convolution with Scaled Weight Standardization and a learnable gain and bias.
 
     .. math:: y = \hat W * x + b, \qquad
         \hat W_i = g_i (W_i - \mu_i) / \sqrt{\max(N\sigma_i^2, \varepsilon)}
 
-    A drop-in for :class:`torch.nn.Conv2d`, but for the padding's default.
+    A drop-in replacement for :class:`torch.nn.Conv2d`, except for the default padding.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: height and width of a filter, pixels.
         stride: step between outputs, pixels.
-        padding: ``"same"`` pads as TensorFlow does at any stride and size; ``"valid"`` or pixels,
-            as PyTorch.
+        padding: ``"same"`` pads as TensorFlow does, at any stride and size; ``"valid"`` or a number
+            of pixels means the same as in PyTorch.
         dilation: step between taps of a filter, pixels.
         groups: number of groups the channels are split into.
         bias: whether to add a learnable bias.
-        eps: floor of :math:`N\sigma^2`.
-        device: where the parameters live.
-        dtype: of the parameters.
+        eps: lower bound on :math:`N\sigma^2`.
+        device: device of the parameters.
+        dtype: data type of the parameters.
 
     Example:
         >>> conv = WSConv2d(16, 32, kernel_size=3, stride=2)
@@ -126,8 +126,8 @@ class WSConv2d(SameConv2d):
     Source: equation 1 and appendix C of the paper. Initialization: weights N(0, 1/fan-in), gains
     one, biases zero.
 
-    Differs from: timm's ``ScaledStdConv2d``, which keeps gains as (out, 1, 1, 1) tensors, so that
-    AGC and weight decay take them for filters.
+    Differs from: timm's ``ScaledStdConv2d``, which stores gains as (out, 1, 1, 1) tensors, so that
+    AGC and weight decay treat them as filters.
     """
 
     def __init__(
@@ -153,9 +153,9 @@ class WSConv2d(SameConv2d):
         self.gain = nn.Parameter(torch.ones(out_channels, **on))
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew; gains become one and biases zero."""
+        """Redraw the weights, and reset the gains to one and the biases to zero."""
         super().reset_parameters()
-        if hasattr(self, "gain"):  # Conv2d's constructor comes here before the gain exists
+        if hasattr(self, "gain"):  # Conv2d's constructor calls this before the gain exists
             nn.init.ones_(self.gain)
 
     def applied_weight(self) -> Float[Tensor, "o k kh kw"]:

@@ -1,4 +1,4 @@
-"""Dropout and stochastic depth whose masks are counted: a function of the example and the layer."""
+"""Dropout and stochastic depth with counter-based masks, fixed by the example and the layer."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from normfree.random import uniform
 def keep_mask(
     rate: float, count: int, keys: Int[Tensor, " n"] | None, stream: int
 ) -> Bool[Tensor, "n count"]:
-    """Which of ``count`` things each example keeps: each with probability 1 − rate.
+    """The mask that keeps each of ``count`` units of each example with probability 1 − rate.
 
     Args:
         rate: probability of dropping, in [0, 1).
-        count: things that are dropped independently in one example.
-        keys: one key an example (see :mod:`normfree.random`).
-        stream: number of the layer.
+        count: units that are dropped independently in one example.
+        keys: one key per example (see :mod:`normfree.random`).
+        stream: number of the layer, so that layers drop independently.
 
     Raises:
-        UserError: there are no keys. A layer draws from no generator.
+        UserError: there are no keys. A layer never draws from a random number generator.
 
     Example:
         >>> import torch
@@ -31,7 +31,7 @@ def keep_mask(
     """
     if keys is None:
         raise UserError(
-            "dropout and stochastic depth need keys in training, one an example: pass "
+            "dropout and stochastic depth need keys in training, one per example: pass "
             "keys=normfree.random.example_keys(seed, epoch, index) as a tensor, or call the model "
             "itself, which draws them from torch's generator; model.eval() needs none"
         )
@@ -46,7 +46,7 @@ class Dropout(nn.Module):
         stream: number of the layer, so that layers drop independently.
 
     Raises:
-        UserError: it is to drop and gets no keys.
+        UserError: the layer would drop but has no keys.
 
     Example:
         >>> import torch
@@ -65,14 +65,14 @@ class Dropout(nn.Module):
     def forward(
         self, x: Float[Tensor, "n c"], keys: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n c"]:
-        """Mask and rescale in training; the identity in evaluation."""
+        """Mask and rescale in training mode; the identity in evaluation mode."""
         if not self.training or self.rate == 0:
             return x
         keep = keep_mask(self.rate, x.shape[1], keys, self.stream)
         return x * keep.to(x.dtype) / (1 - self.rate)
 
     def fold(self, graph: FoldedGraph, name: str, x: Value, keys: None = None) -> Value:
-        """The identity of evaluation."""
+        """The identity, as in evaluation mode."""
         return x
 
     def extra_repr(self) -> str:  # noqa: D102
@@ -80,14 +80,14 @@ class Dropout(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    r"""Drop the whole residual branch of an example with probability ``rate``.
+    r"""Drop the entire residual branch of an example with probability ``rate``.
 
     Args:
         rate: probability of dropping, in [0, 1).
         stream: number of the layer, so that layers drop independently.
 
     Raises:
-        UserError: it is to drop and gets no keys.
+        UserError: the layer would drop but has no keys.
 
     Example:
         >>> import torch
@@ -95,10 +95,10 @@ class StochasticDepth(nn.Module):
         >>> branch.unique()
         tensor([0., 1.])
 
-    Source: Huang et al., 2016, as the authors' code applies it.
+    Source: Huang et al. (2016), as implemented in the authors' code.
 
-    Differs from: timm, which divides what is kept by 1 − rate; the authors do not rescale, in
-    training or in evaluation.
+    Differs from: timm, which divides the kept branches by 1 − rate. The authors rescale neither in
+    training nor in evaluation.
     """
 
     def __init__(self, rate: float, stream: int) -> None:
@@ -108,14 +108,14 @@ class StochasticDepth(nn.Module):
     def forward(
         self, x: Float[Tensor, "n c h w"], keys: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n c h w"]:
-        """Mask whole examples in training; the identity in evaluation."""
+        """Mask whole examples in training mode; the identity in evaluation mode."""
         if not self.training or self.rate == 0:
             return x
         keep = keep_mask(self.rate, 1, keys, self.stream)
         return x * keep.to(x.dtype)[:, :, None, None]
 
     def fold(self, graph: FoldedGraph, name: str, x: Value, keys: None = None) -> Value:
-        """The identity of evaluation."""
+        """The identity, as in evaluation mode."""
         return x
 
     def extra_repr(self) -> str:  # noqa: D102

@@ -1,9 +1,9 @@
-"""The graph of a folded network while it is written, and the values that flow through it.
+"""The graph of a folded network while it is being built, and the values that flow through it.
 
-Everything but the activations of a normalizer-free network is linear, so every constant can move
-into the weights of a neighboring layer. A part with a method ``fold(graph, name, x)`` writes what
-it does to a :class:`Value`: what the graph computes, and a constant that waits for a layer to take
-it.
+Apart from its activations, a normalizer-free network is linear, so every constant can move into the
+weights of a neighboring layer. A module with a method ``fold(graph, name, x)`` writes its plain
+equivalent to the graph. It takes and returns a :class:`Value`: the output of a node, and a pending
+constant that a later layer absorbs.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor, fx, nn
 
 from normfree.errors import UserError
 
-#: A tensor of the graph: an :class:`torch.fx.Proxy`, which records what is done to it. Its
-#: operators are made at run time, so a type checker knows none of them.
+#: A tensor in the graph: a :class:`torch.fx.Proxy`, which records the operations applied to it. Its
+#: operators are defined at run time, so type checkers cannot see them.
 Proxy: TypeAlias = Any
 
 
 def affine(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight and bias as a layer applies them, in float32 at least.
+    """The weight and bias that a layer applies, in at least float32.
 
     >>> weight, bias = affine(nn.Linear(3, 2, bias=False, dtype=torch.bfloat16))
     >>> weight.dtype, bias
@@ -33,41 +33,41 @@ def affine(layer: nn.Conv2d | nn.Linear) -> tuple[Tensor, Tensor]:
     dtype = torch.promote_types(layer.weight.dtype, torch.float32)
     if layer.weight.dtype != dtype:
         layer = copy.deepcopy(layer).to(dtype)
-    applied = getattr(layer, "applied_weight", None)  # of our convolutions
+    applied = getattr(layer, "applied_weight", None)  # our convolutions have it
     weight: Tensor = layer.weight if applied is None else applied()
     return weight, weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
 
 
 class Value:
-    """A value of the network: ``scale`` times what the graph computes.
+    """A value in the network: ``scale`` times the output of a graph node.
 
     Args:
-        value: what the graph computes.
-        scale: a constant that waits.
+        value: output of a graph node.
+        scale: a pending constant.
     """
 
-    #: Whether it is a 1×1 convolution that is not yet written: it commutes with the mean.
+    #: Whether it is a 1×1 convolution not yet in the graph, which commutes with the mean.
     pointwise = False
 
     def __init__(self, value: Proxy, scale: float = 1.0) -> None:
         self.value, self.scale = value, scale
 
     def written(self) -> Value:
-        """The same, written out but for a constant."""
+        """The same value in the graph, except for a pending constant."""
         return self
 
     def proxy(self) -> Proxy:
-        """The same, written out."""
+        """The same value in the graph, constant included."""
         x = self.written()
         return x.value if x.scale == 1 else x.value * x.scale
 
     def mean(self, dim: Sequence[int]) -> Value:
-        """The mean over these axes."""
+        """The mean over the given axes."""
         x = self.written()
         return Value(x.value.mean(dim), x.scale)
 
     def __mul__(self, constant: float) -> Value:
-        """Times a constant, which waits."""
+        """Multiply by a constant, which stays pending."""
         return Value(self.value, self.scale * constant)
 
     __rmul__ = __mul__
@@ -77,19 +77,19 @@ class Value:
         return branch.added_to(self)
 
     def added_to(self, skip: Value) -> Value:
-        """The sum, in one operation."""
+        """The sum with ``skip``."""
         return Value(skip.proxy() + self.proxy())
 
 
 class Convolved(Value):
-    """A convolution that waits for constants: it is written when its values are needed.
+    """A deferred convolution: it absorbs constants until its output is needed.
 
     Args:
-        graph: that it is written into.
-        name: of the convolution in the model.
+        graph: graph to which it is added.
+        name: name of the convolution in the model.
         conv: the convolution.
-        x: what it is applied to.
-        scale: a constant, for its weight and bias.
+        x: input of the convolution.
+        scale: a constant that multiplies its weight and bias.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Convolved(Value):
         return self._written is None and {*self.conv.kernel_size, *self.conv.stride} == {1}
 
     def written(self) -> Value:
-        """The output of a plain convolution, where the model has it."""
+        """Add the plain convolution at its place in the model and return its output."""
         if self._written is None:
             with self.graph.after(self.after):
                 value = self.graph.convolution(self.name, self.conv, self.x, self.scale)
@@ -113,7 +113,7 @@ class Convolved(Value):
         return self._written
 
     def __mul__(self, constant: float) -> Value:
-        """Times a constant, which moves into the weights."""
+        """Multiply by a constant, which moves into the weights."""
         if self._written is not None:
             return self._written * constant
         scaled = Convolved(self.graph, self.name, self.conv, self.x, self.scale * constant)
@@ -122,11 +122,11 @@ class Convolved(Value):
 
 
 class Gated(Value):
-    """A value times a gate, which may have constants.
+    """A value times a gate; constants move into the value.
 
     Args:
         ungated: the value.
-        gate: what it is multiplied by.
+        gate: factor that it is multiplied by.
     """
 
     def __init__(self, ungated: Value, gate: Proxy) -> None:
@@ -137,20 +137,20 @@ class Gated(Value):
         return Value(self.ungated.proxy() * self.gate)
 
     def __mul__(self, constant: float) -> Value:
-        """Times a constant, which moves before the gate."""
+        """Multiply by a constant, which moves in front of the gate."""
         return Gated(self.ungated * constant, self.gate)
 
     def added_to(self, skip: Value) -> Value:
-        """The sum with the product, in one operation."""
+        """The sum of ``skip`` and the gated value, in one operation."""
         return Value(torch.addcmul(skip.proxy(), self.ungated.proxy(), self.gate))
 
 
 class FoldedGraph:
-    """Writes a graph of plain ``torch.nn`` layers.
+    """Builder for a graph of plain ``torch.nn`` layers.
 
     Args:
-        name: of the class that the folded network gets.
-        dtype: of its parameters.
+        name: class name of the folded network.
+        dtype: data type of its parameters.
     """
 
     def __init__(self, name: str, dtype: torch.dtype) -> None:
@@ -163,20 +163,20 @@ class FoldedGraph:
         return Value(fx.Proxy(self.module.graph.placeholder(name), self._tracer))
 
     def last_node(self) -> fx.Node:
-        """What was written last."""
+        """The node added last."""
         return next(iter(reversed(self.module.graph.nodes)))
 
     def after(self, node: fx.Node) -> Any:
-        """A context: what is written in it comes after a node."""
+        """A context in which new nodes are inserted after the given node."""
         return self.module.graph.inserting_before(node.next)
 
     def call(self, name: str, layer: nn.Module, x: Proxy) -> Proxy:
-        """Put a plain layer into the folded network and apply it."""
+        """Add a plain layer to the folded network and apply it."""
         self.module.add_submodule(name, layer)
         return fx.Proxy(self.module.graph.call_module(name, (x.node,)), self._tracer)
 
     def convolution(self, name: str, conv: nn.Conv2d, x: Value, gain: float = 1.0) -> Proxy:
-        """A plain convolution of a value, times ``gain``."""
+        """Apply a plain convolution to a value, with its output scaled by ``gain``."""
         weight, bias = affine(conv)
         padded, padding = self._padded(x.value, conv)
         layer = nn.Conv2d(
@@ -194,16 +194,16 @@ class FoldedGraph:
         return self.call(name, layer, padded)
 
     def linear(self, name: str, weight: Tensor, bias: Tensor, x: Proxy) -> Proxy:
-        """A linear layer with these parameters."""
+        """Apply a linear layer with the given parameters."""
         layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
         layer.weight, layer.bias = self._parameter(weight), self._parameter(bias)
         return self.call(name, layer, x)
 
     def linear_of_mean(self, name: str, layer: nn.Linear, x: Value) -> Proxy:
-        """A linear layer of the mean over space.
+        """Apply a linear layer to the spatial mean of a value.
 
-        A 1×1 convolution and the mean commute, so one that waits is multiplied into the layer,
-        which then sees the mean of the convolution's input.
+        A 1×1 convolution commutes with the mean. A deferred one is therefore multiplied into the
+        layer, which then reads the mean of the convolution's input.
         """
         weight, bias = affine(layer)
         if isinstance(x, Convolved) and x.pointwise:
@@ -220,7 +220,7 @@ class FoldedGraph:
         return nn.Parameter(value.to(self.dtype, copy=True), requires_grad=False)
 
     def _padded(self, x: Proxy, conv: nn.Conv2d) -> tuple[Proxy, Any]:
-        """``SAME`` padding: by the convolution itself where both sides always get the same."""
+        """``SAME`` padding, done by the convolution itself if it is always symmetric."""
         if not getattr(conv, "same", False):
             return x, conv.padding
         spans = [(k - 1) * d + 1 for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
@@ -232,10 +232,11 @@ class FoldedGraph:
 
 
 def pad_same(x: Proxy, spans: Sequence[int], strides: Sequence[int], value: float = 0.0) -> Proxy:
-    """``SAME`` padding for a window that spans at least its stride.
+    """``SAME`` padding for a window at least as large as its stride.
 
-    In all, the ``span − stride`` by which windows overlap and what size lacks to a multiple of the
-    stride; the larger half after. Sizes are read when the graph runs: it takes any.
+    The total padding is the overlap of windows, ``span − stride``, plus the amount that rounds the
+    size up to a multiple of the stride. The larger half goes after the axis. Sizes are read when
+    the graph runs, so it accepts inputs of any size.
     """
     padding: list[Proxy] = []
     for axis, span, stride in zip((2, 3), spans, strides, strict=True):

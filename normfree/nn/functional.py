@@ -13,7 +13,7 @@ from torch import Tensor
 def standardize_weight(
     weight: Float[Tensor, "o *fan"], gain: Float[Tensor, " o"], eps: float = 1e-4
 ) -> Float[Tensor, "o *fan"]:
-    r"""Scaled Weight Standardization: each filter with zero mean and norm ``gain``.
+    r"""Scaled Weight Standardization: each filter gets zero mean and norm ``gain``.
 
     .. math:: \hat W_i = g_i \, \frac{W_i - \mu_i}{\sqrt{\max(N \sigma_i^2,\; \varepsilon)}}
 
@@ -23,19 +23,19 @@ def standardize_weight(
     Args:
         weight: filters, output units first: (out, in / groups, height, width).
         gain: learnable factor of each output unit.
-        eps: floor of :math:`N \sigma^2`; a constant filter gives zeros and finite gradients.
+        eps: lower bound on :math:`N \sigma^2`; a constant filter gives zeros and finite gradients.
 
     Returns:
-        The standardized filters, same shape and dtype.
+        The standardized filters, with the shape and dtype of ``weight``.
 
     Example:
         >>> w = standardize_weight(torch.randn(8, 4, 3, 3), torch.ones(8))
         >>> w.flatten(1).norm(dim=1).allclose(torch.ones(8))
         True
 
-    Source: equation 1 of the paper, with the authors' gain and floor.
+    Source: equation 1 of the paper, with the gain and lower bound of the authors' code.
 
-    Differs from: timm and many ports, whose ``var + 1e-5`` changes every filter a little.
+    Differs from: timm and many ports, whose ``var + 1e-5`` slightly changes every filter.
     """
     dims = tuple(range(1, weight.ndim))
     fan_in = weight[0].numel()
@@ -45,16 +45,16 @@ def standardize_weight(
 
 
 def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
-    """How many zeros ``SAME`` puts before and after an axis.
+    """The number of zeros that ``SAME`` padding adds before and after an axis.
 
-    The output has ``ceil(size / stride)`` places; where the padding is odd, the extra zero goes
-    after (bottom, right).
+    The output has size ``ceil(size / stride)``. If the padding is odd, the extra zero is added
+    after the axis (bottom or right).
 
     >>> same_padding(8, kernel=3, stride=2), same_padding(7, kernel=3, stride=2)
     ((0, 1), (1, 1))
 
-    Differs from: ``torch.nn.Conv2d(padding=1)``, which for an even size and stride 2 looks at
-    other pixels.
+    Differs from: ``torch.nn.Conv2d(padding=1)``, which reads different pixels for an even size and
+    stride 2.
     """
     out = -(-size // stride)
     total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
@@ -77,7 +77,7 @@ def conv2d_same(
     (kh, kw), (sh, sw), (dh, dw) = weight.shape[2:], stride, dilation
     top, bottom = same_padding(x.shape[2], kh, sh, dh)
     left, right = same_padding(x.shape[3], kw, sw, dw)
-    if top == bottom and left == right:  # the convolution pads by itself, without a copy
+    if top == bottom and left == right:  # the convolution itself can pad, without a copy
         return F.conv2d(x, weight, bias, stride, (top, left), dilation, groups)
     x = F.pad(x, (left, right, top, bottom))
     return F.conv2d(x, weight, bias, stride, 0, dilation, groups)
@@ -93,7 +93,7 @@ def avg_pool2d_same(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
 
 
 def max_pool2d_same(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
-    """3×3 maximum with stride 2 and ``SAME`` padding, which never wins.
+    """3×3 max pooling with stride 2 and ``SAME`` padding; padded pixels are ignored.
 
     >>> max_pool2d_same(torch.tensor([[[[-1.0, -2.0, -3.0, -4.0]]]]))
     tensor([[[[-1., -3.]]]])
@@ -118,7 +118,7 @@ def squeeze_excite(
         x: feature map; :math:`\bar x` is its mean over space.
         squeeze: weight and bias of the first linear layer.
         excite: weight and bias of the second.
-        factor: the 2; batch-normalized networks have 1.
+        factor: the factor 2; batch-normalized networks use 1.
         activation: :math:`f`.
 
     Example:
@@ -128,8 +128,8 @@ def squeeze_excite(
                  [[1.]],
                  [[1.]]]])
 
-    Differs from: the paper's text, which has a scaled GELU between the layers; the authors' code
-    has a plain ReLU whatever the network's activation, and the paper's numbers came from it.
+    Differs from: the paper's text, which has a scaled GELU between the layers. The authors' code,
+    which produced the paper's numbers, uses a plain ReLU whatever the network's activation.
     """
     pooled = x.mean(dim=(2, 3))
     hidden = activation(F.linear(pooled, *squeeze))

@@ -1,8 +1,8 @@
-"""What a network is made of: its kind of convolution and of activation, chosen once.
+"""The factory for a network's layers: the types of convolution and activation are chosen once.
 
-Without normalization a convolution is weight-standardized and an activation scaled. With batch
-normalization, for the networks that the paper compares with, a convolution is a plain one without
-bias, after a normalized, unscaled activation.
+Without normalization, convolutions are weight-standardized and activations are scaled. With batch
+normalization, for the networks that the paper compares with, convolutions are plain and have no
+bias. Each follows batch normalization and an unscaled activation.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from normfree.nn.squeeze_excite import SESpec, SqueezeExcite
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layers:
-    """Makes the layers of one network.
+    """Factory for the layers of one network.
 
     Args:
         normalization: ``"none"``, or ``"batch"`` for the batch-normalized twin.
-        activation: a name of :data:`normfree.nn.ACTIVATIONS`.
-        gain: the activation's γ: the authors' constant or the exact one.
-        device: where the parameters live; ``"meta"`` makes shapes only.
-        dtype: of the parameters.
+        activation: a name in :data:`normfree.nn.ACTIVATIONS`.
+        gain: which γ the activation uses: the authors' constant or the exact value.
+        device: device of the parameters; ``"meta"`` allocates no memory.
+        dtype: data type of the parameters.
 
     Example:
         >>> layers = Layers(activation="relu")
@@ -49,12 +49,12 @@ class Layers:
 
     @property
     def normfree(self) -> bool:
-        """Whether there is no normalization."""
+        """Whether the network has no normalization."""
         return self.normalization == "none"
 
     @property
     def on(self) -> dict[str, Any]:
-        """Device and dtype, as the keywords of a layer."""
+        """Device and dtype, as keyword arguments for a layer."""
         return {"device": self.device, "dtype": self.dtype}
 
     def conv(
@@ -73,7 +73,7 @@ class Layers:
         )
 
     def act(self, channels: int) -> ScaledActivation | BatchNormActivation:
-        """What stands before a convolution."""
+        """The activation that precedes a convolution, with normalization if the network uses it."""
         if self.normfree:
             return self.function()
         return BatchNormActivation(channels, self.activation, **self.on)
@@ -85,7 +85,7 @@ class Layers:
     def squeeze_excite(
         self, spec: SESpec, channels: int, source_channels: int | None = None
     ) -> SqueezeExcite:
-        """Squeeze-and-excite of a map; without normalization it doubles the gate."""
+        """Squeeze-and-excite for a feature map; without normalization the gate is doubled."""
         return SqueezeExcite(
             channels,
             spec.ratio,

@@ -1,4 +1,4 @@
-"""What a network should answer, and how far from it its answer is."""
+"""Target distributions, per-example losses and top-k counts."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def soft_labels(
     ratio: Float[Tensor, " n"] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "n k"]:
-    """Labels as distributions: y = r·onehot(a) + (1 − r)·onehot(b), then (1 − s)·y + s / classes.
+    """Soft labels: y = r·onehot(a) + (1 − r)·onehot(b), smoothed to (1 − s)·y + s/k.
 
     Args:
-        labels: class of each example, a.
-        num_classes: k; the smoothing spreads over all of them, the right one included.
-        smoothing: s, the share that is spread.
-        mix_labels: class of what was mixed in, b; None where nothing was.
-        ratio: share of ``labels`` in a mixed example, r.
-        dtype: of the result.
+        labels: a, the class of each example.
+        num_classes: k; smoothing is spread over all classes, including the correct one.
+        smoothing: s, the probability spread over the classes.
+        mix_labels: b, the class of the image mixed in; None without mixing.
+        ratio: r, the weight of ``labels`` in a mixed example.
+        dtype: data type of the result.
 
     >>> soft_labels(torch.tensor([1]), 4, smoothing=0.1)
     tensor([[0.0250, 0.9250, 0.0250, 0.0250]])
 
-    Source: paper, section 5 (label smoothing) and ``_loss_fn`` of the authors' experiment.
+    Source: appendix A.1 of the paper (label smoothing); ``_loss_fn`` in the authors' code.
     """
     y = functional.one_hot(labels, num_classes).to(dtype)
     if mix_labels is not None and ratio is not None:
@@ -45,7 +45,7 @@ def soft_labels(
 def softmax_cross_entropy(
     logits: Float[Tensor, "n k"], targets: Float[Tensor, "n k"]
 ) -> Float[Tensor, " n"]:
-    """Each example's −Σₖ targetₖ · log softmax(logits)ₖ, computed in at least float32.
+    """Per-example −Σₖ targetₖ · log softmax(logits)ₖ, computed in at least float32.
 
     >>> loss = softmax_cross_entropy(torch.zeros(1, 4), soft_labels(torch.tensor([2]), 4))
     >>> round(loss.exp().item(), 4)
@@ -58,9 +58,9 @@ def softmax_cross_entropy(
 def sigmoid_cross_entropy(
     logits: Float[Tensor, "n k"], targets: Float[Tensor, "n k"]
 ) -> Float[Tensor, " n"]:
-    """Each example's −Σₖ [tₖ·log σ(zₖ) + (1 − tₖ)·log(1 − σ(zₖ))], in at least float32.
+    """Per-example −Σₖ [tₖ·log σ(zₖ) + (1 − tₖ)·log(1 − σ(zₖ))], in at least float32.
 
-    Every class is a question of its own, so an example may have several, or none.
+    Each class is an independent binary decision, so an example may have several classes or none.
 
     Args:
         logits: z.
@@ -79,7 +79,7 @@ def sigmoid_cross_entropy(
     return loss.sum(dim=1)
 
 
-#: Name in a recipe → loss of each example.
+#: Name in a recipe → per-example loss.
 LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
     {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
 )
@@ -88,7 +88,7 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
 def correct(
     logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], top: int = 1
 ) -> Int[Tensor, ""]:
-    """How many examples have their label among the ``top`` largest logits.
+    """Count the examples whose label is among the ``top`` largest logits.
 
     >>> correct(torch.tensor([[0.1, 0.2, 0.0], [0.3, 0.2, 0.1]]), torch.tensor([0, 0]), top=2)
     tensor(2)

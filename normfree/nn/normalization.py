@@ -16,13 +16,13 @@ Normalization = Literal["none", "batch"]
 
 
 class BatchNormActivation(nn.Module):
-    """Batch normalization, then an activation without gain.
+    """Batch normalization followed by an activation without gain.
 
     Args:
-        channels: of the feature map.
-        activation: a name of :data:`normfree.nn.ACTIVATIONS`.
-        device: where the parameters live.
-        dtype: of the parameters.
+        channels: channels of the feature map.
+        activation: a name in :data:`normfree.nn.ACTIVATIONS`.
+        device: device of the parameters.
+        dtype: data type of the parameters.
 
     Example:
         >>> BatchNormActivation(4, "relu")(torch.randn(8, 4, 5, 5)).shape
@@ -46,7 +46,7 @@ class BatchNormActivation(nn.Module):
         return self.activation(self.norm(x))
 
     def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
-        """Normalization in evaluation, then the activation; a convolution before takes it later."""
+        """Add both layers; a later pass merges the normalization into a preceding convolution."""
         norm = copy.deepcopy(self.norm).eval()
         value = Value(graph.call(f"{name}.norm", norm, x.proxy()))
         return self.activation.fold(graph, f"{name}.activation", value)

@@ -22,7 +22,7 @@ class SameAvgPool2d(nn.Module):
         return avg_pool2d_same(x)
 
     def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
-        """A mean leaves constants alone."""
+        """Fold to plain average pooling; constants commute with the mean."""
         x = x.written()
         layer = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
         return Value(graph.call(name, layer, x.value), x.scale)
@@ -40,6 +40,6 @@ class SameMaxPool2d(nn.Module):
         return max_pool2d_same(x)
 
     def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
-        """The padding never wins."""
+        """Fold to plain max pooling over an input padded with minus infinity."""
         padded = pad_same(x.proxy(), (3, 3), (2, 2), -torch.inf)
         return Value(graph.call(name, nn.MaxPool2d(3, 2), padded))

@@ -16,23 +16,23 @@ from normfree.nn.pooling import SameAvgPool2d
 from normfree.nn.squeeze_excite import SESpec
 from normfree.schema import Field, record
 
-#: A probability of dropping.
+#: A drop probability.
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
-#: Whether β multiplies after the activation, as in the authors' code, or before it, as in the text.
+#: Whether β is applied after the activation, as in the authors' code, or before, as in the text.
 BetaPlace = Literal["after", "before"]
 
 
 @record
 class Residual:
-    r"""How the branch of a block joins its skip path.
+    r"""How the residual branch of a block is combined with its skip path.
 
     Args:
         alpha: :math:`\alpha`, the scale of the branch.
-        beta: :math:`\beta`, one over the standard deviation that the input has at initialization.
-        beta_place: whether it multiplies after the activation or before it.
-        stochastic_depth_rate: probability that an example skips the branch.
-        stream: number of the block, for its counted randomness.
+        beta: :math:`\beta`, the inverse standard deviation of the input at initialization.
+        beta_place: whether β is applied after or before the activation.
+        stochastic_depth_rate: probability that the branch of an example is dropped.
+        stream: number of the block, which seeds its counter-based masks.
     """
 
     alpha: Annotated[float, Field(ge=0)] = 0.2
@@ -44,13 +44,13 @@ class Residual:
 
 @record
 class BlockSpec:
-    """What any residual block has.
+    """The configuration shared by all residual blocks.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        stride: of the block. One that strides or changes the channels is a transition block.
-        pool_shortcut: whether the skip path strides by mean pooling; else its convolution does.
+        stride: stride of the block. A block that strides or changes channels is a transition block.
+        pool_shortcut: whether the skip path strides by mean pooling rather than in its convolution.
     """
 
     in_channels: Channels
@@ -60,23 +60,23 @@ class BlockSpec:
 
     @property
     def transition(self) -> bool:
-        """Whether the skip path is projected."""
+        """Whether the block is a transition block, whose skip path has a projection."""
         return self.stride > 1 or self.in_channels != self.out_channels
 
 
 @record
 class BottleneckSpec(BlockSpec):
-    """What an :class:`NFBlock` has.
+    """The configuration of an :class:`NFBlock`.
 
     Args:
         width: channels of the 3×3 convolutions.
-        groups: their groups.
-        second_conv: whether there is the second 3×3 convolution.
+        groups: groups of the 3×3 convolutions.
+        second_conv: whether to use a second 3×3 convolution.
         pointwise_groups: groups of the two 1×1 convolutions.
-        se: squeeze-and-excite; its place may be ``"none"``.
+        se: squeeze-and-excite; the place ``"none"`` disables it.
 
     Raises:
-        UserError: groups that do not divide their channels.
+        UserError: the groups do not divide their channels.
     """
 
     width: Channels
@@ -99,8 +99,8 @@ class Shortcut(nn.Module):
     """The skip path of a transition block: a 1×1 convolution, after 2×2 mean pooling if it strides.
 
     Args:
-        spec: of the block.
-        layers: makes the convolution.
+        spec: configuration of the block.
+        layers: factory for the convolution.
 
     Example:
         >>> spec = BlockSpec(in_channels=8, out_channels=16, stride=2)
@@ -115,30 +115,31 @@ class Shortcut(nn.Module):
         self.conv = layers.conv(spec.in_channels, spec.out_channels, 1, 1 if pool else spec.stride)
 
     def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
-        """Pool if strided, then project."""
+        """Pool if the block strides, then project."""
         return self.conv(self.pool(x))
 
 
 class ResidualBlock(nn.Module):
-    r"""Pre-activation residual block around any branch.
+    r"""Pre-activation residual block with any branch.
 
     .. math:: a = \beta\,\gamma f(x), \qquad y = s(x, a) + \alpha\, g \, d(F(a))
 
-    with :math:`g` the SkipInit gain (a learnable scalar, zero at first), :math:`d` stochastic
-    depth, and :math:`s` the input :math:`x` in a plain block or the projected :math:`a` in a
-    transition block. A subclass makes the layers of :math:`F` in :meth:`build_branch` and applies
-    them in :meth:`branch`. In a batch-normalized network there is neither α, β nor SkipInit.
+    where :math:`g` is the SkipInit gain (a learnable scalar initialized to zero), :math:`d` is
+    stochastic depth, and :math:`s` is the input :math:`x` in a plain block or the projected
+    :math:`a` in a transition block. A subclass creates the layers of :math:`F` in
+    :meth:`build_branch` and applies them in :meth:`branch`. Batch-normalized networks have no α, β
+    or SkipInit gain.
 
     Args:
-        spec: what the block has.
-        residual: how branch and skip path are joined.
-        layers: makes the layers.
+        spec: configuration of the block.
+        residual: how the branch is combined with the skip path.
+        layers: factory for the layers.
 
     Source: figures 5 and 6 and appendix C of the paper.
 
     Differs from: the paper's text, where :math:`\beta` is the standard deviation and divides the
-    input *before* the activation (``beta_place="before"``); in the authors' code it multiplies
-    *after* it.
+    input *before* the activation (``beta_place="before"``). In the authors' code :math:`\beta` is
+    its inverse and multiplies the result *after* the activation.
     """
 
     def __init__(self, spec: BlockSpec, residual: Residual, layers: Layers) -> None:
@@ -154,11 +155,11 @@ class ResidualBlock(nn.Module):
         self.shortcut = Shortcut(spec, layers) if spec.transition else None
 
     def build_branch(self, spec: BlockSpec, layers: Layers) -> None:
-        """Make the layers of the branch F, from ``in_channels`` to ``out_channels``."""
+        """Create the layers of the branch F, from ``in_channels`` to ``out_channels``."""
         raise NotImplementedError
 
     def branch(self, a: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
-        """The residual branch F(a), of unit variance at initialization."""
+        """The residual branch F(a), with unit variance at initialization."""
         raise NotImplementedError
 
     def forward(
@@ -188,16 +189,16 @@ class NFBlock(ResidualBlock):
     """Bottleneck block: 1×1 → 3×3 (grouped, strided) → 3×3 (grouped) → 1×1 → squeeze-and-excite.
 
     Args:
-        spec: what the block has.
-        residual: how branch and skip path are joined.
-        layers: makes the layers.
+        spec: configuration of the block.
+        residual: how the branch is combined with the skip path.
+        layers: factory for the layers.
 
     Example:
         >>> spec = BottleneckSpec(in_channels=16, out_channels=32, width=16, groups=2, stride=2)
         >>> NFBlock(spec)(torch.randn(2, 16, 7, 7)).shape
         torch.Size([2, 32, 4, 4])
 
-    Source: figures 5 and 6 of the paper; squeeze-and-excite that is ``straddled`` is figure 8.
+    Source: figures 5 and 6 of the paper; figure 8 for ``straddled`` squeeze-and-excite.
     """
 
     def __init__(
@@ -209,7 +210,7 @@ class NFBlock(ResidualBlock):
         super().__init__(spec, residual or Residual(), layers or Layers())
 
     def build_branch(self, spec: BlockSpec, layers: Layers) -> None:
-        """Make the convolutions, the activations between them and squeeze-and-excite."""
+        """Create the convolutions, the activations between them, and squeeze-and-excite."""
         assert isinstance(spec, BottleneckSpec)
         width, out, pointwise = spec.width, spec.out_channels, spec.pointwise_groups
         self.conv0 = layers.conv(spec.in_channels, width, 1, groups=pointwise)
@@ -228,7 +229,7 @@ class NFBlock(ResidualBlock):
             self.squeeze_excite = layers.squeeze_excite(spec.se, channels, source)
 
     def branch(self, a: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
-        """The convolutions, with squeeze-and-excite in its place."""
+        """Apply the convolutions, with squeeze-and-excite at its configured place."""
         x = self.conv1(self.act1(self.conv0(a)))
         if self.second_conv:
             x = self.conv1b(self.act1b(x))

@@ -14,11 +14,11 @@ from normfree.nn.folding import FoldedGraph, Gated, Value, affine
 from normfree.nn.functional import squeeze_excite
 from normfree.schema import Field, record
 
-#: Where squeeze-and-excite sits: on the branch's output, on the input of the last convolution,
-#: or straddling it (computed from its input, applied to its output); or nowhere.
+#: Position of squeeze-and-excite: on the branch's output, on the input of the last convolution,
+#: straddling it (computed from its input, applied to its output), or absent.
 SEPlace = Literal["output", "bottleneck", "straddled", "none"]
 
-#: What its hidden layer has: a plain, unscaled ReLU, or the network's own scaled activation.
+#: Activation of the hidden layer: a plain, unscaled ReLU, or the network's scaled activation.
 SEActivation = Literal["relu", "network"]
 
 
@@ -27,13 +27,13 @@ class SESpec:
     """Squeeze-and-excite in a residual block.
 
     Args:
-        place: where it sits.
-        ratio: hidden units per channel of its output.
-        divisor: what their number is a multiple of; 1 rounds down.
-        activation: of the hidden layer.
+        place: position within the block.
+        ratio: hidden units per output channel.
+        divisor: the number of hidden units is a multiple of it; 1 rounds down.
+        activation: activation of the hidden layer.
 
-    Differs from: the paper's text, whose hidden layer has the scaled activation of the network
-    (``"network"``); the authors' code has a plain ReLU, and the paper's numbers came from it.
+    Differs from: the paper's text, where the hidden layer uses the scaled activation of the network
+    (``"network"``). The authors' code, which produced the paper's numbers, uses a plain ReLU.
     """
 
     place: SEPlace = "output"
@@ -43,26 +43,26 @@ class SESpec:
 
 
 class SqueezeExcite(nn.Module):
-    r"""Scale each channel by a gate in (0, 2) that is computed from all of them.
+    r"""Scale each channel by a gate in (0, 2) computed from all channels.
 
     .. math:: y = x \cdot 2\,\sigma(W_1 f(W_0 \bar x + b_0) + b_1)
 
     Args:
-        channels: of the feature map.
+        channels: channels of the feature map.
         ratio: hidden units per channel of the output; at least one unit is kept.
-        source_channels: channels of the map that the gate is computed from; the map it scales, by
-            default.
-        factor: the 2, which keeps the variance; batch-normalized networks have 1.
-        divisor: the hidden units are the nearest multiple of it; 1 rounds down.
+        source_channels: channels of the map that the gate is computed from; by default, the same
+            as ``channels``.
+        factor: the factor 2, which preserves the variance; batch-normalized networks use 1.
+        divisor: the number of hidden units is rounded to a multiple of it; 1 rounds down.
         activation: :math:`f`; a plain ReLU by default.
-        device: where the parameters live.
-        dtype: of the parameters.
+        device: device of the parameters.
+        dtype: data type of the parameters.
 
     Example:
         >>> SqueezeExcite(8, ratio=0.5)(torch.randn(2, 8, 5, 5)).shape
         torch.Size([2, 8, 5, 5])
 
-    Source: section 3 and appendix C of the paper (the factor 2 keeps the variance).
+    Source: section 3 and appendix C of the paper (the factor 2 preserves the variance).
     Initialization: LeCun, as a normal distribution truncated at two standard deviations.
     """
 
@@ -97,13 +97,13 @@ class SqueezeExcite(nn.Module):
     def forward(
         self, x: Float[Tensor, "n c h w"], source: Float[Tensor, "n s _h _w"] | None = None
     ) -> Float[Tensor, "n c h w"]:
-        """Multiply the map by the gate of ``source``; by its own where there is none."""
+        """Multiply the map by the gate computed from ``source``, or from ``x`` without a source."""
         return x * self.gate(x if source is None else source)
 
     def fold(self, graph: FoldedGraph, name: str, x: Value, source: Value | None = None) -> Value:
-        """The factor moves into the convolution of ``x``; what remains is a gate in (0, 1)."""
+        """Move the factor into the convolution of ``x``, which leaves a gate in (0, 1)."""
         y = x * self.factor
-        if source is None:  # a pointwise convolution moves into fc0; others are computed first
+        if source is None:  # a pointwise convolution is merged into fc0; others are computed first
             source = x if x.pointwise else y.written() * (1 / self.factor)
         hidden = Value(graph.linear_of_mean(f"{name}.fc0", self.fc0, source))
         hidden = self.act.fold(graph, f"{name}.act", hidden).written()

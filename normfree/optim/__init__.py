@@ -1,4 +1,4 @@
-"""The paper's optimizer, and its parts for other optimizers."""
+"""The paper's optimizer, and its components for use with other optimizers."""
 
 from normfree.optim.clip_record import ClipRecord
 from normfree.optim.clipping import AGC, GlobalNorm, clip_grad_agc_, clip_gradients_

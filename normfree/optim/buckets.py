@@ -1,4 +1,4 @@
-"""The parameters of groups, sorted into lists that one call can process."""
+"""Partitioning parameter groups into lists that one call can process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from normfree.errors import UserError
 
 
 class Bucket(NamedTuple):
-    """Parameters of one group that have gradients, on one device and of one dtype.
+    """Parameters of one group that have gradients and share a device and a dtype.
 
     Attributes:
-        names: of the parameters: the group's ``param_names``, else ``"group.place"``, such as
-            ``"0.3"``.
+        names: names of the parameters: the group's ``param_names``, or else the numbers of the
+            group and the parameter, such as ``"0.3"``.
         params: the parameters.
         grads: their gradients.
     """
@@ -26,11 +26,11 @@ class Bucket(NamedTuple):
 
 
 def buckets(group: Mapping[str, Any], number: int = 0) -> Iterator[Bucket]:
-    """Sort a group's parameters; those without a gradient are left out.
+    """Partition a group by device and dtype, skipping parameters without a gradient.
 
     Args:
-        group: with ``params``, as optimizers have them.
-        number: of the group, to name parameters that have no name.
+        group: a parameter group as in optimizers, with the key ``params``.
+        number: number of the group, used to name parameters without a name.
 
     Raises:
         UserError: a gradient is sparse.

@@ -1,4 +1,4 @@
-"""What clipping did in a step, left on the device for whoever wants to read it."""
+"""A record of the clipping in a step, kept on the device until it is read."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 class ClipRecord:
-    """The scales that clipping put on gradients, by parameter.
+    """The scales that clipping applied to gradients, by parameter.
 
-    Nothing is computed, and nothing waits for the device, until somebody reads.
+    Nothing is computed or synchronized until a value is read.
 
     Attributes:
-        names: of the clipped parameters.
-        scales: for each, the scales of its units, in (0, 1]; a unit with a scale below one was
-            clipped.
+        names: names of the clipped parameters.
+        scales: for each parameter, the scales of its units, in (0, 1]; a unit with a scale below
+            one was clipped.
 
     Example:
         >>> record = ClipRecord(["conv.weight"], [torch.tensor([[1.0], [0.25]])])
@@ -35,7 +35,7 @@ class ClipRecord:
         self.scales = list(scales)
 
     def add(self, names: Iterable[str], scales: Iterable[Float[Tensor, "..."]]) -> None:
-        """Append the scales of further parameters."""
+        """Append the scales of more parameters."""
         self.names.extend(names)
         self.scales.extend(scales)
 
@@ -45,7 +45,7 @@ class ClipRecord:
 
     @property
     def clipped_units(self) -> Int[Tensor, ""]:
-        """How many units were clipped, on the device of the first scales."""
+        """Number of clipped units, on the device of the first scales."""
         by_device: dict[torch.device, list[Tensor]] = {}
         for scale in self.scales:
             by_device.setdefault(scale.device, []).append(scale.view(-1))
@@ -57,5 +57,5 @@ class ClipRecord:
 
     @property
     def total_units(self) -> int:
-        """How many units were eligible for clipping."""
+        """Number of units eligible for clipping."""
         return sum(scale.numel() for scale in self.scales)

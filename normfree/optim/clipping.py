@@ -1,4 +1,4 @@
-"""Gradient clipping in front of any optimizer: AGC by unit or by layer, or the global norm."""
+"""Gradient clipping for any optimizer: AGC by unit or by layer, or by global norm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from normfree.optim.core import agc
 from normfree.optim.settings import POSITIVE_OR_NONE
 from normfree.schema import Field, record
 
-#: Groups of parameters, as :func:`~normfree.optim.param_groups` makes and optimizers have them.
+#: Parameter groups, as in optimizers or from :func:`~normfree.optim.param_groups`.
 Groups: TypeAlias = Sequence[Mapping[str, Any]]
 Clip = Literal["unit", "layer", "global"]
 
@@ -30,8 +30,8 @@ class AGC:
         \|w_i\|^\star = \max(\|w_i\|, \varepsilon)
 
     Args:
-        clipping: :math:`\lambda` of groups that bring none.
-        eps: :math:`\varepsilon`, the floor of a parameter's norm.
+        clipping: default :math:`\lambda`, for groups without ``clipping``.
+        eps: :math:`\varepsilon`, the lower bound on a parameter's norm.
         unitwise: one norm per unit; else one per parameter.
 
     Raises:
@@ -48,7 +48,7 @@ class AGC:
         >>> sorted(clipped.by_name()), clipped.total_units
         (['0.bias', '0.weight', '1.bias'], 5)
 
-    Source: equation 3 and section 4 of the paper.
+    Source: section 4 of the paper, equation 3.
     """
 
     clipping: float = Field(default=0.01, gt=0)
@@ -57,16 +57,16 @@ class AGC:
 
     @torch.no_grad()
     def clip_(self, groups: Groups, *, backend: str = "foreach") -> ClipRecord:
-        """Clip gradients in place: once per step, before the optimizer's.
+        """Clip gradients in place; call it once, before each optimizer step.
 
         Args:
-            groups: a group's own ``clipping`` takes precedence, and None leaves it alone. Its
-                ``eps`` does not: that is the optimizer's, and Adam's 1e-8 would hold every
-                parameter that is zero at zero.
-            backend: see :mod:`normfree.optim.core`.
+            groups: parameter groups. A group's ``clipping`` takes precedence over the default, and
+                None disables clipping for it. A group's ``eps`` is ignored, because it belongs to
+                the optimizer: Adam's 1e-8 would keep parameters that are zero from moving.
+            backend: how lists are processed; see :mod:`normfree.optim.core`.
 
         Returns:
-            The scales by parameter.
+            The scales applied to each parameter's gradient.
         """
         clipped = ClipRecord()
         for number, group in enumerate(groups):
@@ -90,7 +90,7 @@ class AGC:
 
 @record
 class GlobalNorm:
-    r"""Clipping of the norm of all gradients together.
+    r"""Gradient clipping by the norm of all gradients together.
 
     .. math:: G \to \lambda\,\frac{G}{\|G\|} \quad\text{where } \|G\| > \lambda
 
@@ -108,17 +108,17 @@ class GlobalNorm:
         >>> w.grad
         tensor([0.6000, 0.8000])
 
-    Source: equation 2 of the paper, by ``torch.nn.utils.clip_grad_norm_``.
+    Source: section 4 of the paper, equation 2; ``torch.nn.utils.clip_grad_norm_``.
     """
 
     max_norm: float = Field(default=1.0, gt=0)
 
     @torch.no_grad()
     def clip_(self, groups: Groups) -> ClipRecord:
-        """Clip gradients in place: once per step, before the optimizer's.
+        """Clip gradients in place; call it once, before each optimizer step.
 
         Args:
-            groups: all are clipped together, whatever their ``clipping`` is.
+            groups: parameter groups, clipped together; their ``clipping`` is ignored.
 
         Returns:
             One scale, named ``"all parameters"``.
@@ -139,19 +139,19 @@ def clip_grad_agc_(
     *,
     unitwise: bool = True,
 ) -> Int[Tensor, ""]:
-    """Clip the gradients of parameters in place by :class:`AGC`.
+    """Clip the gradients of parameters in place with :class:`AGC`.
 
-    Call it once per optimizer step: after the last micro-batch's backward, after gradients are
-    averaged over ranks and after ``scaler.unscale_``, before ``optimizer.step``.
+    Call it once per optimizer step, before ``optimizer.step``: after the backward pass of the last
+    micro-batch, after averaging gradients over ranks, and after ``scaler.unscale_``.
 
     Args:
-        parameters: a parameter, several, or groups, see :meth:`AGC.clip_`.
-        clipping: λ of groups that bring none.
-        eps: floor of a parameter's norm.
+        parameters: a parameter, several parameters, or parameter groups; see :meth:`AGC.clip_`.
+        clipping: default λ, for groups without ``clipping``.
+        eps: lower bound on a parameter's norm.
         unitwise: one norm per unit; else one per parameter.
 
     Returns:
-        How many units were clipped. It stays on the device, so nothing waits for it.
+        The number of clipped units, on the device, which avoids synchronization.
 
     Raises:
         UserError: a setting is out of range.
@@ -165,7 +165,7 @@ def clip_grad_agc_(
         tensor([[0.0100, 0.0100, 0.0100],
                 [0.0000, 0.0000, 0.0010]])
 
-    Source: equation 3 of the paper.
+    Source: section 4 of the paper, equation 3.
     """
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     single = [entry for entry in given if isinstance(entry, Tensor)]
@@ -180,7 +180,7 @@ def clip_gradients_(
     clipping: float = 0.01,
     eps: float = 1e-3,
 ) -> tuple[Int[Tensor, ""], int]:
-    r"""Clip the gradients of groups of parameters in place, before the optimizer's step.
+    r"""Clip the gradients of parameter groups in place, before the optimizer's step.
 
     ============ ==================================================================
     ``"unit"``   :class:`AGC`, one norm per unit (equation 3 of the paper)
@@ -189,18 +189,18 @@ def clip_gradients_(
     ============ ==================================================================
 
     Args:
-        groups: groups of parameters, such as :func:`param_groups` makes or optimizers have.
-        clip: the kind.
-        clipping: :math:`\lambda`. For AGC a group's own ``clipping`` takes precedence; the global
-            norm is that of all groups.
-        eps: floor of a parameter's norm, for AGC.
+        groups: parameter groups, as in optimizers or from :func:`param_groups`.
+        clip: the kind of clipping.
+        clipping: :math:`\lambda`. For AGC, a group's ``clipping`` takes precedence; the global norm
+            covers all groups.
+        eps: lower bound on a parameter's norm, for AGC.
 
     Returns:
-        How many units were clipped, on the device, so that nothing waits for it; and how many were
-        eligible: for the global norm one.
+        The number of clipped units, on the device, which avoids synchronization, and the number of
+        units eligible for clipping, which is one for the global norm.
 
     Raises:
-        UserError: unknown kind, or a setting is out of range.
+        UserError: the kind is unknown, or a setting is out of range.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2, 2))

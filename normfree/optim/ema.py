@@ -1,4 +1,4 @@
-"""The moving average of a model."""
+"""Exponential moving average of a model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from normfree.optim.settings import FRACTION
 
 
 class EMA:
-    r"""Exponential moving average of a model's parameters, with a decay that warms up.
+    r"""Exponential moving average of a model's parameters, with decay warm-up.
 
     .. math:: \bar w \leftarrow d_t\,\bar w + (1 - d_t)\,w, \qquad
         d_t = \min\left(d, \frac{1 + t}{10 + t}\right)
 
     Args:
-        model: the model that is trained; the average starts as its copy.
-        decay: the cap :math:`d`, at least 0 and below 1. With 0 there is no average: ``model``
-            shares the memory of the weights, and an update copies nothing.
+        model: the model being trained; the average is initialized as a copy of it.
+        decay: the cap :math:`d`, at least 0 and below 1. With 0, averaging is off: ``model`` shares
+            memory with the trained weights, and updates copy nothing.
 
     Attributes:
         model: the averaged copy, in evaluation mode and without gradients. Floating-point buffers,
-            such as batch statistics, are averaged too; counters are copied.
+            such as batch statistics, are also averaged; integer buffers are copied.
 
     Raises:
         UserError: ``decay`` is out of range.
@@ -38,10 +38,10 @@ class EMA:
         >>> ema.model.weight.item()  # 0.1 · 0 + 0.9 · 1
         0.8999999761581421
 
-    Source: section 6.1 of the paper; the warm-up is the authors' code.
+    Source: appendix A.1 of the paper.
 
-    Differs from: ``torch.optim.swa_utils.AveragedModel`` and timm's ``ModelEmaV3`` without a step,
-    which do not warm up.
+    Differs from: ``torch.optim.swa_utils.AveragedModel``, and timm's ``ModelEmaV3`` called without
+    a step; neither warms up the decay.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.99999) -> None:
@@ -53,7 +53,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move the average towards the model, after the optimizer's step.
+        """Update the average; call it after the optimizer's step.
 
         Args:
             step: number of the optimizer's step, from zero.
@@ -63,7 +63,7 @@ class EMA:
         if self.decay == 0:
             averages += self.model.buffers()
             for average, own in zip(averages, [*parameters, *self.source.buffers()], strict=True):
-                average.data = own.data  # another tensor, if the model has been moved
+                average.data = own.data  # a new tensor if the model has been moved
             return
         weight = 1 - ema_decay(step, self.decay)
         torch._foreach_lerp_(averages, parameters, weight)
@@ -74,15 +74,15 @@ class EMA:
                 average.copy_(buffer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged values by name."""
+        """The averaged parameters and buffers by name."""
         return self.model.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take averaged values by name."""
+        """Load averaged parameters and buffers by name."""
         self.model.load_state_dict(state)
 
 
 def _aliases(model: nn.Module) -> dict[int, Any]:
-    """For ``deepcopy``: what stands for each parameter and buffer, in the same memory."""
+    """A ``deepcopy`` memo that maps each parameter and buffer to an alias of its memory."""
     parameters = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
     return {**parameters, **{id(buffer): buffer for buffer in model.buffers()}}

@@ -12,18 +12,18 @@ from normfree.errors import UserError
 
 
 def unitwise_norm(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    r"""The L2 norm of each output unit; of the whole tensor where it is no matrix.
+    r"""The L2 norm of each output unit, or of the whole tensor if it has no units.
 
     .. math:: \|x_i\| = \sqrt{\textstyle\sum_{j} x_{ij}^2}
 
     Args:
-        x: a parameter or its gradient, output units first, of any rank: scalar, vector, Linear,
-            Conv1d, Conv2d, Conv3d, grouped or not.
+        x: a parameter or its gradient, of any rank, with output units along the first axis: a
+            scalar, a vector, or the weight of a Linear, Conv1d, Conv2d or Conv3d layer.
 
     Returns:
-        The norms, in a shape that broadcasts against ``x``: (out, 1, 1, …) where ``x`` has at least
-        two axes longer than one, else a scalar. So a gain, a bias, a (1, in) or an (out, 1) matrix
-        and a depth-wise 1×1 filter all have a single norm, whatever shape they are kept in.
+        The norms, in a shape that broadcasts against ``x``: (out, 1, 1, …) if ``x`` has at least
+        two axes longer than one, else a scalar. Gains, biases, (1, in) and (out, 1) matrices, and
+        depthwise 1×1 filters therefore have a single norm, whatever their shape.
 
     Example:
         >>> unitwise_norm(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
@@ -34,7 +34,7 @@ def unitwise_norm(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
     Source: section 4 of the paper and the authors' code.
 
-    Differs from: timm, which takes gains kept as (out, 1, 1, 1) element by element.
+    Differs from: timm, which clips gains stored as (out, 1, 1, 1) tensors element by element.
     """
     if not has_units(x.shape):
         return torch.linalg.vector_norm(x)
@@ -58,20 +58,20 @@ def clip_scale(
     *,
     unitwise: bool = True,
 ) -> Float[Tensor, "..."]:
-    r"""The scale in (0, 1] that AGC puts on the gradient of each unit.
+    r"""The factor in (0, 1] by which AGC scales the gradient of each unit.
 
     .. math:: s_i = \min\left(1,\;
         \lambda\,\frac{\max(\|w_i\|, \varepsilon)}{\max(\|g_i\|, 10^{-6})}\right)
 
     Args:
         grad: gradient.
-        param: the parameter, same shape.
+        param: parameter, same shape.
         clipping: :math:`\lambda`.
-        eps: :math:`\varepsilon`, so that a parameter that starts at zero can leave it.
-        unitwise: a norm for each unit; else the whole tensor is one unit.
+        eps: :math:`\varepsilon`, which lets parameters initialized to zero move.
+        unitwise: one norm per unit; else the whole tensor is one unit.
 
     Returns:
-        The scales, in the shape of :func:`unitwise_norm`; a scalar for the whole tensor.
+        The scales, in the shape of :func:`unitwise_norm`; a scalar unless ``unitwise``.
     """
     norm = unitwise_norm if unitwise else torch.linalg.vector_norm
     return scale_from_norms(norm(grad), norm(param), clipping, eps)
@@ -83,7 +83,7 @@ def scale_from_norms(
     clipping: float,
     eps: float,
 ) -> Float[Tensor, "*units"]:
-    r"""The scales of AGC from the norms of units, as in :func:`clip_scale`.
+    r"""The scales of AGC from the norms of units; see :func:`clip_scale`.
 
     >>> scale_from_norms(torch.tensor([0.1, 0.001]), torch.ones(2), clipping=0.01, eps=1e-3)
     tensor([0.1000, 1.0000])
@@ -109,10 +109,10 @@ def adaptive_clip(
 
     Args:
         grad: gradient.
-        param: the parameter, same shape.
-        clipping: :math:`\lambda`; smaller for larger batches.
-        eps: :math:`\varepsilon`, so that a parameter that starts at zero can leave it.
-        unitwise: a norm for each unit, which the paper found better than one for the whole tensor.
+        param: parameter, same shape.
+        clipping: :math:`\lambda`; larger batches need smaller values.
+        eps: :math:`\varepsilon`, which lets parameters initialized to zero move.
+        unitwise: one norm per unit, which the paper found to work better than one per tensor.
 
     Returns:
         The clipped gradient.
@@ -121,26 +121,26 @@ def adaptive_clip(
         >>> adaptive_clip(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 1.0]), clipping=0.1)
         tensor([0.0600, 0.0800])
 
-    Source: equation 3 of the paper.
+    Source: section 4 of the paper, equation 3.
     """
     return grad * clip_scale(grad, param, clipping, eps, unitwise=unitwise)
 
 
 def advised_clipping(batch_size: int) -> float:
-    r"""A first choice of AGC's λ for a batch size.
+    r"""Suggest an initial λ of AGC for a batch size.
 
     .. math:: \lambda = \min\left(0.16,\; \max\left(0.01,\; 0.01 \cdot \frac{1024}{B}\right)\right)
 
-    The paper's are 0.01 for batches of 1024 to 4096, the finding that smaller batches bear a larger
-    λ, and the range: 0.01 to 0.16 was studied, at batches of 256 to 4096. The line between, with λB
-    constant, is our interpolation, and at batches below 256 our extrapolation: the paper names no
-    value there. The best λ depends on the learning rate and the optimizer too.
+    The paper uses 0.01 for batch sizes of 1024 to 4096, and finds that smaller batches work with a
+    larger λ. It studies λ from 0.01 to 0.16, at batch sizes of 256 to 4096. Keeping λB constant is
+    our interpolation, and our extrapolation below a batch size of 256, where the paper gives no
+    value. The best λ also depends on the learning rate and the optimizer.
 
     Args:
-        batch_size: :math:`B`, examples per update, over all devices.
+        batch_size: :math:`B`, the number of examples per update over all devices.
 
     Raises:
-        UserError: no example at all.
+        UserError: the batch is empty.
 
     Example:
         >>> [advised_clipping(batch) for batch in (4096, 1024, 256, 128, 32)]
@@ -162,11 +162,11 @@ def nesterov_momentum(
 
     Args:
         grad: gradient :math:`g`, clipped and decayed.
-        velocity: :math:`v` so far, zeros at first.
+        velocity: current :math:`v`, initially zero.
         momentum: :math:`\mu`.
 
     Returns:
-        The direction :math:`u` to subtract, times the learning rate, and the new velocity.
+        The update direction :math:`u`, not yet scaled by the learning rate, and the new velocity.
 
     Example:
         >>> nesterov_momentum(torch.tensor(1.0), torch.tensor(1.0), momentum=0.5)
@@ -179,17 +179,17 @@ def nesterov_momentum(
 def sam_perturbation(
     grads: Sequence[Float[Tensor, "..."]], rho: float
 ) -> list[Float[Tensor, "..."]]:
-    r"""The step uphill of sharpness-aware minimization: to the highest loss within reach.
+    r"""The ascent step of sharpness-aware minimization.
 
     .. math:: \epsilon = \rho\,\frac{g}{\|g\|_2}
 
     Args:
-        grads: gradients :math:`g` of all parameters; the norm is that of all of them together.
-        rho: :math:`\rho`, the length of the step.
+        grads: gradients :math:`g` of all parameters; the norm is taken over all of them together.
+        rho: :math:`\rho`, the norm of the step.
 
     Returns:
-        The steps, in the shapes of the gradients; zero if the norm is zero or not finite. Whatever
-        factor the gradients have, as under a ``GradScaler``, the steps are the same.
+        The steps, in the shapes of the gradients; zero if the norm is zero or not finite. They do
+        not depend on the scale of the gradients, for example under a ``GradScaler``.
 
     Example:
         >>> sam_perturbation([torch.tensor([3.0]), torch.tensor([[0.0, -4.0]])], rho=0.5)
@@ -210,18 +210,18 @@ def lars_rate(
     trust: float,
     weight_decay: float = 0.0,
 ) -> Float[Tensor, ""]:
-    r"""The local rate of LARS: the step is then a fixed share of the parameter's norm.
+    r"""The local rate of LARS, which makes the step a fixed fraction of the parameter's norm.
 
     .. math:: \tau = c\,\frac{\|w\|}{\|g\| + \omega\|w\|}
 
     Args:
         grad: gradient :math:`g`.
-        param: the parameter :math:`w`, same shape; the norms are of the whole tensors.
+        param: parameter :math:`w`, same shape; norms are taken over whole tensors.
         trust: :math:`c`.
         weight_decay: :math:`\omega`.
 
     Returns:
-        The rate; one if either norm is zero, so that a parameter that starts at zero can leave it.
+        The rate; one if either norm is zero, which lets parameters initialized to zero move.
 
     Example:
         >>> lars_rate(torch.tensor([[0.0, 4.0]]), torch.tensor([[2.0, 0.0]]), trust=0.1)
@@ -239,7 +239,7 @@ def lars_rate_from_norms(
     trust: float,
     weight_decay: float,
 ) -> Float[Tensor, "*layers"]:
-    r"""The rates of :func:`lars_rate` from the norms of layers.
+    r"""The local rates of LARS from the norms of layers; see :func:`lars_rate`.
 
     >>> lars_rate_from_norms(torch.tensor([4.0]), torch.tensor([2.0]), 0.1, weight_decay=0.0)
     tensor([0.0500])
@@ -249,19 +249,19 @@ def lars_rate_from_norms(
 
 
 def ema_decay(step: int, decay: float) -> float:
-    r"""Decay of the moving average at a step: it warms up, then stays.
+    r"""Decay of the moving average at a step, which warms up to a cap.
 
     .. math:: d_t = \min\left(d,\; \frac{1 + t}{10 + t}\right)
 
     Args:
         step: :math:`t`, from zero.
-        decay: :math:`d`, the cap. The paper's 0.99999 would be reached after 899,990 steps; none
-            of its runs has as many.
+        decay: :math:`d`, the cap. The paper's cap of 0.99999 is reached after 899,990 steps, more
+            than in its ImageNet runs.
 
     Example:
         >>> ema_decay(0, 0.99999), ema_decay(10**6, 0.99999)
         (0.1, 0.99999)
 
-    Source: the authors' code (TensorFlow 1's rule); the paper gives the cap only.
+    Source: appendix A.1 of the paper; the authors' code (the rule of TensorFlow 1).
     """
     return min(decay, (1 + step) / (10 + step))

@@ -1,4 +1,4 @@
-"""Layer-wise adaptive rate scaling, to which the paper compares AGC."""
+"""Layer-wise adaptive rate scaling (LARS), an alternative to AGC that the paper compares with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from normfree.optim.settings import POSITIVE_OR_NONE
 
 
 class LARS(ListOptimizer):
-    r"""Momentum SGD whose every layer moves by a fixed share of its norm.
+    r"""Momentum SGD that moves each layer by a fixed fraction of its norm.
 
     For each parameter :math:`w` with gradient :math:`g`, and :math:`\tau` the local rate of
     :func:`lars_rate`:
@@ -25,21 +25,21 @@ class LARS(ListOptimizer):
             \tau = \frac{c\,\|w\|}{\|g\| + \omega\|w\|} \\
         w &\leftarrow w - v
 
-    Scalars and vectors (gains and biases), and groups whose ``trust`` is None, take plain steps of
-    momentum SGD: :math:`\tau = 1`.
+    Scalars and vectors (gains and biases), and groups with ``trust=None``, take plain momentum SGD
+    steps: :math:`\tau = 1`.
 
     Args:
-        params: parameters, or groups such as :func:`param_groups` makes, of which no ``clipping``
-            is applied. Each setting below may differ by group.
-        lr: learning rate :math:`\eta`. With ``trust=0.001`` rates are large: one or more for large
+        params: parameters or parameter groups, for example from :func:`param_groups`; their
+            ``clipping`` is ignored. Each setting below can be overridden per group.
+        lr: learning rate :math:`\eta`. With ``trust=0.001`` it is large: one or more for large
             batches.
         momentum: :math:`\mu`.
         weight_decay: :math:`\omega`, added to the gradient (L2, not decoupled).
-        trust: :math:`c`, the share of its norm by which a layer moves at :math:`\eta = 1`; None
-            moves all parameters plainly.
+        trust: :math:`c`, the fraction of its norm by which a layer moves at :math:`\eta = 1`; None
+            gives plain momentum SGD.
 
     Raises:
-        UserError: a setting that is out of range.
+        UserError: a setting is out of range.
 
     Example:
         >>> w = torch.nn.Parameter(torch.eye(2))
@@ -52,8 +52,8 @@ class LARS(ListOptimizer):
 
     Source: algorithm 1 of You et al. (2017); section 4 of the paper.
 
-    Differs from: You et al., who scale every parameter; leaving gains and biases out became the
-    custom.
+    Differs from: You et al., who scale every parameter. It is now common to exclude gains and
+    biases.
     """
 
     ranges: ClassVar = {**ListOptimizer.ranges, "trust": POSITIVE_OR_NONE}
@@ -71,7 +71,7 @@ class LARS(ListOptimizer):
         super().__init__(params, defaults)
 
     def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
-        """Decay, scale layers, accumulate momentum, step."""
+        """Apply weight decay and the local rates, accumulate momentum, and update the weights."""
         _, w, g = bucket
         decay, velocities = group["weight_decay"], self.buffers(w, "momentum_buffer")
         steps = torch._foreach_add(g, torch._foreach_mul(w, decay))

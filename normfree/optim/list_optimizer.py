@@ -1,4 +1,4 @@
-"""The base of optimizers that update lists of parameters."""
+"""Base class for optimizers that update lists of parameters."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from normfree.optim.settings import AT_LEAST_ZERO, FRACTION, Range
 
 
 class ListOptimizer(Optimizer):
-    """An optimizer that defines how a list of parameters is updated, and which settings it accepts.
+    """Base class for optimizers that update lists of parameters.
 
-    A subclass has :meth:`update_` and, where it has other settings, :attr:`ranges`; closures,
-    parameters without gradients, mixed devices and dtypes, and the checks are done here.
+    A subclass implements :meth:`update_` and declares its settings in :attr:`ranges`. This class
+    handles closures, parameters without gradients, mixed devices and dtypes, and the validation of
+    settings.
 
     Attributes:
-        ranges: setting → the values it may have in a group.
+        ranges: setting → range of valid values in a group.
 
     Example:
         >>> class SignSGD(ListOptimizer):
@@ -48,12 +49,12 @@ class ListOptimizer(Optimizer):
         """Update parameters in place.
 
         Args:
-            bucket: parameters of the group that have gradients, on one device and of one dtype.
-            group: their settings.
+            bucket: parameters of the group that have gradients and share a device and a dtype.
+            group: the settings of the group.
         """
 
     def start_step(self) -> None:
-        """Called once per step, before the first update."""
+        """Prepare for a step; called once per step, before the first update."""
 
     def buffers(
         self,
@@ -61,12 +62,12 @@ class ListOptimizer(Optimizer):
         name: str,
         initial: Callable[[Tensor], Tensor] = torch.zeros_like,
     ) -> list[Tensor]:
-        """The tensors that the optimizer keeps for parameters between steps.
+        """The state tensors that the optimizer keeps for parameters between steps.
 
         Args:
             params: the parameters.
-            name: the key in each parameter's state.
-            initial: makes the tensor of a parameter that has none yet.
+            name: key in the state of each parameter.
+            initial: creates the tensor of a parameter that has none yet.
         """
         states = [self.state[param] for param in params]
         for param, state in zip(params, states, strict=True):
@@ -78,7 +79,7 @@ class ListOptimizer(Optimizer):
         """Add a group of parameters.
 
         Raises:
-            UserError: a setting is out of its range.
+            UserError: a setting is out of range.
         """
         super().add_param_group(param_group)
         for setting, allowed in self.ranges.items():
@@ -93,10 +94,10 @@ class ListOptimizer(Optimizer):
         """Update every parameter that has a gradient.
 
         Args:
-            closure: evaluates the loss again, once, before the update.
+            closure: reevaluates the loss; called once, before the update.
 
         Returns:
-            The closure's loss.
+            The loss that the closure returns, or None without a closure.
 
         Raises:
             UserError: a gradient is sparse.

@@ -1,4 +1,4 @@
-"""Parameters by name and role: what is decayed, and what is clipped."""
+"""Parameter groups by name and role, which decide weight decay and clipping."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from normfree.optim.settings import AT_LEAST_ZERO, POSITIVE_OR_NONE
 
 Role = Literal["weights", "classifier weight", "gains and biases"]
 
-#: Where classifiers live in the models people use, most specific first.
+#: Usual names of classifiers, most specific first.
 CLASSIFIERS = ("classifier", "head.fc", "fc", "head")
 
 
 def find_classifier(model: nn.Module) -> str | None:
-    """The name of a model's classifier, a linear layer (or 1×1 convolution).
+    """Find the name of a model's classifier, a linear layer or 1×1 convolution.
 
-    None if an ``nn.Identity`` is in its place, as in networks that end in features.
+    It is None if an ``nn.Identity`` takes its place, as in networks that return features.
 
     >>> find_classifier(nn.ModuleDict({"body": nn.Conv2d(3, 8, 3), "fc": nn.Linear(8, 2)}))
     'fc'
 
     Raises:
-        UserError: none of the usual names is one.
+        UserError: no layer with one of the usual names is a classifier.
     """
     modules = dict(model.named_modules())
     for name in CLASSIFIERS:
@@ -44,12 +44,12 @@ def find_classifier(model: nn.Module) -> str | None:
 
 
 def role_of(name: str, ndim: int, classifier: str | None) -> Role:
-    """What a parameter is to the optimizer.
+    """The role of a parameter in the optimizer.
 
     Args:
-        name: of the parameter, dotted.
-        ndim: its number of axes.
-        classifier: name of the classifier's module, if there is one.
+        name: dotted name of the parameter.
+        ndim: number of axes of the parameter.
+        classifier: name of the classifier module, or None without a classifier.
 
     Example:
         >>> role_of("fc.weight", 2, "fc"), role_of("fc.bias", 1, "fc")
@@ -66,16 +66,16 @@ def role_of(name: str, ndim: int, classifier: str | None) -> Role:
 
 
 def parameters_named(model: nn.Module, names: str | Iterable[str]) -> set[Tensor]:
-    """The parameters that have these names, or live in modules that have them.
+    """The parameters with the given names, or in modules with the given names.
 
     Args:
         model: any network.
-        names: of parameters or modules, dotted and whole from dot to dot: ``stages.1`` is all of
-            that stage, and nothing of ``stages.10``. ``*``, ``?`` and ``[…]`` are wild, dots
-            included.
+        names: dotted names of parameters or modules. Each must match whole components:
+            ``stages.1`` selects everything in that stage and nothing in ``stages.10``. The
+            wildcards ``*``, ``?`` and ``[…]`` also match dots.
 
     Raises:
-        UserError: a name that no parameter has, with the nearest that one has.
+        UserError: a name matches nothing; the message suggests the nearest name.
 
     Example:
         >>> model = nn.ModuleDict({"stem": nn.Conv2d(3, 8, 3), "stem2": nn.Conv2d(8, 8, 3)})
@@ -103,7 +103,7 @@ def parameters_named(model: nn.Module, names: str | Iterable[str]) -> set[Tensor
 
 
 def _places(name: str) -> Iterator[str]:
-    """a.b.c is in a, in a.b, and is a.b.c."""
+    """The prefixes of a dotted name: a, a.b and a.b.c for a.b.c."""
     return itertools.accumulate(name.split("."), lambda place, part: f"{place}.{part}")
 
 
@@ -115,7 +115,7 @@ def param_groups(
     classifier: str | None = "auto",
     unclipped: str | Iterable[str] = (),
 ) -> list[dict[str, Any]]:
-    """The paper's three groups of parameters, each parameter in exactly one.
+    """Split parameters into the paper's three groups; each parameter is in exactly one.
 
     ==================== ============ ========
     role                 weight decay clipping
@@ -125,29 +125,29 @@ def param_groups(
     gains and biases     no           as one
     ==================== ============ ========
 
-    Weights are those of convolutions and of squeeze-and-excite; gains and biases are all scalars
-    and vectors, SkipInit gains and the classifier's bias among them. A parameter that several
-    modules share is the classifier's weight if one of them is the classifier; otherwise the first
-    of its names decides.
+    The first group has the weights of convolutions and squeeze-and-excite. Gains and biases are all
+    scalars and vectors, including SkipInit gains and the classifier's bias. If several modules
+    share a parameter, it is the classifier weight if one of them is the classifier; otherwise the
+    first of its names determines its role.
 
     Args:
         model: any network.
-        weight_decay: of the decayed groups.
-        clipping: λ of the clipped groups; None clips nothing.
-        classifier: name of the layer whose weight is not clipped; ``"auto"`` looks for it by the
-            usual names, None clips it too.
-        unclipped: further layers or parameters that are not clipped, named as in
-            :func:`parameters_named`. All that they have is left alone: weights, gains and biases,
-            in groups of their own such as ``"weights, unclipped"``.
+        weight_decay: weight decay of the decayed groups.
+        clipping: λ of the clipped groups; None disables clipping.
+        classifier: name of the layer whose weight is not clipped; ``"auto"`` finds it by the usual
+            names, and None clips the classifier too.
+        unclipped: further layers or parameters to exclude from clipping, named as in
+            :func:`parameters_named`. Their weights, gains and biases go into separate groups, such
+            as ``"weights, unclipped"``.
 
     Returns:
-        Groups for :class:`AGCSGD`, :func:`clip_grad_agc_` or any optimizer of torch: dicts with
+        Groups for :class:`AGCSGD`, :func:`clip_grad_agc_` or any PyTorch optimizer: dicts with
         ``name``, ``params``, ``param_names``, ``weight_decay`` and ``clipping``. Frozen parameters
-        are left out, and so are empty groups.
+        and empty groups are omitted.
 
     Raises:
-        UserError: a setting is out of range, there is no such classifier, nothing has a name in
-            ``unclipped``, or there is nothing to train.
+        UserError: a setting is out of range, the classifier is not found, a name in ``unclipped``
+            matches nothing, or there is no trainable parameter.
 
     Example:
         >>> model = nn.Sequential()
@@ -162,10 +162,10 @@ def param_groups(
         ['weights, unclipped', 'classifier weight', 'gains and biases',
          'gains and biases, unclipped']
 
-    Source: sections 4.1 and 5.1, appendix C of the paper; the authors' code.
+    Source: sections 4.1 and 5.1, appendices A.1 and C of the paper; the authors' code.
 
-    Differs from: timm, which finds the classifier by its place in the list of parameters and leaves
-    its bias unclipped too.
+    Differs from: timm, which finds the classifier by its position in the list of parameters and
+    also leaves its bias unclipped.
     """
     AT_LEAST_ZERO.check("weight_decay", weight_decay)
     POSITIVE_OR_NONE.check("clipping", clipping)
@@ -196,12 +196,12 @@ def param_groups(
             group["param_names"].append(name)
     filled = [group for group in groups.values() if group["params"]]
     if not filled:
-        raise UserError(f"{type(model).__name__} has no parameter to train: all are frozen")
+        raise UserError(f"{type(model).__name__} has no trainable parameter: all are frozen")
     return filled
 
 
 def _names(model: nn.Module) -> dict[Tensor, list[str]]:
-    """Each parameter with all its names: one that modules share has several."""
+    """Each parameter with all its names; a shared parameter has several."""
     names: dict[Tensor, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(parameter, []).append(name)
@@ -209,10 +209,10 @@ def _names(model: nn.Module) -> dict[Tensor, list[str]]:
 
 
 def group_table(groups: Iterable[Mapping[str, Any]]) -> list[tuple[str, int, int, float, float]]:
-    """What is in each group, as rows of a table.
+    """Summarize parameter groups as the rows of a table.
 
     Returns:
-        Rows of (name, tensors, scalars, weight decay, clipping); NaN where a group is not clipped.
+        Rows of (name, tensors, scalars, weight decay, clipping); NaN if a group is not clipped.
 
     Example:
         >>> group_table(param_groups(nn.Linear(3, 2), classifier=None))

@@ -1,4 +1,4 @@
-"""RMSProp as TensorFlow has it, with which EfficientNets are trained."""
+"""TensorFlow's RMSProp, the optimizer used to train EfficientNets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from normfree.optim.settings import AT_LEAST_ZERO, FRACTION
 
 
 class RMSProp(ListOptimizer):
-    r"""Momentum on gradients divided by their root mean square.
+    r"""RMSProp as in TensorFlow: momentum on gradients divided by their root mean square.
 
-    For each parameter :math:`w` with gradient :math:`g`, from :math:`s = 1` and :math:`v = 0`:
+    For each parameter :math:`w` with gradient :math:`g`, starting at :math:`s = 1, v = 0`:
 
     .. math::
         g &\leftarrow g + \omega w \\
@@ -25,16 +25,16 @@ class RMSProp(ListOptimizer):
         w &\leftarrow w - v
 
     Args:
-        params: parameters, or groups such as :func:`param_groups` makes, of which no ``clipping``
-            is applied. Each setting below may differ by group.
+        params: parameters or parameter groups, for example from :func:`param_groups`; their
+            ``clipping`` is ignored. Each setting below can be overridden per group.
         lr: learning rate :math:`\eta`.
-        decay: :math:`\rho`, of the mean square.
+        decay: :math:`\rho`, the decay of the mean square.
         momentum: :math:`\mu`.
-        eps: :math:`\varepsilon`.
+        eps: :math:`\varepsilon`, added inside the square root.
         weight_decay: :math:`\omega`, added to the gradient (L2, not decoupled).
 
     Raises:
-        UserError: a setting that is out of range.
+        UserError: a setting is out of range.
 
     Example:
         >>> w = torch.nn.Parameter(torch.zeros(2))
@@ -46,10 +46,10 @@ class RMSProp(ListOptimizer):
 
     Source: Tan & Le (2019) for the defaults; TensorFlow's ``RMSPropOptimizer``.
 
-    Differs from: ``torch.optim.RMSprop``, where the mean square starts at zero, so that the first
-    steps are :math:`1/\sqrt{1 - \rho}` as long as later ones, ε is added outside the root, and the
-    momentum accumulates unscaled steps, so that a change of the learning rate acts on past steps
-    too.
+    Differs from: ``torch.optim.RMSprop`` in three ways. Its mean square starts at zero, so the
+    first step is :math:`1/\sqrt{1 - \rho}` times as long as later ones. It adds ε outside the
+    root. Its momentum accumulates steps before scaling by the learning rate, so changing the rate
+    also rescales past steps.
     """
 
     ranges: ClassVar = {**ListOptimizer.ranges, "decay": FRACTION, "eps": AT_LEAST_ZERO}
@@ -74,7 +74,7 @@ class RMSProp(ListOptimizer):
         super().__init__(params, defaults)
 
     def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
-        """Decay, accumulate squares, accumulate momentum, step."""
+        """Apply weight decay, accumulate squares and momentum, and update the weights."""
         w, grads = bucket.params, bucket.grads
         squares = self.buffers(w, "mean_square", torch.ones_like)
         velocities = self.buffers(w, "momentum_buffer")

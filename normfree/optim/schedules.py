@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step."""
+"""Learning rate schedules as functions of the step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def warmup_cosine(
     start: float = 0.0,
     floor: float = 0.0,
 ) -> float:
-    r"""Linear warm-up, then half a cosine.
+    r"""Linear warm-up followed by cosine decay.
 
     .. math:: \eta_t = \begin{cases}
         \eta_0 + (\eta_{max} - \eta_0)\, t/t_w & t \le t_w \\
@@ -22,10 +22,10 @@ def warmup_cosine(
             \left(1 + \cos \pi\frac{t - t_w}{T - t_w}\right) & t > t_w \end{cases}
 
     Args:
-        step: :math:`t`, from zero: with ``start=0`` the first update has learning rate zero.
+        step: :math:`t`, from zero; with ``start=0``, the first update has a learning rate of zero.
         peak: :math:`\eta_{max}`.
-        warmup_steps: :math:`t_w`; need not be whole.
-        total_steps: :math:`T`; later steps keep ``floor``.
+        warmup_steps: :math:`t_w`, which may be fractional.
+        total_steps: :math:`T`; later steps use ``floor``.
         start: :math:`\eta_0`.
         floor: :math:`\eta_{min}`.
 
@@ -34,7 +34,7 @@ def warmup_cosine(
         >>> [round(warmup_cosine(t, **f0), 4) for t in (0, 1000, 57083, 112602)]
         [0.0, 1.0231, 0.8, 0.0]
 
-        With a PyTorch scheduler, ``peak=1`` makes it a factor of the optimizer's rate:
+        With ``peak=1``, it is a factor for PyTorch's ``LambdaLR`` scheduler:
 
         >>> import torch
         >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
@@ -42,9 +42,9 @@ def warmup_cosine(
         >>> torch.optim.lr_scheduler.LambdaLR(sgd, factor).get_last_lr()
         [0.0]
 
-    Source: section 6.1 of the paper and the authors' code.
+    Source: appendix A.1 of the paper; the authors' code.
 
-    Differs from: the authors' code after ``total_steps``, where its cosine rises again.
+    Differs from: the authors' code, whose cosine rises again after ``total_steps``.
     """
     if step <= warmup_steps and warmup_steps > 0:
         return start + (peak - start) * step / warmup_steps
@@ -63,28 +63,28 @@ def warmup_exponential(
     floor: float = 0.0,
     staircase: bool = True,
 ) -> float:
-    r"""Linear warm-up, then exponential decay, in stairs or smoothly.
+    r"""Linear warm-up followed by exponential decay, in steps or continuous.
 
     .. math:: \eta_t = \begin{cases}
         \eta_0 + (\eta_{max} - \eta_0)\, t/t_w & t < t_w \\
         \max\left(\eta_{min},\; \eta_{max}\, r^{\lfloor t/t_d \rfloor}\right) & t \ge t_w
         \end{cases}
 
-    Decay is counted from step 0, not from the end of the warm-up, as EfficientNets are trained: a
-    warm-up longer than :math:`t_d` ends with a fall to a stair below the peak.
+    As in the training of EfficientNets, decay is counted from step 0, not from the end of the
+    warm-up. A warm-up longer than :math:`t_d` therefore ends with a drop below the peak.
 
     Args:
         step: :math:`t`, from zero.
         peak: :math:`\eta_{max}`.
-        warmup_steps: :math:`t_w`; need not be whole.
+        warmup_steps: :math:`t_w`, which may be fractional.
         decay_rate: :math:`r`.
-        decay_steps: :math:`t_d`; need not be whole.
+        decay_steps: :math:`t_d`, which may be fractional.
         start: :math:`\eta_0`.
         floor: :math:`\eta_{min}`.
-        staircase: whole powers of :math:`r` only; else the exponent is :math:`t/t_d`.
+        staircase: whether to round the exponent :math:`t/t_d` down to an integer.
 
     Example:
-        EfficientNet at batch 4096: 5 epochs of warm-up to 0.256, times 0.97 every 2.4 epochs.
+        EfficientNet at batch size 4096: 5 epochs of warm-up to 0.256, then × 0.97 every 2.4 epochs:
 
         >>> epoch = 1281167 / 4096
         >>> b0 = {"peak": 0.256, "warmup_steps": 5 * epoch}

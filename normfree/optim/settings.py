@@ -1,4 +1,4 @@
-"""Settings that no training could use are refused when they are made, by name."""
+"""Validation of optimizer settings; errors name the setting."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from normfree.errors import UserError
 
 
 class Range(NamedTuple):
-    """The finite numbers that a setting may have.
+    """A range of finite numbers that are valid for a setting.
 
     Attributes:
         low: the lower bound.
-        below: the upper bound, which no value reaches.
-        closed: whether the lower bound itself is allowed.
-        off: whether None is allowed, which switches off what the setting belongs to.
+        below: the exclusive upper bound.
+        closed: whether the lower bound is inclusive.
+        off: whether None is allowed, which turns the feature off.
 
     Example:
         >>> Range(0.0, below=1.0).check("momentum", 1.5)
@@ -32,10 +32,10 @@ class Range(NamedTuple):
     off: bool = False
 
     def check(self, name: str, value: object) -> None:
-        """Refuse a value outside.
+        """Check that a value is in the range.
 
         Raises:
-            UserError: the setting, what it may be, and what it was.
+            UserError: it is not. The message has the setting, its range and the value.
         """
         if value is None and self.off:
             return

@@ -1,4 +1,4 @@
-"""The paper's optimizer: AGC, weight decay, Nesterov momentum."""
+"""The paper's optimizer: SGD with AGC, weight decay and Nesterov momentum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from normfree.optim.settings import POSITIVE, POSITIVE_OR_NONE
 class AGCSGD(ListOptimizer):
     r"""Stochastic gradient descent with adaptive gradient clipping.
 
-    For each parameter :math:`w` with gradient :math:`g`, in this order:
+    For each parameter :math:`w` with gradient :math:`g`, the step applies in order:
 
     .. math::
         g &\leftarrow \mathrm{AGC}(g, w; \lambda, \varepsilon) \\
@@ -27,25 +27,25 @@ class AGCSGD(ListOptimizer):
         w &\leftarrow w - \eta\,(g + \mu v) \quad\text{(Nesterov), or } w - \eta v
 
     Args:
-        params: parameters, or groups such as :func:`param_groups` makes. Each setting below but
-            the last may differ by group.
-        lr: learning rate :math:`\eta`. Write ``group["lr"]`` or use any scheduler of torch.
+        params: parameters or parameter groups, for example from :func:`param_groups`. Each setting
+            below except ``backend`` can be overridden per group.
+        lr: learning rate :math:`\eta`. Set ``group["lr"]`` or use any PyTorch scheduler.
         momentum: :math:`\mu`.
-        nesterov: Nesterov's momentum rather than the heavy ball's.
+        nesterov: whether to use Nesterov momentum instead of heavy-ball momentum.
         weight_decay: :math:`\omega`, added to the clipped gradient (L2, not decoupled).
-        clipping: :math:`\lambda`; None does not clip.
-        eps: :math:`\varepsilon`, the floor of a parameter's norm.
-        unitwise: AGC with one norm per unit; else one per parameter.
-        backend: how lists are processed, see :mod:`normfree.optim.core`. It changes no result.
+        clipping: :math:`\lambda`; None disables clipping.
+        eps: :math:`\varepsilon`, the lower bound on a parameter's norm.
+        unitwise: whether AGC uses one norm per unit; else one per parameter.
+        backend: how lists are processed; see :mod:`normfree.optim.core`. Results are the same.
 
     Attributes:
-        clip_record: the scales of the last step by parameter name, on the parameters' device; a
+        clip_record: scales of the last step by parameter name, on the parameters' device; a
             hook (``register_step_post_hook``) can read it after every step.
-        clipped_units: how many units the last step clipped, on the parameters' device.
-        total_units: how many units were eligible for clipping.
+        clipped_units: number of units clipped in the last step, on the parameters' device.
+        total_units: number of units eligible for clipping.
 
     Raises:
-        UserError: a setting that is out of range.
+        UserError: a setting is out of range.
 
     Example:
         >>> import torch
@@ -56,10 +56,10 @@ class AGCSGD(ListOptimizer):
         >>> optimizer.clipped_units <= optimizer.total_units
         tensor(True)
 
-    With a ``torch.amp.GradScaler``, ``scaler.step(optimizer)`` unscales before this step clips.
-    With accumulated gradients it clips their sum, once.
+    With a ``torch.amp.GradScaler``, ``scaler.step(optimizer)`` unscales the gradients before this
+    step clips them. With gradient accumulation, the step clips the accumulated gradient once.
 
-    Source: sections 4 and 6.1 of the paper, and the authors' order of operations.
+    Source: section 4 and appendix A.1 of the paper; the authors' code for the order of operations.
     """
 
     ranges: ClassVar = {
@@ -100,31 +100,31 @@ class AGCSGD(ListOptimizer):
 
     @property
     def clipped_units(self) -> Int[Tensor, ""]:
-        """How many units the last step clipped."""
+        """Number of units clipped in the last step."""
         return self.clip_record.clipped_units
 
     @property
     def total_units(self) -> int:
-        """How many units were eligible for clipping."""
+        """Number of units eligible for clipping in the last step."""
         return self.clip_record.total_units
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle keeps."""
+        """The state for copying and pickling, which includes the backend."""
         return {**super().__getstate__(), "backend": self.backend}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Come back from a copy, a pickle or a state dict; nothing has been clipped since."""
+        """Restore a copy, a pickle or a state dict, with an empty clip record."""
         super().__setstate__(state)
         for group in self.param_groups:
-            group.setdefault("unitwise", True)  # saved before there was a choice
+            group.setdefault("unitwise", True)  # states saved before the setting existed
         self.start_step()
 
     def start_step(self) -> None:
-        """Begin a new record."""
+        """Start a new clip record."""
         self.clip_record = ClipRecord()
 
     def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
-        """Clip, decay, accumulate momentum, step."""
+        """Clip, apply weight decay, accumulate momentum, and update the weights."""
         core, (names, params, grads) = find_backend(self.backend), bucket
         scales = None
         if group["clipping"] is not None:

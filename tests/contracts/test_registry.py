@@ -1,4 +1,4 @@
-"""What every network of the registry keeps to, whatever its family."""
+"""Contracts that every registered network satisfies, whatever its family."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_name_builds_and_every_parameter_has_one_role(name):
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_name_goes_forward_and_backward(name):
-    """At full width; a stage's third block is its second again."""
+    """At full width but at most two blocks per stage; a third block would repeat the second."""
     depths = tuple(min(depth, 2) for depth in model_config(name).depths)
     model = build_model(name, device="meta", depths=depths)
     logits = model(torch.empty(2, 3, 64, 64, device="meta"))
@@ -84,7 +84,7 @@ def test_a_saved_state_makes_another_build_the_same_function(name):
 
 
 def test_a_family_of_each_kind_is_checked():
-    """A new family belongs into ``tests/unit/models/shrunk.py`` too."""
+    """A new family must also be added to ``tests/unit/models/shrunk.py``."""
     kinds = [
         {(type(c), c.normalization) for c in map(model_config, n)}
         for n in (FAMILIES, list_models())
@@ -139,7 +139,7 @@ def test_copies_compute_the_same(name):
 
 @pytest.mark.parametrize("name", NORMFREE)
 def test_per_sample_gradients_equal_a_loop(name):
-    """What differential privacy needs, and batch normalization cannot give."""
+    """Differential privacy needs per-sample gradients, which batch normalization rules out."""
     model, x = shrunk(name, drop_rate=0.3, stochastic_depth_rate=0.5).double(), images().double()
     keys = torch.tensor([11, 12, 13])
     parameters = dict(model.named_parameters())
@@ -155,7 +155,7 @@ def test_per_sample_gradients_equal_a_loop(name):
             torch.testing.assert_close(together[n][i], p.grad, rtol=1e-8, atol=1e-10)
 
 
-#: The tracer is what networks break; inductor compiles for a minute: with the slow tests.
+#: Networks usually break the tracer. Inductor compiles for a minute, so it is a slow test.
 COMPILED = [
     ("nfnet_f0", "aot_eager", "train"),
     ("nfnet_f0", "aot_eager", "eval"),
@@ -169,7 +169,7 @@ COMPILED = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # inductor's own
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # raised by inductor itself
 @pytest.mark.parametrize(("name", "backend", "mode"), COMPILED)
 def test_compiles_as_one_graph(name, backend, mode):
     model = shrunk(name, drop_rate=0.2, stochastic_depth_rate=0.5, depths=(1, 1, 1, 1))
@@ -205,7 +205,7 @@ def test_other_activations(activation):
 
 @pytest.mark.parametrize("name", ["nfnet_f0", "bn_resnet50"])
 def test_compiles_with_activation_checkpointing(name):
-    """As without the compiler: outputs, gradients, and statistics that move once."""
+    """Same outputs and gradients as without the compiler, and statistics are updated once."""
     fields = {"drop_rate": 0.2, "stochastic_depth_rate": 0.5, "activation_checkpointing": "block"}
     model = shrunk(name, depths=(1, 1, 1, 1), **fields).train()
     eager = copy.deepcopy(model)

@@ -93,4 +93,4 @@ def test_without_a_working_compiler_the_package_installs(tmp_path: Path, compile
     assert wheel.name.endswith("-py3-none-any.whl")
     assert not [name for name in names(wheel) if name.endswith(".so")]
     lines = python(tmp_path, "-c", AUGMENTED, **install(tmp_path, wheel)).splitlines()
-    assert lines[0].startswith("PyTorch's operations: they were not built with the package")
+    assert lines[0].startswith("PyTorch's operations: kernels were not built with the package")

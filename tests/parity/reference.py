@@ -1,4 +1,4 @@
-"""The stored reference numbers, and the rule by which full-size parameters are made anew."""
+"""Stored reference values, and the rule that regenerates full-size parameters."""
 
 from __future__ import annotations
 
@@ -44,32 +44,32 @@ MICRO = NFNetConfig(
 
 
 def arrays(name: str) -> Mapping[str, np.ndarray]:
-    """All arrays of a file of numbers."""
+    """All arrays in a reference file."""
     with np.load(DATA / f"{name}.npz", allow_pickle=False) as file:
         return dict(file)
 
 
 def table(name: str) -> dict[str, Any]:
-    """A file of facts."""
+    """The contents of a JSON reference file."""
     return json.loads((DATA / f"{name}.json").read_text())
 
 
 def below(prefix: str, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The entries whose key starts with ``prefix/``, without it."""
+    """The entries whose key starts with ``prefix/``, with the prefix removed."""
     return {
         k.removeprefix(f"{prefix}/"): v for k, v in values.items() if k.startswith(f"{prefix}/")
     }
 
 
 def nchw(images: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Images or feature maps from the reference's layout."""
+    """Convert images or feature maps from the layout of the reference."""
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(dtype)
 
 
 def nfnet(
     config: NFNetConfig, parameters: Mapping[str, np.ndarray], dtype: torch.dtype = torch.float32
 ) -> NFNet:
-    """A network that holds the reference's parameters."""
+    """A network with the parameters of the reference."""
     model = NFNet(config, dtype=dtype)
     load_state_dict(model, deepmind.state_dict(parameters, config.depths), "the reference")
     return model
@@ -84,7 +84,7 @@ def relative_error(ours: Tensor | np.ndarray, reference: np.ndarray) -> float:
 
 
 def hashed(key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers in [-1, 1) that follow from a name: how full-size parameters are stored."""
+    """Numbers in [-1, 1) derived from a name, which replace stored full-size parameters."""
     i = np.arange(int(np.prod(shape)), dtype=np.uint32)
     x = i * np.uint32(2654435761) + np.uint32(zlib.crc32(key.encode("ascii")))
     x ^= x >> np.uint32(16)
@@ -96,7 +96,7 @@ def hashed(key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def hashed_parameter(key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The value of a full-size network's parameter, in the reference's layout."""
+    """The value of a parameter of a full-size network, in the layout of the reference."""
     u = hashed(key, shape)
     match key.rpartition("/")[2]:
         case "w":
@@ -111,7 +111,7 @@ def hashed_parameter(key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def hashed_state(model: ImageClassifier, stored: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """Every parameter of a full-size network, each held to its stored sums and ends."""
+    """Every parameter of a full-size network, checked against its stored sums and end values."""
     own = model.state_dict()
     parameters = {}
     for key, check in below("check", stored).items():
@@ -124,7 +124,7 @@ def hashed_state(model: ImageClassifier, stored: Mapping[str, np.ndarray]) -> di
 
 
 def haiku_shape(value: Tensor) -> tuple[int, ...]:
-    """A parameter's shape in the reference's layout."""
+    """The shape of a parameter in the layout of the reference."""
     o, *rest = value.shape or (None,)
     if value.ndim == 4:
         i, h, w = rest

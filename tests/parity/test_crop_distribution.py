@@ -1,4 +1,4 @@
-"""The random crop against the distribution measured from TensorFlow's own sampler."""
+"""The random crop against the measured distribution of TensorFlow's sampler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DRAWS = 20_000
 
 @pytest.fixture(scope="module", params=sorted(MEASURED))
 def crops(request):
-    """Measured facts of a shape, and as many boxes of ours."""
+    """Measurements for an image shape, and an equal number of our boxes."""
     height, width = map(int, request.param.split("x"))
     rng = np.random.default_rng(0)
     boxes = [distorted_bounding_box(height, width, rng) for _ in range(DRAWS)]
@@ -22,10 +22,11 @@ def crops(request):
 
 
 def _check_percentiles(values, percentiles, measured, rounding=5e-5):
-    """Each measured percentile must split our draws as it split theirs.
+    """Check that each measured percentile splits our draws like TensorFlow's.
 
-    The share of ours below it has a standard error of √(2p(1−p)/n), theirs included; four are
-    allowed. The stored values are rounded, so the share is taken on either side of the rounding.
+    The fraction of our draws below a percentile has a standard error of √(2p(1−p)/n), including the
+    error of TensorFlow's; four standard errors are allowed. The stored values are rounded, so the
+    fraction is computed on both sides of the rounding.
     """
     p = np.array(percentiles) / 100
     below = np.array([(values < v - rounding).mean() for v in measured])
@@ -55,7 +56,7 @@ def test_height(crops):
     assert abs(fraction.mean() - facts["mean_linear_height_frac"]) < 4 * standard_error + 5e-5
 
 
-def test_whole_pictures_are_rare(crops):
+def test_whole_images_are_rare(crops):
     facts, (height, width), boxes = crops
     whole = ((boxes[:, 2] == height) & (boxes[:, 3] == width)).mean()
     assert abs(whole - facts["frac_full_image"]) <= 4 / DRAWS

@@ -1,4 +1,4 @@
-"""Folded full-size networks compute what the authors' do."""
+"""Folded full-size networks match the outputs of the authors' networks."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_ws_conv_float64(case):
 @pytest.mark.parametrize("case", CONV_CASES)
 def test_ws_conv_float32(case):
     stored, conv, x, y = ws_conv(case, torch.float32)
-    # Filters near the clamp are all rounding: against the float64 output, which is what they mean.
+    # Filters near the clamp are dominated by rounding, so compare with the float64 output.
     assert reference.relative_error(y, stored["output_f64"].transpose(0, 3, 1, 2)) <= 1e-5
     assert reference.relative_error(x.grad, stored["grad_input"].transpose(0, 3, 1, 2)) <= 1e-4
     assert reference.relative_error(conv.gain.grad, stored["grad_gain"]) <= 1e-4
@@ -75,7 +75,7 @@ def test_activation(name):
     y = ScaledActivation(name)(x)
     y.sum().backward()
     assert reference.relative_error(y, stored["y"]) <= 1e-6
-    smooth = STORED["x"] != 0  # at a kink either side's slope is a derivative
+    smooth = STORED["x"] != 0  # at a kink, the slope on either side is valid
     assert reference.relative_error(x.grad[smooth], stored["dy"][smooth]) <= 1e-5
     exact = ScaledActivation(name)(torch.from_numpy(STORED["x"]).double())
     assert reference.relative_error(exact, stored["y_f64"]) <= 1e-12
@@ -83,7 +83,7 @@ def test_activation(name):
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"identity"}))
 def test_standard_deviation_under_a_unit_normal(name):
-    """Our integral against the reference's own quadrature, and within 2 % of one."""
+    """Our integral matches the reference's quadrature and is within 2% of one."""
     exact = ScaledActivation(name, gain="exact")
     std = ScaledActivation(name).gain / exact.gain
     assert std == pytest.approx(STORED[f"{name}/std_under_unit_normal"].item(), rel=1e-6)

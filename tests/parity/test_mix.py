@@ -10,7 +10,7 @@ from normfree.augment.mix import Mix, box_share, cutmix_box, mask, mix
 from tests.parity.reference import arrays, below, nchw
 
 BOXES = 6  # stored draws
-GREY_LEVELS = 4e-5  # float32 has steps of 3e-5 from 256 on, which the overshoot passes
+GREY_LEVELS = 4e-5  # float32 has steps of 3e-5 above 256, which overshoot reaches
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,6 @@ def test_a_mixed_batch(stored):
 
 
 def _box(m):
-    """Top, bottom, left and right of the ones."""
+    """Top, bottom, left and right of the box where ``m`` is 1."""
     _, rows, columns = torch.nonzero(m, as_tuple=True)
     return torch.stack([rows.min(), rows.max() + 1, columns.min(), columns.max() + 1])

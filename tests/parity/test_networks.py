@@ -1,4 +1,4 @@
-"""Full-size networks compute what the authors' do; every variant has their blocks and counts."""
+"""Full-size networks match the authors' outputs; every variant has the same blocks and counts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_forward(file, dtype):
 
 
 def built(variant, **fields):
-    """Our network by the reference's name of it."""
+    """Our network, by its name in the reference."""
     own = {"NFNet-tiny": reference.TINY, "NFNet-micro": reference.MICRO}
     if variant in own:
         return NFNet(dataclasses.replace(own[variant], **fields), device="meta")

@@ -1,4 +1,4 @@
-"""The optimizer computes what the authors' optimizer computes."""
+"""The optimizer matches the authors' optimizer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AGC_CASES = sorted({key.split("/")[0] for key in AGC})
 
 
 def torch_layout(value: np.ndarray) -> torch.Tensor:
-    """The reference's rank 3 has one unit for every place of its last two axes."""
+    """In the reference, a rank-3 tensor has one unit per position in its last two axes."""
     if value.ndim == 3:
         value = value.reshape(value.shape[0], -1)
     return deepmind.parameter_layout(value)
@@ -53,7 +53,7 @@ def test_schedule(name):
     }
     ours = np.array([warmup_cosine(int(step), **rule) for step in case["steps"]])
     run = case["steps"] <= arg["num_steps"]
-    assert (ours[~run] == arg["min_val"]).all()  # the reference's cosine would rise again
+    assert (ours[~run] == arg["min_val"]).all()  # the cosine of the reference rises again
     ours, case = ours[run], {key: case[key][run] for key in ("values", "values_f64")}
     assert reference.relative_error(ours, case["values_f64"]) <= 1e-12
     assert reference.relative_error(ours, case["values"]) <= 1e-6
@@ -83,7 +83,7 @@ def test_five_steps_of_sgd_agc_ema():
     model = reference.nfnet(reference.MICRO, reference.below("step0/param", stored))
     depths = reference.MICRO.depths
     groups = param_groups(model, weight_decay=2e-5, clipping=0.01)
-    for group in groups:  # every parameter has the hyper-parameters that the reference gives it
+    for group in groups:  # every parameter has the reference's hyperparameters
         for name in group["param_names"]:
             key = next(k for k in HYPER if deepmind.parameter_name(k, depths) == name)
             decay, clipping, eps, momentum = HYPER[key]
@@ -126,7 +126,7 @@ HYPER = reference.below("hyper", reference.arrays("nfnet_tiny_sgd_agc"))
 
 
 def compare(ours, stored, depths, tolerance):
-    """Every stored tensor, each relative to its own largest value."""
+    """Compare every stored tensor, relative to its largest value."""
     assert len(stored) == 114
     for key, want in stored.items():
         value = ours[deepmind.parameter_name(key, depths)]

@@ -61,6 +61,6 @@ def test_center_crop_resize(stored, shape):
 
 
 def test_normalize(stored):
-    images = nchw(stored["augment_input"][None])  # as evaluation does: the overshoot stays
+    images = nchw(stored["augment_input"][None])  # as in evaluation, overshoot is kept
     expected = nchw(stored["normalized"][None])
     assert (normalize(images, IMAGENET_MEAN, IMAGENET_STD) - expected).abs().max() <= 1e-6

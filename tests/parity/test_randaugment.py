@@ -1,4 +1,4 @@
-"""RandAugment's operations, bit by bit, against what the authors' code made of the same images."""
+"""RandAugment operations against the authors' outputs on the same images, bit for bit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FUNCTIONS = {
 
 
 def _ours(key, images):
-    """The stored operation on a batch."""
+    """Apply the stored operation to a batch."""
     operation, how, *rest = key.split("/")
     if how.startswith("pad"):
         row, column = (int(place[1:]) for place in rest[0].removeprefix("centre_").split("_"))
@@ -61,7 +61,7 @@ def _ours(key, images):
 @pytest.mark.parametrize("key", RESULTS)
 def test_every_byte_is_the_authors(key):
     image = nchw(STORED[f"image/{key.rpartition('/')[2]}"][None], torch.uint8)
-    other = image.flip(1, 3)  # beside another image, which must not matter
+    other = image.flip(1, 3)  # a second image, which must not affect the first
     ours = _ours(key, torch.cat([other, image, other]))
     np.testing.assert_array_equal(ours[1].permute(1, 2, 0).numpy(), STORED[key])
 

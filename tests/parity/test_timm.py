@@ -1,4 +1,4 @@
-"""timm's weights in our networks: held to timm's own names, shapes and logits."""
+"""timm's weights in our networks, checked against timm's names, shapes and logits."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.parity import reference
 
 OURS = {"dm_nfnet_f0": "nfnet_f0", "nf_resnet50": "nf_resnet50", "nf_regnet_b1": "nf_regnet_b1"}
 
-#: 32k + 1: at such a size timm's padding and ours agree in every layer.
+#: Of the form 32k + 1, where timm's padding and ours agree in every layer.
 IMAGE_SIDE = 65
 
 
 def values(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Every parameter of a network of timm's, from its name."""
+    """The value of every parameter of a timm network, derived from its name."""
     return {name: torch.from_numpy(_value(name, tuple(s))) for name, s in shapes.items()}
 
 
 def images(side: int) -> Tensor:
-    """Two images of variance one."""
+    """Two images with unit variance."""
     u = 3**0.5 * reference.hashed(f"images {side}", (2, 3, side, side))
     return torch.from_numpy(u.astype(np.float32))
 
@@ -44,7 +44,7 @@ def _value(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("timm", list(OURS))
-def test_logits_and_the_way_back(timm: str, tmp_path: Path) -> None:
+def test_logits_and_conversion_back(timm: str, tmp_path: Path) -> None:
     state = values(reference.table("timm_names")["models"][timm])
     save_file(state, tmp_path / "x.safetensors")
     model = load_model(tmp_path / "x.safetensors")

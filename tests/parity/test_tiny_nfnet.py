@@ -1,4 +1,4 @@
-"""A tiny NFNet computes what the authors' does, layer by layer."""
+"""A tiny NFNet matches the authors' network, layer by layer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_tiny_forward(tiny, activation, size, dtype):
 
 
 def module_name(haiku):
-    """Our module, through one of the parameters that the reference's module has."""
+    """The name of our module, found through a parameter of the reference's module."""
     leaf = "skip_gain" if "nf_block" in haiku else "gain"
     if haiku.endswith("squeeze_excite"):
         leaf = "~/linear/w"

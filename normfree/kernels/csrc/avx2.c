@@ -1,4 +1,4 @@
-/* For x86-64 with AVX2 and fused multiply-adds: since 2013 (Intel) and 2015 (AMD). */
+/* For x86-64 with AVX2 and fused multiply-adds (Intel since 2013, AMD since 2015). */
 
 #include "kernels.h"
 

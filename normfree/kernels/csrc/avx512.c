@@ -1,5 +1,5 @@
-/* For x86-64 with AVX-512 and its VBMI, which looks up 64 bytes at a time: since 2019 (Intel) and
- * 2022 (AMD). */
+/* For x86-64 with AVX-512 and VBMI, which looks up 64 bytes at a time (Intel since 2019, AMD since
+ * 2022). */
 
 #include "kernels.h"
 

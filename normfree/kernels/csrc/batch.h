@@ -1,5 +1,5 @@
-/* The work on a share of a batch, image after image: an image meets its operations one by one while
- * it lies in the second-level cache. Compiled once for each instruction set; see kernels.h.
+/* Processing a range of images in a batch. All operations of an image are applied in sequence while
+ * it is in the L2 cache. This file is compiled once per instruction set; see kernels.h.
  */
 
 #include "kernels.h"
@@ -57,7 +57,7 @@ static int augment_images(const void *given, int64_t first, int64_t last) {
 
 /* ---- MixUp and CutMix ---- */
 
-/* PyTorch's lerp, from whichever of the two is nearer, then clipped. */
+/* PyTorch's lerp, which starts from the nearer endpoint, then clipped. */
 #define DEFINE_BLEND(NAME, PIXEL)                                                                  \
     static void NAME(const PIXEL *restrict a, const PIXEL *restrict b, byte *restrict out,         \
                      int64_t n, float weight) {                                                    \
@@ -73,7 +73,7 @@ static int augment_images(const void *given, int64_t first, int64_t last) {
 DEFINE_BLEND(blend_bytes, byte)
 DEFINE_BLEND(blend_floats, float)
 
-/* `n` pixels from place `at` on, of which the first image has the weight. */
+/* Mix `n` pixels starting at index `at` with the given weight of the first image. */
 static void mix_pixels(const Mixture *job, int64_t at, int64_t n, float weight) {
     byte *out = job->result + at;
     if (job->floats) {

@@ -1,8 +1,8 @@
-/* What the files of this folder share. Images are contiguous (n, channels, height, width).
+/* Declarations shared by all files here. Images are contiguous (n, channels, height, width).
  *
- * A processor's instruction sets are chosen when the library is loaded, not when it is compiled:
- * batch.h is compiled once for each of them (avx2.c, avx512.c, neon.c), and library.c picks. All of
- * them compute the same bytes.
+ * The instruction set is selected when the library is loaded, not when it is compiled: batch.h is
+ * compiled once for each of them (avx2.c, avx512.c, neon.c), and library.c selects one. All of them
+ * compute the same bytes.
  */
 
 #ifndef NORMFREE_KERNELS_H
@@ -19,15 +19,15 @@ typedef struct {
 static inline int64_t pixels_of(Shape shape) { return shape.height * shape.width; }
 static inline int64_t bytes_of(Shape shape) { return shape.channels * pixels_of(shape); }
 
-/* ---- Jobs: what a whole batch needs ---- */
+/* ---- Jobs: arguments for a whole batch ---- */
 
 enum { DONE = 0, NO_MEMORY = 1, UNKNOWN_OPERATION = 2 };
 
-/* Images first ... last - 1 of a job. */
+/* Process images first ... last - 1 of a job. */
 typedef int Work(const void *job, int64_t first, int64_t last);
 
-/* The operations of RandAugment on one image, and where each finds its arguments. This is the only
- * list of them in C; Python asks for an operation's place in it by name. */
+/* The RandAugment operations on one image, and their arguments. This is the only list of them in C;
+ * Python looks up the index of an operation by name. */
 #define OPERATIONS(X)                                                                              \
     X(auto_contrast, (in, out, shape))                                                             \
     X(brightness, (in, out, shape, how->factor))                                                   \
@@ -48,8 +48,8 @@ enum { OPERATIONS(AS_ENUMERATOR) KINDS };
 
 /* An operation at one strength. */
 typedef struct {
-    int32_t kind;   /* its place in the list above; negative if it does nothing */
-    int32_t number; /* bits, threshold, pad, addition, whether the quirk is kept, or runs */
+    int32_t kind;   /* index in the list above; negative if it does nothing */
+    int32_t number; /* bits, threshold, pad, addition, quirks flag, or number of runs */
     float factor;
     const int32_t *list; /* places or runs of pixels */
 } Operation;
@@ -58,7 +58,7 @@ typedef struct {
     const byte *images;
     byte *result;
     Shape shape;
-    const Operation *operations; /* (kinds): what a code stands for */
+    const Operation *operations; /* one operation per code */
     int64_t kinds, n, layers;
     const int64_t *codes, *rows, *columns; /* (layers, n); rows and columns of Cutout's centers */
 } Augmentation;
@@ -93,10 +93,10 @@ extern const Variant normfree_avx2, normfree_avx512;
 extern const Variant normfree_neon;
 #endif
 
-/* Work on n images, divided among threads. */
+/* Process n images, divided among threads. */
 int divide(Work *work, const void *job, int64_t n, int64_t threads);
 
-/* Ask for huge pages: new memory otherwise costs the system more than what is written there. */
+/* Request huge pages: otherwise page faults on new memory cost more than writing to it. */
 void ask_for_huge_pages(void *start, int64_t bytes);
 
 #endif

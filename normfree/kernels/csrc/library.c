@@ -1,5 +1,5 @@
-/* What Python calls (by ctypes): plain functions of pointers and sizes. No Python headers are
- * needed, and one file serves every version of Python. Each returns DONE or why it could not.
+/* The functions that Python calls through ctypes, which take pointers and sizes. They need no
+ * Python headers, so one binary works with every Python version. Each returns DONE or an error code.
  */
 
 #include "kernels.h"
@@ -8,13 +8,13 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* From which sources this was built: see sources.py. */
+/* Digest of the sources this was built from; see sources.py. */
 EXPORT const char *normfree_sources(void) { return NORMFREE_SOURCES; }
 
 #define AS_NAME(NAME, ARGUMENTS) #NAME " "
 EXPORT const char *normfree_operations(void) { return OPERATIONS(AS_NAME); }
 
-/* ---- Which instruction set ---- */
+/* ---- Instruction sets ---- */
 
 static const Variant *chosen;
 
@@ -32,7 +32,7 @@ static int processor_has(const Variant *variant) {
 #endif
 }
 
-/* Use an instruction set, or with "" the best; its name, or "" if this processor has none. */
+/* Select an instruction set, or the best for "". Returns its name, or "" if unsupported. */
 EXPORT const char *normfree_use(const char *name) {
 #if defined(__x86_64__)
     const Variant *variants[] = {&normfree_avx512, &normfree_avx2, NULL};

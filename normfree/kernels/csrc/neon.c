@@ -1,4 +1,4 @@
-/* For 64-bit ARM, where NEON and fused multiply-adds are always there. */
+/* For 64-bit ARM, where NEON and fused multiply-adds are always available. */
 
 #include "kernels.h"
 

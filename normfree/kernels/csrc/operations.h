@@ -1,8 +1,8 @@
-/* RandAugment's operations on one image: the results of normfree.augment's equations to the bit, which
- * explain them.
+/* RandAugment operations on one image. They match the equations in normfree.augment bit for bit; see
+ * there for explanations.
  *
- * Float arithmetic rounds after every step (compile with -ffp-contract=off), except where fmaf says
- * otherwise: PyTorch's addition of a multiple is a fused multiply-add.
+ * Float arithmetic rounds after every step (compile with -ffp-contract=off), except in fmaf:
+ * PyTorch's add with alpha is a fused multiply-add.
  *
  * An image is contiguous (channels, height, width). Every operation reads `in` and writes all of
  * `out`, which do not overlap.
@@ -16,17 +16,17 @@ static inline byte to_byte(float x) {
     return (byte)(int32_t)(x < 255.0f ? x : 255.0f);
 }
 
-/* other + factor (x - other), clipped, with a rounding after each step. */
+/* other + factor (x - other), rounded after each step and clipped. */
 static inline byte blend(float x, float other, float factor) {
     float change = (x - other) * factor;
     return to_byte(change + other);
 }
 
-/* ---- Operations that change each grey level by itself: a table of 256 ---- */
+/* ---- Pointwise operations: a lookup table of 256 gray levels ---- */
 
 static void look_up(const byte *restrict in, byte *restrict out, int64_t n, const byte *table) {
     int64_t i = 0;
-#if defined(LOOK_UP_AVX512) /* 64 at a time: the lower and the upper half of the table, then a choice */
+#if defined(LOOK_UP_AVX512) /* 64 at a time: look up in both halves of the table, then select */
     const __m512i a = _mm512_loadu_si512(table), b = _mm512_loadu_si512(table + 64);
     const __m512i c = _mm512_loadu_si512(table + 128), d = _mm512_loadu_si512(table + 192);
     for (; i + 64 <= n; i += 64) {
@@ -35,7 +35,7 @@ static void look_up(const byte *restrict in, byte *restrict out, int64_t n, cons
         const __m512i upper = _mm512_permutex2var_epi8(c, x, d);
         _mm512_storeu_si512(out + i, _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), lower, upper));
     }
-#elif defined(LOOK_UP_AVX2) /* 32 at a time: what is not in a sixteenth of the table gets 0 from it */
+#elif defined(LOOK_UP_AVX2) /* 32 at a time: each sixteenth of the table gives 0 elsewhere */
     __m256i parts[16];
     for (int part = 0; part < 16; part++) {
         const __m128i levels = _mm_loadu_si128((const void *)(table + 16 * part));
@@ -72,7 +72,7 @@ static void auto_contrast(const byte *restrict in, byte *restrict out, Shape sha
 }
 
 static void count_levels(const byte *in, int64_t n, int64_t counts[LEVELS]) {
-    uint32_t parts[4][LEVELS] = {{0}}; /* four, so that equal neighbours need not wait */
+    uint32_t parts[4][LEVELS] = {{0}}; /* four, so that equal neighbors do not stall */
     int64_t i = 0;
     for (; i + 4 <= n; i += 4)
         for (int part = 0; part < 4; part++) parts[part][in[i + part]]++;
@@ -130,7 +130,7 @@ static void brightness(const byte *restrict in, byte *restrict out, Shape shape,
     look_up(in, out, bytes_of(shape), table);
 }
 
-/* The rounded mean of the grey image, in whole numbers as Pillow computes it. */
+/* The rounded mean of the gray image, in integer arithmetic as in Pillow. */
 static float mean_grey(const byte *in, Shape shape) {
     const int64_t n = pixels_of(shape);
     int64_t total = 0;
@@ -142,7 +142,7 @@ static float mean_grey(const byte *in, Shape shape) {
     return (float)((2 * total + n) / (2 * n));
 }
 
-/* The authors' grey level is the number of pixels / 256, which is no mean; `quirks` keeps that. */
+/* With `quirks`, the authors' gray level: the number of pixels / 256 instead of the mean. */
 static void contrast(
     const byte *restrict in, byte *restrict out, Shape shape, float factor, int quirks) {
     const int64_t count = pixels_of(shape) / LEVELS;
@@ -152,7 +152,7 @@ static void contrast(
     look_up(in, out, bytes_of(shape), table);
 }
 
-/* ---- Operations that look at other channels or neighbours ---- */
+/* ---- Operations that read other channels or neighboring pixels ---- */
 
 static void color(const byte *restrict in, byte *restrict out, Shape shape, float factor) {
     const int64_t n = pixels_of(shape);
@@ -177,7 +177,7 @@ static void to_floats(const byte *restrict in, float *restrict out, int64_t n) {
     for (int64_t i = 0; i < n; i++) out[i] = in[i];
 }
 
-/* One row but its ends. The sum is the authors' chain, whose rounding shows in whole quotients. */
+/* One row except its ends. The order of the sum, which affects rounding, is the authors'. */
 static void sharpen_row(
     const float *restrict above, const float *restrict here, const float *restrict below,
     byte *restrict out, int64_t width, float factor) {
@@ -196,7 +196,7 @@ static void sharpen_row(
     }
 }
 
-/* `rows` has place for three rows of floats. The outermost pixels stay. */
+/* `rows` has room for three rows of floats. Border pixels are unchanged. */
 static void sharpness(
     const byte *restrict in, byte *restrict out, Shape shape, float factor, float *rows) {
     const int64_t n = pixels_of(shape), width = shape.width, height = shape.height;
@@ -220,10 +220,10 @@ static void sharpness(
     }
 }
 
-/* ---- Operations that move pixels, by a list made beforehand for all images ---- */
+/* ---- Operations that move pixels, by a list precomputed for all images ---- */
 
-/* `places` of the input, one for each pixel; the number of pixels stands for outside. `framed` has
- * place for one channel and a grey pixel behind it. */
+/* `places` has the input index of each pixel; the number of pixels means outside the image. `framed`
+ * has room for one channel followed by a gray pixel. */
 static void move_pixels(
     const byte *restrict in, byte *restrict out, Shape shape, const int32_t *restrict places,
     byte *restrict framed) {
@@ -235,7 +235,7 @@ static void move_pixels(
     }
 }
 
-/* `runs` of pixels that move together: first place, that of its source, length. */
+/* `runs` of pixels that move together: first index, first source index, length. */
 static void move_runs(
     const byte *restrict in, byte *restrict out, Shape shape, const int32_t *runs, int64_t count) {
     const int64_t n = pixels_of(shape);

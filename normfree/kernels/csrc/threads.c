@@ -1,4 +1,4 @@
-/* A batch is divided among threads, image by image. */
+/* Dividing a batch among threads by image. */
 
 #define _DEFAULT_SOURCE /* madvise */
 
@@ -36,7 +36,7 @@ int divide(Work *work, const void *job, int64_t n, int64_t threads) {
         shares[i].last = n * (i + 1) / threads;
         if (i) shares[i].started = !pthread_create(&shares[i].thread, NULL, do_share, &shares[i]);
     }
-    for (int64_t i = 0; i < threads; i++) /* also those for which there was no thread */
+    for (int64_t i = 0; i < threads; i++) /* also the ranges for which no thread could start */
         if (!shares[i].started) do_share(&shares[i]);
     for (int64_t i = 0; i < threads; i++) {
         if (shares[i].started) pthread_join(shares[i].thread, NULL);

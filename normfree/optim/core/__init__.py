@@ -1,14 +1,14 @@
-r"""The optimizer's core: adaptive gradient clipping and momentum SGD on lists of tensors.
+r"""The core of the optimizer: adaptive gradient clipping and momentum SGD on lists of tensors.
 
-Both functions are one contract with several backends, which give the same results:
+Both functions have several backends, which give the same results:
 
 =============== ====================================================================
 ``"reference"`` the equations of :mod:`normfree.optim.functional`, tensor by tensor
 ``"foreach"``   few operations for many tensors: ``torch._foreach_*`` on stacks
 =============== ====================================================================
 
-All tensors of a call are on one device and of one dtype. A further backend is a module with the two
-functions of :class:`Backend`, entered in :data:`BACKENDS`.
+All tensors in a call must share a device and a dtype. To add a backend, write a module with the two
+functions of :class:`Backend` and add it to :data:`BACKENDS`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["BACKENDS", "Backend", "agc", "find_backend", "sgd_update"]
 
 
 class Backend(Protocol):
-    """What a backend implements, for :func:`agc` and :func:`sgd_update`, which describe it."""
+    """The interface of a backend; :func:`agc` and :func:`sgd_update` document it."""
 
     def agc(
         self,
@@ -59,10 +59,10 @@ BACKENDS: dict[str, Backend] = {"reference": reference, "foreach": foreach}
 
 
 def find_backend(name: str) -> Backend:
-    """The backend of that name.
+    """Find a backend by name.
 
     Raises:
-        UserError: there is none; the message has the nearest name.
+        UserError: the name is unknown; the message suggests the nearest one.
     """
     if name not in BACKENDS:
         raise unknown_name("optimizer backend", name, BACKENDS)
@@ -78,26 +78,26 @@ def agc(
     unitwise: bool = True,
     backend: str = "foreach",
 ) -> list[Float[Tensor, "..."]]:
-    r"""The scales that adaptive gradient clipping puts on the gradients of a list of parameters.
+    r"""The scales of adaptive gradient clipping for the gradients of a list of parameters.
 
     .. math:: s_i = \min\left(1,\;
         \lambda\,\frac{\max(\|w_i\|, \varepsilon)}{\max(\|g_i\|, 10^{-6})}\right)
 
     Args:
-        params: parameters; left as they are.
-        grads: their gradients, of the same shapes; left as they are.
+        params: parameters, not modified.
+        grads: gradients of the same shapes, not modified.
         clipping: :math:`\lambda`.
-        eps: :math:`\varepsilon`, the floor of a parameter's norm.
+        eps: :math:`\varepsilon`, the lower bound on a parameter's norm.
         unitwise: one scale per unit; else one per parameter.
         backend: a name in :data:`BACKENDS`.
 
     Returns:
-        For each parameter the scales of its units, in (0, 1], in the shape of
-        :func:`~normfree.optim.functional.unitwise_norm`. A unit is clipped where its scale is below
+        For each parameter, the scales of its units, in (0, 1], in the shape of
+        :func:`~normfree.optim.functional.unitwise_norm`. A unit is clipped if its scale is below
         one.
 
     Raises:
-        UserError: unknown backend.
+        UserError: the backend is unknown.
 
     Example:
         >>> import torch
@@ -107,7 +107,7 @@ def agc(
         tensor([[0.0100],
                 [1.0000]])
 
-    Source: equation 3 of the paper.
+    Source: section 4 of the paper, equation 3.
     """
     return find_backend(backend).agc(params, grads, clipping=clipping, eps=eps, unitwise=unitwise)
 
@@ -132,19 +132,19 @@ def sgd_update(
         w &\leftarrow w - \eta\,(g + \mu v) \quad\text{(Nesterov), or } w - \eta v
 
     Args:
-        params: :math:`w`, updated.
-        grads: :math:`g`, left as they are.
-        velocities: :math:`v`, updated; zeros at first. Not used, and may be empty, where
-            ``momentum`` is zero.
-        lr: learning rate :math:`\eta`, a float or a tensor without axes.
+        params: :math:`w`, updated in place.
+        grads: :math:`g`, not modified.
+        velocities: :math:`v`, updated in place, initially zero. Unused if ``momentum`` is zero, and
+            may then be empty.
+        lr: learning rate :math:`\eta`, a float or a scalar tensor.
         momentum: :math:`\mu`.
-        nesterov: Nesterov's momentum rather than the heavy ball's.
+        nesterov: whether to use Nesterov momentum instead of heavy-ball momentum.
         weight_decay: :math:`\omega`, added to the scaled gradient (L2, not decoupled).
-        scales: :math:`s`, as :func:`agc` returns them; None does not scale.
+        scales: :math:`s`, as returned by :func:`agc`; None disables scaling.
         backend: a name in :data:`BACKENDS`.
 
     Raises:
-        UserError: unknown backend.
+        UserError: the backend is unknown.
 
     Example:
         >>> import torch
@@ -153,7 +153,7 @@ def sgd_update(
         >>> w, v
         (tensor([0.8500, 0.8500]), tensor([1., 1.]))
 
-    Source: section 6.1 of the paper, and the authors' order of operations.
+    Source: appendix A.1 of the paper; the authors' code for the order of operations.
     """
     find_backend(backend).sgd_update(
         params,

@@ -1,8 +1,8 @@
-"""The foreach backend: few operations for many tensors, with the bits of the reference.
+"""The foreach backend: few operations for many tensors, bit-identical to the reference.
 
-A network has many small tensors, whose operations cost more to call than to compute, and some large
-ones, which no longer fit the processor's cache when the next operation comes to them. So small
-tensors of one shape are stacked into one, and on the CPU lists are processed in chunks.
+A network has many small tensors, where calling an operation costs more than computing it, and some
+large ones, which are evicted from the CPU cache between operations. Small tensors of the same shape
+are therefore stacked, and on the CPU lists are processed in chunks.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor
 from normfree.optim.core import reference
 from normfree.optim.functional import has_units, scale_from_norms, unitwise_norm
 
-#: Tensors of at most as many elements are stacked.
+#: Tensors with at most this many elements are stacked.
 SMALL = 1 << 13
-#: Elements that the CPU processes together; measured, with a wide optimum.
+#: Elements per chunk on the CPU; tuned by measurement, with a wide optimum.
 CHUNK = 1 << 18
 
-#: Positions of tensors in a list that are processed as one: one large tensor, or several small
-#: ones of the same shape.
+#: Positions in a list of the tensors that are processed together: one large tensor, or several
+#: small ones of the same shape.
 Group = list[int]
 
 
@@ -34,7 +34,7 @@ def agc(
     eps: float,
     unitwise: bool,
 ) -> list[Tensor]:
-    """See :func:`normfree.optim.core.agc`; one comparison decides for all units of all tensors."""
+    """See :func:`normfree.optim.core.agc`; the scales of all units are computed together."""
     if _is_half(params):
         return reference.agc(params, grads, clipping=clipping, eps=eps, unitwise=unitwise)
     if not params:
@@ -66,7 +66,7 @@ def sgd_update(
     nesterov: bool,
     weight_decay: float,
 ) -> None:
-    """See :func:`normfree.optim.core.sgd_update`; each line is one line of its equation."""
+    """See :func:`normfree.optim.core.sgd_update`; the code follows the equation line by line."""
     if _is_half(params):
         settings: dict[str, Any] = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
         settings |= {"scales": scales, "weight_decay": weight_decay}
@@ -91,24 +91,24 @@ def sgd_update(
 
 
 def _plus_(new: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The sum, in the memory of the first: fresh memory costs the CPU more than the addition."""
+    """Add in place to the first list: on the CPU, allocation costs more than the addition."""
     torch._foreach_add_(new, list(others))
     return new
 
 
 def _is_half(params: Sequence[Tensor]) -> bool:
-    """Whether to leave a list to the reference.
+    """Whether a list is in half precision and must use the reference backend.
 
-    PyTorch rounds λ, μ and ω to the dtype of a tensor without axes, but not to that of a stack: in
-    half precision that changes bits, and decisions.
+    PyTorch rounds λ, μ and ω to the dtype of a scalar tensor, but not to that of a stack. In half
+    precision this changes results, and whether units are clipped.
     """
     return any(param.dtype in (torch.float16, torch.bfloat16) for param in params[:1])
 
 
 def _groups(*lists: Sequence[Tensor]) -> list[Group]:
-    """The positions that belong together, by shape; a tensor that is not small is alone.
+    """Group positions by shape; a large tensor forms its own group.
 
-    Stacking keeps the bits of a norm only where the tensors are contiguous.
+    Stacking preserves the bits of a norm only for contiguous tensors.
     """
     groups: dict[object, Group] = {}
     for place, tensors in enumerate(zip(*lists, strict=True)):
@@ -119,7 +119,7 @@ def _groups(*lists: Sequence[Tensor]) -> list[Group]:
 
 
 def _chunks(params: Sequence[Tensor]) -> Iterator[list[Group]]:
-    """The groups, as many at a time as fit the CPU's cache; for an accelerator all at once."""
+    """Split the groups into chunks that fit the CPU cache; on an accelerator, into one chunk."""
     groups = _groups(params)
     if not groups:
         return
@@ -139,7 +139,7 @@ def _chunks(params: Sequence[Tensor]) -> Iterator[list[Group]]:
 
 
 def _stacks(tensors: Sequence[Tensor], groups: Sequence[Group]) -> list[Tensor]:
-    """The tensor of each group: itself where it is alone, else a stack."""
+    """One tensor per group: the tensor itself if it is alone, else a stack."""
     return [_stack(tensors, group) for group in groups]
 
 
@@ -148,7 +148,7 @@ def _stack(tensors: Sequence[Tensor], group: Group) -> Tensor:
 
 
 def _unstack_(tensors: Sequence[Tensor], groups: Sequence[Group], stacks: Sequence[Tensor]) -> None:
-    """Write the stacks back; a tensor that was alone has been updated itself."""
+    """Copy stacks back to their tensors; a tensor that was alone is already updated."""
     places = [place for group in groups if len(group) > 1 for place in group]
     values = [
         one
@@ -163,7 +163,7 @@ def _unstack_(tensors: Sequence[Tensor], groups: Sequence[Group], stacks: Sequen
 def _scale_stacks(
     scales: Sequence[Tensor], groups: Sequence[Group], like: Sequence[Tensor]
 ) -> list[Tensor]:
-    """The scales of each group; those of whole tensors need axes to broadcast over a stack."""
+    """The scales of each group, shaped to broadcast over its stack."""
     stacks = _stacks(scales, groups)
     return [
         s if len(group) == 1 or s.ndim == x.ndim else s.view(len(group), *[1] * (x.ndim - 1))
@@ -172,7 +172,7 @@ def _scale_stacks(
 
 
 def _norms(tensors: Sequence[Tensor], group: Group, unitwise: bool) -> Tensor:
-    """The norms of all units of a group, in one row."""
+    """The norms of all units in a group, as a vector."""
     first, k = tensors[group[0]], len(group)
     if k == 1:
         norm = unitwise_norm if unitwise else torch.linalg.vector_norm

@@ -23,7 +23,7 @@ def _nearest(place):
 
 
 def _moved(images, place):
-    """Pixel by pixel; ``place(row, column)`` is in the input, in float32."""
+    """Move pixel by pixel; ``place(row, column)`` is the input position in float32."""
     _, _, height, width = images.shape
     result = np.full_like(images, 128)
     for row in range(height):
@@ -48,7 +48,7 @@ def _check(function, argument, images, place):
     ours = function(given, argument)
     np.testing.assert_array_equal(ours.numpy(), _moved(images, place))
     np.testing.assert_array_equal(images, before)
-    transposed = given.transpose(2, 3).contiguous().transpose(2, 3)  # another order in memory
+    transposed = given.transpose(2, 3).contiguous().transpose(2, 3)  # another memory layout
     assert torch.equal(function(transposed, argument), ours)
 
 
@@ -56,7 +56,7 @@ def _check(function, argument, images, place):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(("height", "width"), SHAPES)
 class TestAgainstNumPy:
-    """Every byte, at any level, either way."""
+    """Byte-for-byte comparison at any level with either sign."""
 
     def test_rotate(self, height, width, level, sign):
         degrees = sign * level * 3
@@ -81,13 +81,13 @@ class TestAgainstNumPy:
 
 @pytest.mark.parametrize("shear", [0.3, -0.3, 0.45, -0.5, 1.7, -40.0])
 def test_shears_of_a_larger_image_follow_float32(shear):
-    """Where ``shear·row`` is nearly a half, its rounding differs from column to column."""
+    """If ``shear·row`` is near one half, its rounding differs between columns."""
     images = _images(61, 131, n=1, channels=1)
     _check(shear_x, shear, images, lambda y, x: (y, x + F32(shear) * y))
     _check(shear_y, shear, images, lambda y, x: (F32(shear) * x + y, x))
 
 
-def test_some_pixels_move_otherwise_than_their_row():
+def test_some_pixels_move_differently_from_their_row():
     rows = np.arange(61, dtype=F32)[:, None]
     places = np.arange(131, dtype=F32) - F32(0.3) * rows
     shifts = np.floor(places + F32(0.5)) - np.arange(131)
@@ -100,7 +100,7 @@ def test_halves_go_away_from_zero(pixels):
     _check(translate_x, pixels, images, lambda y, x: (y, x + F32(pixels)))
 
 
-def test_four_quarter_turns_are_none():
+def test_four_quarter_turns_are_the_identity():
     images = torch.from_numpy(_images(11, 11))
     turned = rotate(images, 90)
     assert torch.equal(turned, torch.rot90(images, 1, (2, 3)))
@@ -109,7 +109,7 @@ def test_four_quarter_turns_are_none():
 
 
 @pytest.mark.parametrize("function", [rotate, shear_x, shear_y, translate_x, translate_y])
-def test_nothing_moves_by_nothing(function):
+def test_moving_by_zero_changes_nothing(function):
     images = torch.from_numpy(_images(5, 7))
     assert torch.equal(function(images, 0.0), images)
     assert torch.equal(function(images[:0], 3.0), images[:0])

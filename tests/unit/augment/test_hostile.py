@@ -1,4 +1,4 @@
-"""Hostile arguments to the three operators: one clear error, or the answer of the equation."""
+"""Hostile arguments to the three operators: a clear error or the result of the equation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXTREMES = [-(2**63), -1, 0, 3, HEIGHT, WIDTH, 2**31, 2**63 - 1]
 
 @pytest.fixture(params=["kernels", "torch"], autouse=True)
 def by(request, monkeypatch):
-    """Each test twice: by kernels, where they were built, and by PyTorch's operations."""
+    """Run each test twice: with kernels, if they were built, and with PyTorch operations."""
     monkeypatch.setenv("NORMFREE_KERNELS", "1" if request.param == "kernels" else "0")
     if request.param == "kernels" and not kernels.available():
         pytest.skip(str(kernels.status()))
@@ -49,7 +49,7 @@ def planned(layers=3, magnitude=10, **options):
 @pytest.mark.parametrize(
     ("part", "bad"),
     [
-        ("boxes", torch.zeros(1, 4).long()),  # was read beyond its end, once
+        ("boxes", torch.zeros(1, 4).long()),  # once read out of bounds
         ("boxes", torch.zeros(0, 4).long()),
         ("boxes", torch.zeros(N, 3).long()),
         ("boxes", torch.zeros(4, N).long()),
@@ -65,7 +65,7 @@ def planned(layers=3, magnitude=10, **options):
         ("cutmix", torch.zeros(0).bool()),
     ],
 )
-def test_mixing_wants_one_of_each_for_every_image(part, bad):
+def test_mixing_needs_one_entry_per_image(part, bad):
     how = drawn()
     how = Mix(*(bad if name == part else getattr(how, name) for name in Mix._fields))
     for call in (mix, mix_bytes, lambda a, b, how: torch.ops.normfree.mix_bytes(a, b, *how)):
@@ -76,19 +76,19 @@ def test_mixing_wants_one_of_each_for_every_image(part, bad):
 @pytest.mark.parametrize(
     "other", [images()[:1], images()[:, :1], images()[..., :6], images()[0], images()[None]]
 )
-def test_mixing_wants_two_batches_of_one_shape(other):
+def test_mixing_needs_two_batches_of_the_same_shape(other):
     for one, two in ((images(), other), (other, images())):
         with pytest.raises(UserError, match="two batches"):
             torch.ops.normfree.mix_bytes(one, two, *drawn())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_ratio_that_is_no_number_is_refused(value):
+def test_non_finite_ratios_are_rejected(value):
     how = drawn()
     how.ratio[3] = value
-    with pytest.raises(UserError, match="ratios to mix by should be finite; got"):
+    with pytest.raises(UserError, match="mixing ratios should be finite; got"):
         mix_bytes(images(), images(seed=1), how)
-    how.ratio[3], how.ratio[4:6] = 0.5, torch.finfo().max  # whose sum is not finite
+    how.ratio[3], how.ratio[4:6] = 0.5, torch.finfo().max  # finite, but their sum overflows
     mix_bytes(images(), images(seed=1), how)
 
 
@@ -109,7 +109,7 @@ def test_a_ratio_that_is_no_number_is_refused(value):
 def test_any_box_and_any_ratio_is_mixed_as_the_equation_says(boxes, ratios, odd):
     how = Mix(torch.tensor(ratios), torch.tensor(boxes), torch.arange(N) % 3 == 0)
     one, other = images(), images(seed=1)
-    if odd:  # floats that are no grey levels at all
+    if odd:  # floats that are not gray levels
         one, other = one.float(), other.float()
         one[:, 0], other[:, 1] = float("nan"), float("inf")
         one[0, 2], other[3, 2, 0] = -1e30, 1e38
@@ -142,7 +142,7 @@ def test_images_without_pixels(shape, quirks):
 @pytest.mark.parametrize(
     ("at", "value", "said"),
     [
-        ((1, 0, 2), None, "each image once in every layer"),  # repeats another
+        ((1, 0, 2), None, "each image once in every layer"),  # a duplicate
         ((0, 0, 0), -1, "each image once"),
         ((2, 0, 7), N, "each image once"),
         ((2, 0, 7), 2**62, "each image once"),
@@ -152,19 +152,19 @@ def test_images_without_pixels(shape, quirks):
         ((2, 2, 3), -(2**63), "columns should be from 0 to 6; one is -9223372036854775808"),
     ],
 )
-def test_a_plan_with_places_that_are_none_is_refused(at, value, said):
+def test_a_plan_with_invalid_places_is_rejected(at, value, said):
     augment, plan = planned()
     places = plan.places.clone()
     places[at] = places[1, 0, 3] if value is None else value
     with pytest.raises(UserError, match=said):
         augment(images(), replace(plan, places=places))
-    with pytest.raises(UserError, match=said):  # before it is out of sight
+    with pytest.raises(UserError, match=said):  # checked before the transfer
         replace(plan, places=places).to("meta")
 
 
 @pytest.mark.parametrize("code", [-1, 32, 2**40, -(2**63)])
-def test_a_plan_with_a_code_that_stands_for_nothing_is_refused(code):
-    for magnitude, quirks in ((10, True), (0, False)):  # the second does nothing
+def test_a_plan_with_an_invalid_code_is_rejected(code):
+    for magnitude, quirks in ((10, True), (0, False)):  # the second plan has no effect
         augment, plan = planned(magnitude=magnitude, quirks=quirks)
         codes = plan.codes.clone()
         codes[2, 5] = code
@@ -172,7 +172,7 @@ def test_a_plan_with_a_code_that_stands_for_nothing_is_refused(code):
             augment(images(), replace(plan, codes=codes))
 
 
-def test_codes_in_any_order_are_carried_out():
+def test_codes_in_any_order_are_applied():
     augment, plan = planned()
     codes, order = plan.codes.flip(1), plan.places.flip(2)
     expected = augment(images(), plan)
@@ -199,7 +199,7 @@ def test_a_plan_of_another_shape_or_dtype_is_refused():
             torch.ops.normfree.randaugment(other, plan.codes, plan.places, *rest)
 
 
-def test_settings_that_are_none_are_refused():
+def test_invalid_settings_are_rejected():
     _, plan = planned()
     for magnitude in (float("nan"), float("inf"), -1.0, 1e30):
         with pytest.raises(UserError, match="magnitude is from 0 to 1000"):
@@ -207,9 +207,9 @@ def test_settings_that_are_none_are_refused():
         settings = (magnitude, True, list(OPERATIONS))
         with pytest.raises(UserError, match="magnitude is from 0 to 1000"):
             torch.ops.normfree.randaugment(images(), plan.codes, plan.places, *settings)
-    with pytest.raises(UserError, match="unknown operation of RandAugment 'Rotat'; did you mean"):
+    with pytest.raises(UserError, match="unknown RandAugment operation 'Rotat'; did you mean"):
         RandAugment(1, 10, operations=("Rotat",))
-    with pytest.raises(UserError, match="needs an operation or more"):
+    with pytest.raises(UserError, match="needs at least one operation"):
         RandAugment(1, 10, operations=())
     with pytest.raises(UserError, match="drawn from other operations"):
         RandAugment(3, 10, operations=("Invert",))(images(), plan)
@@ -217,7 +217,7 @@ def test_settings_that_are_none_are_refused():
 
 @pytest.mark.parametrize("magnitude", [0, 1e-30, 100, 1000])
 @pytest.mark.parametrize("quirks", [True, False])
-def test_the_strongest_and_the_weakest_are_the_equations(magnitude, quirks):
+def test_extreme_magnitudes_match_the_equations(magnitude, quirks):
     augment, plan = planned(8, magnitude, quirks=quirks)
     for code in range(2 * len(OPERATIONS)):
         one = replace(plan, codes=torch.full_like(plan.codes, code))
@@ -227,7 +227,7 @@ def test_the_strongest_and_the_weakest_are_the_equations(magnitude, quirks):
 
 
 @pytest.mark.parametrize("values", [torch.ones(2), torch.ones(4), torch.ones(0), torch.ones(3, 1)])
-def test_normalization_wants_a_value_a_channel(values):
+def test_normalization_needs_one_value_per_channel(values):
     for x in (images(), images().float()):
         for mean, std in ((values, torch.ones(3)), (torch.ones(3), values)):
             with pytest.raises(UserError, match="a value for each of 3 channels, or one; got"):

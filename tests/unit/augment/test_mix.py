@@ -15,14 +15,14 @@ SIZES = [(1, 1), (1, 9), (2, 2), (7, 5), (32, 32), (48, 64)]
 
 
 def _largest_gap(ours, theirs):
-    """Kolmogorov and Smirnov's distance of two samples, in units that do not grow with them."""
+    """Kolmogorov–Smirnov distance of two samples, normalized by sample size."""
     places = np.concatenate([ours, theirs])
     below = [np.searchsorted(np.sort(s), places, side="right") / len(s) for s in (ours, theirs)]
     return np.abs(below[0] - below[1]).max() * (len(ours) * len(theirs) / len(places)) ** 0.5
 
 
 def _plain_cutmix(rng, height, width, alpha):
-    """The label weight of one box, the plain way."""
+    """The label weight of one box, computed directly."""
     x, y, proportion = rng.integers(width), rng.integers(height), rng.beta(alpha, alpha)
     half_width = int(width * (1 - proportion) ** 0.5) // 2
     half_height = int(height * (1 - proportion) ** 0.5) // 2
@@ -42,8 +42,8 @@ def _numpy_mix(images, others, drawn):
     return mixed
 
 
-def _pictures(dtype, shape=(20, 3, 7, 5)):
-    """a and b; floats overshoot 0 to 255, as after a bicubic."""
+def _images(dtype, shape=(20, 3, 7, 5)):
+    """a and b; floats overshoot 0 to 255, as after bicubic interpolation."""
     rng = np.random.default_rng(0)
     if dtype == torch.uint8:
         return torch.from_numpy(rng.integers(0, 256, (2, *shape), dtype=np.uint8))
@@ -61,14 +61,14 @@ def test_mixup_ratios_are_drawn_from_beta(alpha):
 
 @pytest.mark.parametrize("alpha", [0.3, 1.0])
 @pytest.mark.parametrize(("height", "width"), [(31, 40), (192, 192)])
-def test_cutmix_ratios_have_the_distribution_of_the_plain_way(alpha, height, width):
+def test_cutmix_ratios_have_the_distribution_of_a_direct_computation(alpha, height, width):
     drawn = draw_mix(KEYS, BOXES, height, width, cutmix_alpha=alpha)
     rng = np.random.default_rng(0)
     theirs = [_plain_cutmix(rng, height, width, alpha) for _ in range(4000)]
     assert _largest_gap(drawn.ratio.numpy(), np.float32(theirs)) < 2
 
 
-def test_the_centre_is_a_uniform_pixel():
+def test_the_center_is_a_uniform_pixel():
     drawn = draw_mix(KEYS, BOXES, 5, 7, cutmix_alpha=0.01)  # half of the boxes shrink to a point
     top, bottom, left, right = drawn.boxes.T
     points = (top == bottom) & (left == right)
@@ -81,7 +81,7 @@ def test_the_centre_is_a_uniform_pixel():
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_boxes_lie_inside_and_labels_weigh_exactly_what_they_cover(height, width):
+def test_boxes_are_inside_and_label_weights_equal_their_area(height, width):
     drawn = draw_mix(KEYS[:500], BOXES[:500], height, width)
     top, bottom, left, right = drawn.boxes.T
     assert drawn.boxes.dtype == torch.int64
@@ -95,7 +95,7 @@ def test_a_pixel_is_too_small_for_a_box():
     assert not draw_mix(KEYS, BOXES, 1, 1).ratio.any()
 
 
-def test_a_box_that_leaves_nothing_covers_the_picture_from_its_centre():
+def test_a_box_of_full_size_covers_the_image_from_its_center():
     x, y, nothing = torch.tensor([3, 0, 6]), torch.tensor([2, 0, 4]), torch.zeros(3)
     boxes = cutmix_box(x, y, nothing, 5, 7)
     assert boxes.tolist() == [[0, 4, 0, 6], [0, 2, 0, 3], [2, 5, 3, 7]]
@@ -103,22 +103,22 @@ def test_a_box_that_leaves_nothing_covers_the_picture_from_its_centre():
     assert empty.tolist() == [[2, 2, 3, 3], [0, 0, 0, 0], [4, 4, 6, 6]]
 
 
-def test_a_draw_follows_from_its_key_alone():
+def test_a_draw_depends_only_on_its_key():
     cutmix = torch.arange(64) % 2 == 0
     whole = draw_mix(KEYS[:64], cutmix, 32, 24)
     chosen = torch.tensor([50, 3, 3, 17])
     again = draw_mix(KEYS[chosen], cutmix[chosen], 32, 24)
     assert all(torch.equal(ours, part[chosen]) for ours, part in zip(again, whole, strict=True))
     apart = draw_mix(KEYS[:64], torch.ones(64, dtype=torch.bool), 32, 24)
-    assert torch.equal(apart.boxes[cutmix], whole.boxes[cutmix])  # whatever the others do
+    assert torch.equal(apart.boxes[cutmix], whole.boxes[cutmix])  # independent of the other images
     assert len(whole.ratio[~cutmix].unique()) == 32
 
 
-def test_ratio_and_centre_and_area_are_independent():
+def test_ratio_center_and_area_are_independent():
     blend, box = draw_mix(KEYS, BLENDS, 400, 400), draw_mix(KEYS, BOXES, 400, 400)
     top, bottom, left, right = box.boxes.T
     interior = (top > 0) & (bottom < 400) & (left > 0) & (right < 400)
-    small = interior & (bottom - top < 100)  # whose centres have room, in both directions alike
+    small = interior & (bottom - top < 100)  # boxes that fit inside the image
     rows = torch.stack([blend.ratio, (top + bottom) / 2, (left + right) / 2, bottom - top])
     correlation = torch.corrcoef(rows[:, small].double()) - torch.eye(4)
     assert correlation.abs().max() < 5 / small.sum() ** 0.5
@@ -127,7 +127,7 @@ def test_ratio_and_centre_and_area_are_independent():
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
 def test_mix_is_the_equation(dtype, layout):
-    images, others = _pictures(dtype)
+    images, others = _images(dtype)
     drawn = draw_mix(KEYS[:20], torch.arange(20) >= 10, 7, 5)
     ours = mix(images.to(memory_format=layout), others.to(memory_format=layout), drawn)
     assert ours.dtype == torch.float32
@@ -135,8 +135,8 @@ def test_mix_is_the_equation(dtype, layout):
     np.testing.assert_allclose(ours, _numpy_mix(images, others, drawn), rtol=3e-7, atol=4e-5)
 
 
-def test_a_mixed_picture_does_not_depend_on_its_batch():
-    images, others = _pictures(torch.float32)
+def test_a_mixed_image_does_not_depend_on_its_batch():
+    images, others = _images(torch.float32)
     drawn = draw_mix(KEYS[:20], torch.arange(20) >= 15, 7, 5)
     whole = mix(images, others, drawn)
     for chosen in (torch.tensor([18, 3, 3, 11]), torch.tensor([7])):
@@ -144,8 +144,8 @@ def test_a_mixed_picture_does_not_depend_on_its_batch():
         assert torch.equal(mix(images[chosen], others[chosen], part), whole[chosen])
 
 
-def test_what_is_cut_is_copied_to_the_last_bit():
-    images, others = _pictures(torch.float32)
+def test_boxes_are_copied_bit_for_bit():
+    images, others = _images(torch.float32)
     drawn = draw_mix(KEYS[:20], BOXES[:20], 7, 5)
     inside = mask(drawn, 7, 5).bool()
     assert inside.any()
@@ -153,14 +153,14 @@ def test_what_is_cut_is_copied_to_the_last_bit():
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_a_picture_mixed_with_itself_stays_itself(dtype):
-    images, _ = _pictures(dtype)
+def test_an_image_mixed_with_itself_is_unchanged(dtype):
+    images, _ = _images(dtype)
     drawn = draw_mix(KEYS[:20], torch.arange(20) % 2 == 0, 7, 5)
     assert torch.equal(mix(images, images, drawn), images.float())
 
 
-def test_what_is_mixed_is_left_as_it_was():
-    images, others = _pictures(torch.float32)
+def test_inputs_are_not_modified():
+    images, others = _images(torch.float32)
     before = images.clone(), others.clone()
     mix(images, others, draw_mix(KEYS[:20], BLENDS[:20], 7, 5))
     assert torch.equal(images, before[0])
@@ -169,21 +169,21 @@ def test_what_is_mixed_is_left_as_it_was():
 
 @pytest.mark.parametrize("n", [0, 1, 8, 9])
 def test_batches_of_any_length(n):
-    images, others = _pictures(torch.uint8, shape=(n, 1, 4, 6))
+    images, others = _images(torch.uint8, shape=(n, 1, 4, 6))
     drawn = draw_mix(KEYS[:n], BOXES[:n], 4, 6)
     np.testing.assert_array_equal(mix(images, others, drawn), _numpy_mix(images, others, drawn))
 
 
-def test_nothing_of_a_device_is_asked_for():
-    """Tensors without values stop whatever would wait for them."""
-    images, others = _pictures(torch.uint8).to("meta")
+def test_no_value_is_read_from_the_device():
+    """Meta tensors raise an error if a value is read."""
+    images, others = _images(torch.uint8).to("meta")
     drawn = draw_mix(KEYS[:20], BOXES[:20], 7, 5).to("meta")
     assert isinstance(drawn, Mix)
     assert mix(images, others, drawn).shape == images.shape
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
-def test_alphas_that_are_no_distribution(alpha):
+def test_invalid_alphas(alpha):
     for kind in ("mixup_alpha", "cutmix_alpha"):
         with pytest.raises(ValueError, match="must be a positive number"):
             draw_mix(KEYS[:2], BOXES[:2], 4, 4, **{kind: alpha})

@@ -31,7 +31,7 @@ def test_dtypes(given, returned):
 @pytest.mark.parametrize("kernels", ["0", "1"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_parts_are_the_equation_to_the_last_bit(dtype, layout, kernels, monkeypatch):
+def test_chunks_match_the_equation_bit_for_bit(dtype, layout, kernels, monkeypatch):
     monkeypatch.setenv("NORMFREE_KERNELS", kernels)
     generator = torch.Generator().manual_seed(0)
     images = (torch.rand(7, 3, 5, 9, generator=generator) * 255).to(dtype)
@@ -51,8 +51,8 @@ def test_parts_are_the_equation_to_the_last_bit(dtype, layout, kernels, monkeypa
 
 @pytest.mark.parametrize("kernels", ["0", "1"])
 @pytest.mark.parametrize("shape", [(2, 3, 1, 1), (300, 3, 37, 41), (2, 1, 16, 16), (2, 0, 4, 4)])
-def test_every_level_is_the_equation_to_the_last_bit(shape, kernels, monkeypatch):
-    """Also of more memory than a huge page has, and with any number of threads."""
+def test_every_level_matches_the_equation_bit_for_bit(shape, kernels, monkeypatch):
+    """Also for more memory than a huge page, and for any number of threads."""
     monkeypatch.setenv("NORMFREE_KERNELS", kernels)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)

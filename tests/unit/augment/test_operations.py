@@ -17,7 +17,7 @@ FACTORS = [level / 10 * 1.8 + 0.1 for level in LEVELS]
 
 
 def _images(height, width, channels=3, n=4):
-    """Noise; noise of few levels; one level; and a slope."""
+    """Noise, noise with few levels, a constant image and a gradient."""
     rng = np.random.default_rng(height * 100 + width)
     shape = (channels, height, width)
     images = [
@@ -95,7 +95,7 @@ def _each_channel(function, images):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "width"), SHAPES)
 class TestAgainstNumPy:
-    """Every byte of odd, flat and tiny images."""
+    """Byte-for-byte comparison on odd-sized, constant and tiny images."""
 
     def check(self, expected, function, images, *arguments):
         given, before = torch.from_numpy(images), images.copy()
@@ -103,7 +103,7 @@ class TestAgainstNumPy:
         assert ours.dtype == torch.uint8
         np.testing.assert_array_equal(ours.numpy(), expected)
         np.testing.assert_array_equal(images, before)
-        transposed = given.transpose(2, 3).contiguous().transpose(2, 3)  # another order in memory
+        transposed = given.transpose(2, 3).contiguous().transpose(2, 3)  # another memory layout
         assert torch.equal(function(transposed, *arguments), ours)
 
     def test_auto_contrast(self, height, width, channels):
@@ -210,14 +210,14 @@ def test_a_factor_of_one_changes_nothing(function):
     assert torch.equal(function(images, 1.0), images)
 
 
-def test_bytes_are_clipped_and_then_cut_off():
+def test_bytes_are_clipped_and_truncated():
     values = torch.tensor([-1e9, -0.5, 0.0, 0.999, 1.0, 127.5, 254.9999, 255.0, 255.9, 1e9])
     expected = torch.tensor([0, 0, 0, 0, 1, 127, 254, 255, 255, 255], dtype=torch.uint8)
     for dtype in (torch.float32, torch.float64):
         assert torch.equal(to_bytes(values.to(dtype).view(1, 1, 2, 5)).flatten(), expected)
 
 
-def test_bytes_of_a_batch_of_many_parts():
+def test_bytes_of_a_batch_of_many_chunks():
     images = torch.rand(7, 3, 300, 301, generator=torch.Generator().manual_seed(0)) * 300 - 20
     assert chunk_length(images) == 3
     assert torch.equal(to_bytes(images), images.clamp(0, 255).to(torch.uint8))
@@ -229,7 +229,7 @@ def test_bytes_of_a_batch_of_many_parts():
     level=st.floats(0, 30, allow_nan=False),
 )
 def test_results_stay_bytes_in_order(x, level):
-    """What brightens or darkens keeps the order of grey levels, and never wraps around."""
+    """Operations that brighten or darken preserve the order of gray levels and never wrap."""
     images = torch.tensor(sorted(x), dtype=torch.uint8).view(1, 1, 1, -1)
     for function in (operations.brightness, operations.contrast):
         y = function(images, level / 10 * 1.8 + 0.1).int().flatten()

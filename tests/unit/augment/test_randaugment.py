@@ -25,7 +25,7 @@ LEVELS = [0, 1, 3.7, 5, 10, 15, 20]
 
 @pytest.fixture(scope="module", params=["compiled", "torch"], autouse=True)
 def by(request):
-    """Each test twice: by kernels, where they were built, and by PyTorch's operations."""
+    """Run each test twice: with kernels, if they were built, and with PyTorch operations."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NORMFREE_KERNELS", "1" if request.param == "compiled" else "0")
         if request.param == "compiled" and not kernels.available():
@@ -77,7 +77,7 @@ def test_layers_are_independent(drawn):
 
 
 @pytest.mark.parametrize("quirks", [True, False])
-def test_what_goes_either_way_does_so_half_of_the_time(quirks):
+def test_signs_are_equally_likely(quirks):
     (layer,) = _drawn(RandAugment(1, 10, quirks=quirks).draw(KEYS, 24, 40))
     for number, name in enumerate(OPERATIONS):
         signs = layer[layer[:, 0] == number, 1]
@@ -88,7 +88,7 @@ def test_what_goes_either_way_does_so_half_of_the_time(quirks):
             assert set(signs) == {1}
 
 
-def test_centres_are_uniform_over_the_pixels_and_do_not_follow_the_operation(drawn):
+def test_centers_are_uniform_and_independent_of_the_operation(drawn):
     for chosen in (drawn[0], drawn[1], drawn[0][drawn[0][:, 0] == OPERATIONS.index("Cutout")]):
         for column, length in ((2, 24), (3, 40)):
             counts = np.bincount(chosen[:, column], minlength=length)
@@ -98,12 +98,12 @@ def test_centres_are_uniform_over_the_pixels_and_do_not_follow_the_operation(dra
     assert abs(np.corrcoef(rows, columns)[0, 1]) < 5 / math.sqrt(N)
 
 
-def test_no_batch_meets_one_operation_only(drawn):
+def test_no_batch_gets_a_single_operation(drawn):
     batches = drawn[0, : 500 * 32, 0].reshape(500, 32)
     assert min(len(set(batch)) for batch in batches) > 5
 
 
-def test_more_layers_leave_the_first_as_they_are(drawn):
+def test_more_layers_do_not_change_the_first(drawn):
     assert np.array_equal(_drawn(RandAugment(1, 3).draw(KEYS, 24, 40)), drawn[:1])
 
 
@@ -111,7 +111,7 @@ def test_more_layers_leave_the_first_as_they_are(drawn):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 7), (16, 16)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_an_image_depends_neither_on_its_batch_nor_on_its_place(
+def test_an_image_depends_neither_on_its_batch_nor_on_its_position(
     quirks, level, height, width, channels
 ):
     augment = RandAugment(layers=4, magnitude=level, quirks=quirks)
@@ -128,7 +128,7 @@ def test_an_image_depends_neither_on_its_batch_nor_on_its_place(
 
 
 @pytest.mark.parametrize("quirks", [True, False])
-def test_each_image_meets_its_operations_one_after_the_other(quirks):
+def test_each_image_gets_its_operations_in_sequence(quirks):
     augment = RandAugment(layers=3, magnitude=10, quirks=quirks)
     images = _images(200, 11, 13)
     plan = augment.draw(KEYS[:200], 11, 13)
@@ -181,7 +181,7 @@ def test_images_in_another_order_in_memory():
     assert torch.equal(augment(last, plan), augment(images, plan))
 
 
-def test_many_images_of_one_operation_go_in_parts(monkeypatch):
+def test_many_images_of_one_operation_are_processed_in_chunks(monkeypatch):
     augment, images = RandAugment(3, 10), _images(64, 8, 8)
     plan = augment.draw(KEYS[:64], 8, 8)
     whole = augment(images, plan)
@@ -191,8 +191,8 @@ def test_many_images_of_one_operation_go_in_parts(monkeypatch):
 
 
 @pytest.mark.parametrize("quirks", [True, False])
-def test_nothing_asks_the_device_for_a_number(monkeypatch, quirks):
-    """On a device the operator is its equation; only the codes are read, which stay on the host."""
+def test_no_value_is_read_from_the_device(monkeypatch, quirks):
+    """On a device, the equation is used; only the codes are read, which stay on the host."""
     augment, images = RandAugment(4, 10, quirks=quirks), _images(128, 9, 9)
     plan = augment.draw(KEYS[:128], 9, 9).to("cpu")
     expected = augment(images, plan)
@@ -203,7 +203,7 @@ def test_nothing_asks_the_device_for_a_number(monkeypatch, quirks):
         def wait(*given, **named):
             if given and given[0] is plan.codes:
                 return before(*given, **named)
-            raise AssertionError("a GPU would be waited for")
+            raise AssertionError("this would synchronize a GPU")
 
         monkeypatch.setattr(owner, name, wait)
 
@@ -216,12 +216,12 @@ def test_nothing_asks_the_device_for_a_number(monkeypatch, quirks):
     result = randaugment._equation(images, plan.codes, plan.places, *settings)
     monkeypatch.undo()
     assert torch.equal(result, expected)
-    elsewhere = plan.to("meta")  # where there is nothing to be read
+    elsewhere = plan.to("meta")  # meta tensors have no values to read
     shape = randaugment._equation(images.to("meta"), plan.codes, elsewhere.places, *settings).shape
     assert shape == images.shape
 
 
-def test_a_level_of_five_leaves_a_quarter_of_the_operations_without_effect():
+def test_a_quarter_of_the_operations_have_no_effect_at_level_five():
     images = _images(2000, 6, 6)
     counts = {}
     for quirks in (True, False):
@@ -238,7 +238,7 @@ def test_a_level_of_five_leaves_a_quarter_of_the_operations_without_effect():
 
 def test_without_quirks_operations_get_stronger_with_the_level():
     images = torch.arange(256, dtype=torch.uint8).repeat(3, 1).view(1, 3, 16, 16)
-    images = images.flip(2)  # whatever moves, moves something
+    images = images.flip(2)  # so that every move changes some pixel
     for name in (*sorted(MOVES), *sorted(ENHANCE - {"Sharpness"}), "Posterize", "Solarize"):
         for sign in (1, -1):
             change = []
@@ -276,7 +276,7 @@ def test_arguments_of_the_authors_at_the_ends():
     assert (most["Posterize"], most["Solarize"], most["SolarizeAdd"]) == (8, 0, 220)
 
 
-def test_what_does_not_fit_is_said():
+def test_mismatched_plans_are_rejected():
     augment = RandAugment(1, 10)
     plan = augment.draw(KEYS[:4], 8, 8)
     with pytest.raises(UserError, match=r"4 images of 8×8 pixels, but there are 4 of 8×9; draw"):

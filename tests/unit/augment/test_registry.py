@@ -1,4 +1,4 @@
-"""An augmentation is one registered function."""
+"""Custom RandAugment operations, each a registered function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGES = torch.arange(40 * 3 * 20).view(40, 3, 4, 5).to(torch.uint8)
 
 @pytest.fixture
 def add():
-    """An operation of one's own, taken off the table afterwards."""
+    """A custom operation, unregistered after the test."""
 
     @operation(
         "Add",
@@ -33,7 +33,7 @@ def add():
     del TABLE["Add"]
 
 
-def test_it_is_drawn_beside_the_others_and_goes_either_way(add):
+def test_it_is_drawn_with_the_others_and_with_both_signs(add):
     augment = RandAugment(1, 3, operations=("Invert", "Add"))
     plan = augment.draw(KEYS, 4, 5)
     found = augment(IMAGES, plan)
@@ -51,7 +51,7 @@ def test_without_quirks_it_follows_its_other_rule(add):
     assert idle(IMAGES, idle.draw(KEYS, 4, 5)) is IMAGES
 
 
-def test_a_part_of_the_authors_in_another_order_has_its_kernels(monkeypatch):
+def test_a_reordered_subset_of_the_operations_uses_kernels(monkeypatch):
     augment = RandAugment(3, 10, operations=("Cutout", "Rotate", "Color", "AutoContrast"))
     plan = augment.draw(KEYS, 4, 5)
     found = augment(IMAGES, plan)
@@ -69,10 +69,10 @@ def test_the_kernel_is_used_unless_an_operation_has_none(add, monkeypatch):
         assert len(used) == number
 
 
-def test_a_name_stands_for_one_operation(add):
+def test_a_name_is_registered_once(add):
     with pytest.raises(ValueError, match="'Add' already"):
         operation("Add")(add)
-    with pytest.raises(UserError, match="unknown operation of RandAugment 'Ad'; did you mean Add"):
+    with pytest.raises(UserError, match="unknown RandAugment operation 'Ad'; did you mean Add"):
         RandAugment(1, 1, operations=("Ad",))
 
 

@@ -11,7 +11,7 @@ KEYS = torch.from_numpy(example_keys(0, 0, np.arange(4000)))
 
 
 def _numpy_shift(image, down, right, mirror, padding):
-    """One image, the plain way."""
+    """Shift one image in NumPy."""
     _, height, width = image.shape
     padded = np.pad(image, [(0, 0), (padding, padding), (padding, padding)])
     cut = padded[:, down : down + height, right : right + width]
@@ -20,7 +20,7 @@ def _numpy_shift(image, down, right, mirror, padding):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 8, 8), (3, 5, 7)])
-def test_every_picture_is_one_of_the_possible_shifts(dtype, channels, height, width):
+def test_every_image_is_one_of_the_possible_shifts(dtype, channels, height, width):
     rng = np.random.default_rng(0)
     images = rng.integers(1, 256, (50, channels, height, width), dtype=np.uint8)
     moved = shift(torch.from_numpy(images).to(dtype), KEYS[:50], 2, flip=True)
@@ -34,7 +34,7 @@ def test_every_picture_is_one_of_the_possible_shifts(dtype, channels, height, wi
     assert len(seen) > 20
 
 
-def test_a_picture_does_not_depend_on_its_batch():
+def test_an_image_does_not_depend_on_its_batch():
     images = torch.randint(0, 256, (64, 1, 8, 8), generator=torch.Generator().manual_seed(0))
     whole = shift(images, KEYS[:64], 2, flip=True)
     chosen = torch.tensor([50, 3, 3, 17])
@@ -43,7 +43,7 @@ def test_a_picture_does_not_depend_on_its_batch():
 
 def test_displacements_are_uniform_and_half_are_mirrored():
     image = torch.zeros(1, 1, 9, 9)
-    image[0, 0, 4, 4], image[0, 0, 4, 5] = 1, 2  # the second marks the right
+    image[0, 0, 4, 4], image[0, 0, 4, 5] = 1, 2  # the second pixel marks the right side
     moved = shift(image.expand(len(KEYS), -1, -1, -1), KEYS, 2, flip=True)
     _, _, rows, columns = torch.nonzero(moved == 1, as_tuple=True)
     for place in (rows, columns):

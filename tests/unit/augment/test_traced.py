@@ -1,4 +1,4 @@
-"""The three operators as tracing sees them: torch.compile, fake tensors, PyTorch's own checks."""
+"""The three operators under tracing: torch.compile, fake tensors and PyTorch's operator checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N, HEIGHT, WIDTH = 8, 6, 7
 
 @pytest.fixture(params=["kernels", "torch"], autouse=True)
 def by(request, monkeypatch):
-    """Each test twice: by kernels, where they were built, and by PyTorch's operations."""
+    """Run each test twice: with kernels, if they were built, and with PyTorch operations."""
     monkeypatch.setenv("NORMFREE_KERNELS", "1" if request.param == "kernels" else "0")
     if request.param == "kernels" and not kernels.available():
         pytest.skip(str(kernels.status()))
@@ -46,7 +46,7 @@ def test_compile_takes_the_whole_pipeline_without_a_break_or_a_new_graph():
         return torch._dynamo.lookup_backend("aot_eager")(graph, example)
 
     compiled = torch.compile(pipeline, fullgraph=True, backend=backend)
-    for seed in range(3):  # what is drawn differs, the graph does not
+    for seed in range(3):  # the draws differ but the graph is the same
         augment = RandAugment(4, 10)
         plan = augment.draw(torch.arange(N) + seed, HEIGHT, WIDTH)
         given = (images(seed=seed), images(seed=9), drawn(), plan, augment)
@@ -78,7 +78,7 @@ def last(x):
 
 
 @pytest.mark.parametrize("layout", [lambda x: x, last, lambda x: x[:, :, :, ::2]])
-def test_the_operators_keep_the_rules_of_operators(layout):
+def test_the_operators_pass_opcheck(layout):
     one, other = (layout(images(seed=seed)) for seed in (0, 1))
     plan = RandAugment(3, 10).draw(torch.arange(N), *one.shape[2:])
     ops, scale = torch.ops.normfree, [torch.tensor(x) for x in (IMAGENET_MEAN, IMAGENET_STD)]

@@ -1,4 +1,4 @@
-"""What C is handed was checked: hostile arguments are refused before a pointer is taken."""
+"""Arguments are checked before their pointers are passed to C."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BYTES = torch.arange(8 * 3 * 16).view(8, 3, 4, 4).to(torch.uint8)
 ZEROS = torch.zeros(2, 8, dtype=torch.int64)
 
 
-def test_a_pointer_is_what_it_is_said_to_be():
+def test_pointers_are_checked():
     x = torch.arange(12.0).view(3, 4)
     assert pointer("x", x, torch.float32, [3, 4]).value == x.data_ptr()
     for other in (
@@ -32,7 +32,7 @@ def test_a_pointer_is_what_it_is_said_to_be():
 
 @pytest.mark.parametrize("codes", [-1, 2, 1 << 40, -(1 << 63)])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_code_that_stands_for_nothing_is_refused_by_c_itself(codes, threads):
+def test_c_rejects_invalid_codes(codes, threads):
     operations, before = Operations([Call("invert"), None], 16), torch.get_num_threads()
     bad = ZEROS.clone()
     bad[1, 5] = codes
@@ -53,7 +53,7 @@ def test_lists_of_another_shape_are_refused(place, bad):
     given = [ZEROS, ZEROS, ZEROS]
     given[place] = bad
     if place == 0 and len(bad) == 1 and bad.ndim == 2:
-        given[1] = given[2] = ZEROS  # the number of layers is that of the codes
+        given[1] = given[2] = ZEROS  # the codes determine the number of layers
     with pytest.raises(REFUSED):
         kernels.randaugment(BYTES, Operations([Call("invert")], 16), *given)
 
@@ -65,7 +65,7 @@ def test_operations_for_images_of_another_size_are_refused():
 
 @pytest.mark.parametrize("places", [[0] * 15, [0] * 17, [-1] + [0] * 15, [17] + [0] * 15])
 def test_places_beyond_the_image_are_refused(places):
-    with pytest.raises(ValueError, match="16 numbers from 0 to 16"):
+    with pytest.raises(ValueError, match="16 integers from 0 to 16"):
         Operations([Call("move", places=torch.tensor(places))], 16)
     with pytest.raises(KeyError):
         Operations([Call("no_such_kernel")], 16)
@@ -74,7 +74,7 @@ def test_places_beyond_the_image_are_refused(places):
 @pytest.mark.parametrize("number", [-(1 << 70), -1, 0, 7, 8, 9, 255, 256, 257, 1 << 30, 1 << 70])
 @pytest.mark.parametrize("kernel", ["posterize", "solarize", "solarize_add", "cutout", "contrast"])
 @pytest.mark.parametrize("factor", [0.0, -1e30, 1e300, float("inf"), float("nan")])
-def test_any_strength_gives_an_answer(kernel, number, factor):
+def test_any_strength_gives_a_result(kernel, number, factor):
     operations = Operations([Call(kernel, number=number, factor=factor)], 16)
     centers = torch.tensor([[0, 3, 0, 3, 1, 2, -(1 << 62), 1 << 62]] * 2)
     found = kernels.randaugment(BYTES, operations, ZEROS, centers, centers)
@@ -84,7 +84,7 @@ def test_any_strength_gives_an_answer(kernel, number, factor):
 @pytest.mark.parametrize("factor", [0.0, -1e30, 1e300, float("inf"), float("-inf"), float("nan")])
 @pytest.mark.parametrize("kernel", ["color", "brightness", "sharpness", "contrast"])
 @pytest.mark.parametrize("name", COMPILED)
-def test_any_factor_gives_the_same_answer_everywhere(kernel, factor, name):
+def test_any_factor_gives_the_same_result_everywhere(kernel, factor, name):
     operations = Operations([Call(kernel, factor=factor)], 16)
     expected = kernels.randaugment(BYTES, operations, ZEROS, ZEROS, ZEROS)
     try:
@@ -95,7 +95,7 @@ def test_any_factor_gives_the_same_answer_everywhere(kernel, factor, name):
         library.use()
 
 
-def test_mixing_refuses_what_does_not_fit():
+def test_mixing_rejects_mismatched_arguments():
     ratio, boxes, cutmix = torch.rand(8), torch.zeros(8, 4).long(), torch.zeros(8).bool()
     assert kernels.mix_bytes(BYTES, BYTES, ratio, boxes, cutmix).shape == BYTES.shape
     for bad in (
@@ -114,7 +114,7 @@ def test_mixing_refuses_what_does_not_fit():
             kernels.mix_bytes(*bad)
 
 
-def test_normalization_refuses_what_does_not_fit():
+def test_normalization_rejects_mismatched_arguments():
     for bad in (torch.ones(3).double(), torch.ones(3).to("meta")):
         with pytest.raises(REFUSED):
             kernels.normalize(BYTES, bad, torch.ones(3))

@@ -1,4 +1,4 @@
-"""Which path is active and why; a library that is not ours to trust is not used."""
+"""The kernel status and its reasons; an untrusted library is not used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ needs_kernels = pytest.mark.skipif(not kernels.available(), reason=str(kernels.s
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """As in a process that has not asked for kernels yet; and after the test as before it."""
+    """Reset the cached library before and after a test."""
     monkeypatch.setattr(library, "_load", library.cache(library._load.__wrapped__))
     monkeypatch.delenv(library.VARIABLE, raising=False)
 
@@ -34,9 +34,9 @@ def augmented():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kernels are not built there")
 @pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
-def test_where_there_is_a_compiler_the_kernels_are_there(fresh):
-    """Or the tests of their bytes would all be skipped without a word."""
-    assert kernels.status().reason == "", "install again, or: python setup.py build_ext --inplace"
+def test_kernels_are_built_if_there_is_a_compiler(fresh):
+    """Otherwise, the kernel tests would be skipped silently."""
+    assert kernels.status().reason == "", "reinstall, or run: python setup.py build_ext --inplace"
 
 
 @needs_kernels
@@ -62,11 +62,11 @@ def test_kernels_can_be_switched_off(fresh, monkeypatch):
         ("not built", "not built with the package"),
         ("not a library", "_cpu.so cannot be loaded"),
         ("another library", "_cpu.so cannot be loaded"),
-        ("other sources", "built from other sources; install again"),
+        ("other sources", "built from other sources; reinstall normfree"),
         ("other processor", "neither AVX2 with FMA nor NEON"),
     ],
 )
-def test_without_kernels_pytorch_does_the_work(trouble, reason, fresh, tmp_path, monkeypatch):
+def test_without_kernels_pytorch_operations_are_used(trouble, reason, fresh, tmp_path, monkeypatch):
     expected, file = augmented(), tmp_path / "_cpu.so"
     library._load.cache_clear()
     match trouble:
@@ -105,7 +105,7 @@ def test_every_change_of_the_sources_is_noticed(tmp_path, monkeypatch):
 
 
 @needs_kernels
-def test_each_operation_has_its_kernel_and_each_kernel_its_operation():
+def test_kernels_and_operations_match():
     named = {TABLE[name].kernel for name in OPERATIONS}
     assert None not in named
     assert named - {"move"} == {*_kinds()} - {"move_pixels", "move_runs"}

@@ -1,4 +1,4 @@
-"""Kernels against PyTorch's operations, which other tests hold to the authors' bytes."""
+"""Kernels match PyTorch operations, which other tests compare with the authors' bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZES = [(1, 1), (2, 3), (1, 9), (3, 3), (5, 7), (37, 29), (64, 67)]
 
 @pytest.fixture(params=COMPILED, autouse=True)
 def instruction_set(request):
-    """Each test with each instruction set that is compiled and that this machine has."""
+    """Run each test with every compiled instruction set that this machine supports."""
     if not kernels.available() or not library.use(request.param):
         pytest.skip(f"no kernels for {request.param} here")
     yield
@@ -30,7 +30,7 @@ def instruction_set(request):
 
 
 def _images(n, height, width, channels=3):
-    """Noise, slopes of few levels, and one image of one level."""
+    """Noise, gradients with few levels, and one constant image."""
     generator = torch.Generator().manual_seed(height * width)
     shape = (n, channels, height, width)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
@@ -41,13 +41,13 @@ def _images(n, height, width, channels=3):
 
 
 def _codes(name, one, other):
-    """One layer in which all images meet an operation, going one way or the other."""
+    """One layer in which all images get the same operation with either sign."""
     code = 2 * OPERATIONS.index(name)
     return torch.tensor([[code] * one + [code + 1] * other])
 
 
 def _both(augment, images, plan, monkeypatch):
-    """What PyTorch's operations make, and what kernels do."""
+    """The outputs of PyTorch operations and of kernels."""
     with monkeypatch.context() as patch:
         patch.setenv("NORMFREE_KERNELS", "0")
         expected = augment(images, plan)
@@ -69,7 +69,7 @@ def test_every_operation_is_the_same_to_the_bit(name, quirks, monkeypatch):
                 assert torch.equal(ours, expected), (level, height, width, channels)
 
 
-def test_every_colour_has_the_same_grey(monkeypatch):
+def test_every_color_has_the_same_gray(monkeypatch):
     levels = torch.arange(256, dtype=torch.uint8)
     images = torch.stack(torch.meshgrid(levels, levels, levels, indexing="ij"), dim=1)
     augment = RandAugment(1, 0)  # Color's factor is 0.1
@@ -80,7 +80,7 @@ def test_every_colour_has_the_same_grey(monkeypatch):
 
 
 def test_strengths_of_one_sign_only_are_the_same():
-    """What has no sign gets the same argument for either code, what has one another."""
+    """Both codes of an operation give the same argument unless it has a sign."""
     for name in OPERATIONS:
         one, other = (TABLE[name].arguments(Level(10.0, sign, 9, 9, True)) for sign in (1, -1))
         assert (one == other) == (name not in SIGNED)
@@ -143,13 +143,13 @@ def test_the_number_of_threads_does_not_matter():
 
 
 def _drawn(height, width, n=24):
-    """Both ways of mixing; also shares of exactly 0, ½ and 1, next to ½, and odd boxes."""
+    """MixUp and CutMix, also with ratios of exactly 0, ½ and 1, near ½, and unusual boxes."""
     drawn = draw_mix(torch.arange(n), torch.arange(n) % 2 == 0, height, width)
     half = torch.tensor(0.5)
     ends = [torch.tensor(0.0), half, torch.tensor(1.0), half.nextafter(drawn.ratio[0] * 0)]
     drawn.ratio[1:9:2] = torch.stack(ends)
     drawn.boxes[2] = torch.tensor([1, 1, 0, width])
-    drawn.boxes[4] = torch.tensor([0, height, width, 0])  # ends before it begins
+    drawn.boxes[4] = torch.tensor([0, height, width, 0])  # bottom above top
     drawn.boxes[9] = torch.tensor([height // 3, height, width // 4, width // 2])
     return drawn
 
@@ -160,7 +160,7 @@ def _drawn(height, width, n=24):
 def test_mixed_bytes_are_the_same_to_the_bit(height, width, channels, dtype):
     shape = (24, channels, height, width)
     images, others = _images(48, height, width, channels).view(2, *shape)
-    if dtype == torch.float32:  # beyond both ends, as after a bicubic; and whole numbers
+    if dtype == torch.float32:  # overshoot as after bicubic interpolation, and integers
         noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
         images, others = torch.stack([images, others]) * 1.3 - 40 + noise
         images[::3], others[::3] = images[::3].round(), others[::3].round()
@@ -177,7 +177,7 @@ def test_every_pair_of_bytes_is_mixed_the_same():
     levels = torch.arange(256, dtype=torch.uint8)
     images, others = torch.meshgrid(levels, levels, indexing="ij")
     shares = torch.tensor([share / whole for whole in range(3, 26) for share in range(1, whole)])
-    n = len(shares)  # products with these are nearly whole: how they are rounded shows
+    n = len(shares)  # products are nearly integers, so rounding differences show
     images, others = (x.expand(n, 1, 256, 256) for x in (images, others))
     boxes = torch.tensor([0, 256, 0, 256]).expand(n, 4)
     drawn = Mix(shares, boxes, torch.zeros(n, dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""Every family, small enough to run anywhere."""
+"""Small networks of every family for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NARROW = {"widths": (16, 32, 32, 32), "depths": (1, 1, 2, 1)}
 NFNET = {**NARROW, "group_widths": (8,) * 4, "stem_channels": (4, 8, 8)}
 REGNET = {"widths": (24, 32, 48, 48), "depths": (1, 1, 2, 1), "head_channels": 440}
 
-#: One name of each family → what shrinks it.
+#: One model name per family → fields that shrink it.
 FAMILIES: dict[str, dict[str, Any]] = {
     "nfnet_f0": NFNET,
     "nf_resnet50": NARROW,
@@ -26,7 +26,7 @@ NORMFREE = [name for name in FAMILIES if not name.startswith("bn_")]
 
 
 def shrunk(name: str, **fields: Any) -> ImageClassifier:
-    """A small network of a family, every branch switched on and the classifier not at zero."""
+    """A small network with nonzero SkipInit gains and a nonzero classifier."""
     torch.manual_seed(zlib.crc32(name.encode()))
     model = build_model(name, **{**FAMILIES[name], "num_classes": 5, **fields})
     for module in model.modules():
@@ -38,5 +38,5 @@ def shrunk(name: str, **fields: Any) -> ImageClassifier:
 
 
 def images(count: int = 3, size: int = 64, channels: int = 3) -> torch.Tensor:
-    """Noise, the same each time."""
+    """Images of fixed random noise."""
     return torch.randn(count, channels, size, size, generator=torch.Generator().manual_seed(0))

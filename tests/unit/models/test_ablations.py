@@ -1,4 +1,4 @@
-"""The rows of tables 2 and 6 and the negative results of appendix E are networks that compute."""
+"""Networks for the rows of tables 2 and 6 and the negative results of appendix E."""
 
 from __future__ import annotations
 

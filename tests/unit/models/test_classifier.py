@@ -1,4 +1,4 @@
-"""What every family offers: maps, classifier, keys, any size of image."""
+"""The interface of every family: feature maps, classifier, keys, any image size."""
 
 from __future__ import annotations
 
@@ -117,13 +117,13 @@ def test_freeze_counts_stages():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_frozen_stages_stay_as_they_are_in_training(name):
+def test_frozen_stages_do_not_change_in_training(name):
     model = shrunk(name, stochastic_depth_rate=0.9)
     model.freeze(4)
     model.train()
     before = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("head")}
     maps = [model.feature_maps(images(4))[-1] for _ in range(2)]
-    assert torch.equal(*maps), "no mask is drawn in a frozen stage"
+    assert torch.equal(*maps), "a frozen stage must not draw masks"
     for key, value in before.items():
         assert torch.equal(model.state_dict()[key], value), key
     model.freeze(0)
@@ -152,7 +152,7 @@ def test_initial_logits_are_near_zero_and_classes_equally_likely():
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_without_keys_the_model_draws_them_once(name):
-    """From torch's generator, and nothing else: the layers draw nothing."""
+    """Only the keys are drawn from torch's generator; the layers draw nothing."""
     model, x = shrunk(name, drop_rate=0.5, stochastic_depth_rate=0.5), images(6)
     torch.manual_seed(3)
     keys = torch.randint(2**32, (6,))
@@ -178,8 +178,8 @@ def test_nothing_is_drawn_where_nothing_drops(rates):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_dropout_in_evaluation_is_asked_for_with_keys():
-    """For Monte Carlo dropout a part is put into training; it never draws by itself."""
+def test_monte_carlo_dropout_needs_keys():
+    """Monte Carlo dropout puts a layer into training mode; it still needs keys."""
     model = shrunk("nfnet_f0", drop_rate=0.5).eval()
     model.dropout.train()
     with pytest.raises(UserError, match="need keys in training"):

@@ -14,7 +14,7 @@ from normfree.nn import ACTIVATIONS, ScaledActivation
 
 
 def shrunk(name: str) -> dict[str, object]:
-    """Fields that make any network of the registry small; what tells its family apart stays."""
+    """Fields that shrink any registered network but keep what distinguishes its family."""
     config = model_config(name)
     fields: dict[str, object] = {"depths": tuple(min(depth, 2) for depth in config.depths)}
     if hasattr(config, "group_widths"):
@@ -27,7 +27,7 @@ def shrunk(name: str) -> dict[str, object]:
 
 
 def trained(name: str, dtype: torch.dtype = torch.float64, **fields: object) -> ImageClassifier:
-    """A network in evaluation mode in which no parameter or statistic has its initial value."""
+    """A network in evaluation mode with no parameter or statistic at its initial value."""
     model = build_model(name, dtype=dtype, **(shrunk(name) | fields))
     generator = torch.Generator().manual_seed(0)
 
@@ -47,7 +47,7 @@ def trained(name: str, dtype: torch.dtype = torch.float64, **fields: object) -> 
         for norm in norms:
             norm.momentum = 1.0
         (x,) = images((64, 64), count=16)
-        model(x.to(dtype))  # in training: normalization takes its statistics
+        model(x.to(dtype))  # training mode updates the running statistics
     return model.eval()
 
 
@@ -60,7 +60,7 @@ def images(*sizes: tuple[int, int], count: int = 2) -> Iterator[Tensor]:
 
 def relative_error(ours: Tensor, reference: Tensor) -> float:
     assert ours.shape == reference.shape
-    assert reference.std(dim=0).max() > 1e-3  # two images that look alike would show nothing
+    assert reference.std(dim=0).max() > 1e-3  # outputs must differ between images
     return ((ours - reference).abs().max() / reference.abs().max()).item()
 
 
@@ -87,7 +87,7 @@ def test_ablations(ablation: str) -> None:
 @pytest.mark.parametrize("normalization", ["none", "batch"])
 @pytest.mark.parametrize("se_place", ["output", "bottleneck", "straddled", "none"])
 @torch.no_grad()
-def test_wherever_the_gate_sits(se_place: str, normalization: str) -> None:
+def test_every_squeeze_excite_place(se_place: str, normalization: str) -> None:
     fields = {"se_place": se_place, "normalization": normalization, "pointwise_groups": 2}
     model = trained("nfnet_pico", **fields)
     (x,) = images((9, 8))
@@ -128,7 +128,7 @@ def test_batch_norm_stays_only_where_it_follows_a_sum() -> None:
     } | {"head.norm"}
 
 
-def test_the_model_stays_as_it_was() -> None:
+def test_the_model_is_not_modified() -> None:
     model = trained("bn_nfnet_f0").train()
     before = copy.deepcopy(model.state_dict())
     state = torch.random.get_rng_state()
@@ -196,7 +196,7 @@ def test_dropout_is_left_out() -> None:
 
 
 class Scaling(nn.Module):
-    """A composite that is folded by its parts alone."""
+    """A composite module without ``fold``, folded through its submodules."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -228,7 +228,7 @@ class Strange(nn.Module):
 
 
 @torch.no_grad()
-def test_a_new_composite_folds_by_its_parts() -> None:
+def test_a_new_composite_folds_through_its_submodules() -> None:
     model, (x,) = trained("nfnet_pico"), images((9, 8))
     model.stages[3].append(Scaling(ScaledActivation("silu")))  # type: ignore[operator]
     model.stages[3][1].forward = lambda x, keys=None: Scaling.forward(model.stages[3][1], x)  # type: ignore
@@ -236,7 +236,7 @@ def test_a_new_composite_folds_by_its_parts() -> None:
 
 
 @pytest.mark.parametrize("what", ["function", "method", "product", "parameter", "branch"])
-def test_what_cannot_be_folded_is_named(what: str) -> None:
+def test_unsupported_operations_are_named(what: str) -> None:
     model = trained("nfnet_pico")
     model.head.append(Strange(what))  # type: ignore[operator]
     with pytest.raises(UserError, match=r"head\.2, of type Strange"):
@@ -244,11 +244,11 @@ def test_what_cannot_be_folded_is_named(what: str) -> None:
     assert not model.training
 
 
-def test_what_cannot_be_folded_is_said() -> None:
-    with pytest.raises(UserError, match="a network of normfree, not a Linear"):
+def test_errors_for_unsupported_models_and_layers() -> None:
+    with pytest.raises(UserError, match="expects a normfree network, not a Linear"):
         fold(nn.Linear(1, 1))  # type: ignore[arg-type]
     model = build_model("nfnet_pico")
     model.head = nn.Tanhshrink()
-    with pytest.raises(UserError, match=r"knows no layer of type Tanhshrink \(head\)"):
+    with pytest.raises(UserError, match=r"cannot fold a layer of type Tanhshrink \(head\)"):
         fold(model)
     assert model.training

@@ -1,4 +1,4 @@
-"""A family of its own file: registered, trained and folded like ours."""
+"""A family defined in its own file: it is registered, trained and folded like the built-in ones."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def test_the_example_runs() -> None:
     assert "logits within" in done.stdout
 
 
-def test_a_name_is_registered_once_or_not_at_all() -> None:
+def test_a_taken_name_cannot_be_registered_again() -> None:
     before = list_models()
     new = dataclasses.replace(model_config("nfnet_f1"), name="new")
-    with pytest.raises(UserError, match="'nfnet_f0' is registered already"):
+    with pytest.raises(UserError, match="'nfnet_f0' is already registered"):
         register_family(NFNet, [new, model_config("nfnet_f0")])
     assert list_models() == before

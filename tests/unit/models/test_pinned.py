@@ -1,7 +1,7 @@
-"""Every kind of network starts from the same bits and computes the same function as it always has.
+"""Regression test: initial parameters and outputs of every kind of network stay bit-identical.
 
-``data/pinned.json`` was written before the blocks were composed of parts. A seed must go on making
-the network that it made: the same names and shapes, drawn in the same order.
+A seed must keep producing the same network: the same parameter names and shapes, drawn in the same
+order. ``data/pinned.json`` holds the values from before the blocks were split into components.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def digest(lines: list[bytes]) -> str:
 
 
 def measured(case: str) -> dict[str, Any]:
-    """What is pinned of a network: where it starts, and what it computes."""
+    """The pinned properties of a network: its initial parameters and its outputs."""
     model = build(case)
     state = model.state_dict()
     function = build(case, dtype=torch.float64).eval()
@@ -85,10 +85,10 @@ def measured(case: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_where_it_starts_and_what_it_computes(case: str) -> None:
+def test_initial_parameters_and_outputs_are_pinned(case: str) -> None:
     found, pinned = measured(case), PINNED[case]
     assert found["names"] == pinned["names"]
-    if found["cpu"] == pinned["cpu"]:  # other instructions round a normal number elsewhere
+    if found["cpu"] == pinned["cpu"]:  # other CPUs may round normal samples differently
         assert found["bits"] == pinned["bits"]
     assert found["starts"] == pytest.approx(pinned["starts"], rel=1e-5, abs=1e-7)
     assert found["logits"] == pytest.approx(pinned["logits"], rel=1e-10, abs=1e-12)

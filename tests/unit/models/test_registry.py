@@ -1,4 +1,4 @@
-"""Names, fields and what is said about wrong ones."""
+"""Model names, configuration fields, and error messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_names():
     assert list_models("no such") == []
 
 
-def test_unknown_names_and_fields_come_with_the_nearest():
+def test_unknown_names_and_fields_suggest_the_nearest():
     with pytest.raises(UserError, match=r"unknown model 'nfnet_f00'; did you mean .*nfnet_f0"):
         normfree.create_model("nfnet_f00")
     with pytest.raises(UserError, match=r"'droprate'; did you mean drop_rate\?"):
@@ -69,7 +69,7 @@ def test_fields_are_overridden_and_the_rest_is_kept():
         ({"gain": "exact", "activation": "log_softmax"}, "gain 'exact' is for elementwise"),
         ({"se_activation": "gelu"}, "se_activation should be 'relu' or 'network'; got 'gelu'"),
         ({"beta_place": "between"}, "beta_place should be 'after' or 'before'"),
-        # What a hostile card may hold is refused before anything is allocated.
+        # Values from a hostile model card are rejected before anything is allocated.
         ({"depths": (1, 1, 1, 10**7)}, "depths should be less than or equal to 10000; got 1000000"),
         ({"depths": (9_000,) * 4}, "depths must add up to 10,000 blocks at most; got 36,000"),
         ({"widths": (8,) * 10**5}, r"widths must be four positive numbers.*\.\.\.\)$"),
@@ -85,13 +85,13 @@ def test_fields_are_overridden_and_the_rest_is_kept():
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_values_that_no_network_can_have(fields, message):
+def test_invalid_values_are_rejected(fields, message):
     with pytest.raises(UserError, match=message):
         model_config("nfnet_pico", **fields)
 
 
 def test_lists_become_tuples():
-    """As JSON and YAML bring them."""
+    """JSON and YAML produce lists."""
     saved = dataclasses.asdict(model_config("nfnet_pico"))
     lists = {k: list(v) if isinstance(v, tuple) else v for k, v in saved.items()}
     assert NFNetConfig(**lists) == model_config("nfnet_pico")
@@ -101,12 +101,12 @@ def test_lists_become_tuples():
 
 
 def test_head_multiplier_may_be_a_fraction():
-    """The authors' ``int(head_multiplier * channels)``."""
+    """The product is rounded down, like the authors' ``int(head_multiplier * channels)``."""
     model = build_model("nfnet_pico", device="meta", head_multiplier=1.255)
     assert model.num_features == model.head.conv.out_channels == int(1.255 * 96) == 120
 
 
-def test_what_multiplies_past_the_bounds_is_refused_too():
+def test_products_out_of_bounds_are_rejected():
     for fields, message in (
         ({"head_multiplier": 64, "widths": (8, 8, 8, 65_536)}, "at most 65,536 channels"),
         ({"bottleneck_ratios": (64,) * 4, "widths": (65_536,) * 4}, "width should be less than"),

@@ -50,15 +50,15 @@ def test_each_gain_gives_unit_variance(name):
 
 
 @pytest.mark.parametrize("name", ["glu", "log_softmax"])
-def test_gains_of_those_that_mix_channels(name):
-    """Over many channels a log-softmax is a shift; a GLU's halves are independent."""
+def test_gains_of_activations_that_mix_channels(name):
+    """For many channels log-softmax is a shift, and the halves of a GLU are independent."""
     z = torch.randn(500, 4096, generator=torch.Generator().manual_seed(0))
     assert ScaledActivation(name)(z).var(dim=0).mean().item() == pytest.approx(1, abs=0.02)
     with pytest.raises(UserError, match="mixes channels"):
         ScaledActivation(name, gain="exact")
 
 
-def test_own_functions_get_their_exact_gain():
+def test_custom_functions_get_their_exact_gain():
     assert ScaledActivation(torch.sin).gain == estimate_gain(torch.sin)
     assert ScaledActivation(torch.sin).name == "sin"
     assert ScaledActivation(torch.sin, gain=2.5).gain == 2.5
@@ -77,7 +77,7 @@ def test_no_gain_exists(function):
         estimate_gain(function)
 
 
-def test_unknown_names_come_with_the_nearest():
+def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UserError, match=r"'gleu'; did you mean .*gelu"):
         ScaledActivation("gleu")
     with pytest.raises(UserError, match=r"gain 'exat'; did you mean exact\?"):
@@ -85,7 +85,7 @@ def test_unknown_names_come_with_the_nearest():
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
-def test_nothing_is_learned_nothing_is_in_place_and_all_can_be_copied(name):
+def test_no_parameters_no_in_place_changes_and_copyable(name):
     activation, x = ScaledActivation(name), torch.randn(2, 4, 3, 3)
     before = x.clone()
     y = activation(x)

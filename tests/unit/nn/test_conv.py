@@ -1,4 +1,4 @@
-"""WSConv2d stands where torch.nn.Conv2d stood."""
+"""WSConv2d as a drop-in replacement for torch.nn.Conv2d."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dropout and stochastic depth: how often, of whom, and scaled by what."""
+"""Dropout and stochastic depth: drop rates, masks and scaling."""
 
 from __future__ import annotations
 

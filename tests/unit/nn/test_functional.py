@@ -45,7 +45,7 @@ def test_standardize_weight(shape, scale):
     assert (below < 0.5).all() if scale == 1e-4 else np.allclose(below, 1)
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 3, 3), (2, 1, 1, 1)])  # one weight is its own mean
+@pytest.mark.parametrize("shape", [(2, 4, 3, 3), (2, 1, 1, 1)])  # a single weight equals its mean
 def test_a_constant_filter_gives_zeros_and_finite_gradients(shape):
     weight = torch.full(shape, 0.7, requires_grad=True)
     gain = torch.ones(2, requires_grad=True)
@@ -72,7 +72,7 @@ CASES = [
 
 
 def brute_convolution(x, w, stride, dilation):
-    """One axis: every output looks from its TensorFlow place, and sees zeros outside."""
+    """Convolution along one axis, with TensorFlow's window positions and zeros outside."""
     size, kernel = len(x), len(w)
     out = -(-size // stride)
     reach = (kernel - 1) * dilation + 1
@@ -121,7 +121,7 @@ def test_conv2d_same_is_separable_over_axes_and_groups(height, width, stride, gr
 
 
 def pools(x, size, stride, before, reduce):
-    """Pool with a loop over the pixels that exist."""
+    """Pool with a loop over the pixels inside the image."""
     height, width = x.shape
     rows, cols = -(-height // stride), -(-width // stride)
     top, left = before

@@ -45,7 +45,7 @@ def test_a_fresh_transition_block_is_its_shortcut():
 
 
 @pytest.mark.parametrize(("stride", "out_channels"), [(2, 16), (1, 24), (2, 24)])
-def test_what_strides_or_changes_channels_projects(stride, out_channels):
+def test_blocks_that_stride_or_change_channels_project(stride, out_channels):
     block = block_of(16, out_channels, stride)
     assert block.shortcut is not None
 
@@ -62,7 +62,7 @@ def test_the_branch_is_scaled_by_alpha_and_gain():
     torch.testing.assert_close(block(x), x - 3 * 0.5 * branch)
 
 
-def test_the_branch_s_gradient_waits_for_the_gain_the_gain_s_does_not():
+def test_only_the_gain_has_a_gradient_at_initialization():
     block = plain_block()
     block(torch.randn(2, 16, 5, 5)).square().sum().backward()
     assert block.skip_gain.grad.abs() > 0
@@ -93,7 +93,7 @@ def test_the_shortcut_pools_before_it_projects():
     assert torch.equal(shortcut(x), want)
 
 
-def test_gates_lie_in_0_2_with_mean_one_at_initialisation():
+def test_gates_are_in_0_2_with_mean_one_at_initialization():
     torch.manual_seed(0)
     gates = [SqueezeExcite(64)(torch.ones(1, 64, 1, 1)).flatten() for _ in range(200)]
     gates = torch.cat(gates)
@@ -104,7 +104,7 @@ def test_gates_lie_in_0_2_with_mean_one_at_initialisation():
     assert SqueezeExcite(64)(x).var().item() == pytest.approx(1, abs=0.05)
 
 
-def test_squeeze_excite_has_a_hidden_unit_at_least_and_lecun_weights():
+def test_squeeze_excite_has_at_least_one_hidden_unit_and_lecun_weights():
     assert SqueezeExcite(3, ratio=0.25).fc0.out_features == 1
     assert SqueezeExcite(10, ratio=0.25).fc0.out_features == 2
     torch.manual_seed(0)
@@ -112,11 +112,11 @@ def test_squeeze_excite_has_a_hidden_unit_at_least_and_lecun_weights():
     for fc in (gate.fc0, gate.fc1):
         std = fc.in_features**-0.5
         assert fc.weight.abs().max() <= 2 * std
-        assert fc.weight.std().item() == pytest.approx(0.8796 * std, rel=0.01)  # of the truncated
+        assert fc.weight.std().item() == pytest.approx(0.8796 * std, rel=0.01)  # of the truncation
         assert (fc.bias == 0).all()
 
 
-def test_beta_before_the_activation_is_the_paper_s_text():
+def test_beta_before_the_activation_matches_the_paper_text():
     x = torch.randn(2, 16, 5, 5)
     torch.manual_seed(0)
     block = block_of(16, 24, 2, beta_place="before")
@@ -142,6 +142,6 @@ def test_the_hidden_layer_has_relu_or_the_activation_of_the_network():
     ],
     ids=str,
 )
-def test_blocks_that_cannot_be(fields, message):
+def test_invalid_blocks(fields, message):
     with pytest.raises(UserError, match=message):
         BottleneckSpec(**{"in_channels": 16, "out_channels": 16, "width": 16, **fields})

@@ -1,4 +1,4 @@
-"""clip_grad_agc_ with all that it may be given, and in the places where people clip wrongly."""
+"""clip_grad_agc_ with all forms of arguments, and in settings where clipping often goes wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def small_net():
 
 
 def loss_of(net, x, scale=100.0):
-    return scale * net(x).square().mean()  # loud enough that units are clipped
+    return scale * net(x).square().mean()  # large enough that units are clipped
 
 
 def images(n=8):
@@ -73,7 +73,7 @@ def test_layer_by_layer_every_parameter_is_one_unit():
         torch.testing.assert_close(p.grad, before[name] * (limit / before[name].norm()))
 
 
-def test_a_group_s_clipping_comes_before_the_argument():
+def test_group_clipping_overrides_the_argument():
     w = [nn.Parameter(torch.ones(3)) for _ in range(3)]
     for p in w:
         p.grad = torch.ones(3)
@@ -95,7 +95,7 @@ def test_parameters_without_gradient_and_nothing_at_all():
 
 
 @pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.RMSprop, torch.optim.SGD])
-def test_another_optimizer_s_eps_is_not_ours(kind):
+def test_the_eps_of_another_optimizer_is_ignored(kind):
     model = build_model("nfnet_pico", num_classes=10)
     groups = param_groups(model, clipping=0.01)
     optimizer = kind(groups, lr=1e-3)
@@ -113,8 +113,8 @@ def test_a_zero_skip_gain_moves():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 1e-2), (torch.bfloat16, 0.1)])
-def test_half_precision_with_a_scaler_makes_the_step_of_float32(dtype, tolerance):
-    """Unscale, clip, step. Clipped before unscaling, the step would be 16 times as small."""
+def test_half_precision_with_a_scaler_matches_the_float32_step(dtype, tolerance):
+    """Unscale, clip, step. Clipping before unscaling would make the step 16 times smaller."""
     start, plain, scaled = small_net(), small_net(), small_net()
     optimizers = [torch.optim.SGD(net.parameters(), lr=1.0) for net in (plain, scaled)]
     loss_of(plain, images()).backward()
@@ -175,7 +175,7 @@ def test_accumulated_gradients_are_clipped_once():
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-8)
 
-    each = small_net()  # clipping every micro-batch is another rule, and this test would see it
+    each = small_net()  # clipping every micro-batch gives a different result
     for part in images(8).split(2):
         (loss_of(each, part) / 4).backward()
         clip_grad_agc_(param_groups(each))

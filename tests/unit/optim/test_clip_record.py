@@ -1,4 +1,4 @@
-"""What clipping did can be read by parameter, after every step, whatever the optimizer."""
+"""The clip record gives scales by parameter after every step, with any optimizer."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_scales_of_several_dtypes_are_counted():
     scales = [torch.tensor([0.5, 1.0], dtype=d) for d in (torch.bfloat16, torch.float64)]
     record = ClipRecord(["a", "b"], scales)
     assert (record.clipped_units, record.total_units) == (2, 4)
-    just = torch.tensor(1.0, dtype=torch.float64) - 1e-15  # below one in its own dtype only
+    just = torch.tensor(1.0, dtype=torch.float64) - 1e-15  # below one only in its own dtype
     assert ClipRecord(["a", "b"], [just, torch.ones(2)]).clipped_units == 1
 
 

@@ -11,25 +11,25 @@ from normfree.optim import clip_grad_agc_, clip_gradients_, param_groups
 from tests.unit.optim.test_agc import gradients, images, loss_of, small_net
 
 
-def loud_net():
+def net_with_large_gradients():
     net = small_net()
     loss_of(net, images()).backward()
     return net
 
 
 @pytest.mark.parametrize("clip", ["unit", "layer"])
-def test_agc_counts_the_units_it_might_have_clipped(clip):
-    net, twin = loud_net(), loud_net()
+def test_agc_counts_the_units_eligible_for_clipping(clip):
+    net, twin = net_with_large_gradients(), net_with_large_gradients()
     clipped, total = clip_gradients_(param_groups(net, clipping=0.02), clip, clipping=0.5)
     unitwise = clip == "unit"
     assert clipped == clip_grad_agc_(param_groups(twin, clipping=0.02), unitwise=unitwise) > 0
-    assert total == (8 + 1 + 1 if unitwise else 3)  # the classifier's weight is not one
+    assert total == (8 + 1 + 1 if unitwise else 3)  # the classifier's weight is excluded
     for a, b in zip(net.parameters(), twin.parameters(), strict=True):
         assert torch.equal(a.grad, b.grad)
 
 
 def test_the_global_norm_is_that_of_all_groups():
-    net = loud_net()
+    net = net_with_large_gradients()
     before = gradients(net)
     norm = torch.cat([g.flatten() for g in before.values()]).norm()
     groups = param_groups(net, clipping=0.02)
@@ -57,6 +57,6 @@ def test_the_floor_of_the_norm_reaches_agc():
         assert w.grad.norm().item() == pytest.approx(0.05)
 
 
-def test_a_kind_that_is_none():
+def test_an_unknown_kind():
     with pytest.raises(UserError, match="unknown kind of clipping 'units'; did you mean unit"):
         clip_gradients_([], "units")

@@ -1,4 +1,4 @@
-"""The backends of the core give the same bits, with few operations."""
+"""The backends of the core are bit-identical, and foreach uses few operations."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from normfree.optim import AGCSGD, agc, param_groups, sgd_update
 from normfree.optim.core import BACKENDS
 from normfree.optim.core.foreach import CHUNK, SMALL
 
-#: Scalars, vectors in several forms, matrices and filters; several of a shape, one of a shape,
-#: empty ones, and some that are too large to be stacked or to share a chunk.
+#: Scalars, vectors of several shapes, matrices and filters; repeated, unique and empty shapes, and
+#: some that are too large to be stacked or to share a chunk.
 SHAPES = [
     *[()] * 3,
     *[(5,)] * 4,
@@ -53,7 +53,7 @@ def same(ours, reference):
 
 
 def both(shapes, steps=3, dtype=torch.float32, unitwise=True, **update):
-    """Parameters, velocities and scales after some steps by each backend."""
+    """Parameters, velocities and scales after some steps with each backend."""
     results = []
     for backend in ("foreach", "reference"):
         params = drawn(shapes, 0, dtype=dtype)
@@ -71,12 +71,12 @@ def both(shapes, steps=3, dtype=torch.float32, unitwise=True, **update):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("unitwise", [True, False])
-def test_backends_agree_to_the_bit(dtype, unitwise):
+def test_backends_agree_bit_for_bit(dtype, unitwise):
     ours, reference = both(SHAPES, dtype=dtype, unitwise=unitwise, weight_decay=0.01)
     for a, b in zip(ours, reference, strict=True):
         same(a, b)
     scales = torch.cat([s.flatten() for s in ours[2]])
-    assert 0.1 < (scales < 1).float().mean() < 0.9  # both sides of the decision are met
+    assert 0.1 < (scales < 1).float().mean() < 0.9  # some units are clipped and some are not
 
 
 UPDATES = [
@@ -100,7 +100,7 @@ def test_any_list_of_shapes_agrees(shapes, unitwise):
         same(a, b)
 
 
-def test_without_scales_the_gradient_is_taken_as_it_is():
+def test_without_scales_the_gradient_is_unchanged():
     params, grads = drawn([(3,)] * 2, 0), drawn([(3,)] * 2, 1)
     want = [p - 0.5 * g for p, g in zip(params, grads, strict=True)]
     sgd_update(params, grads, [], lr=0.5, momentum=0.0)
@@ -160,7 +160,7 @@ def test_scales_have_the_shape_of_their_norms(backend):
 
 
 def test_small_tensors_of_one_shape_cost_as_much_as_one():
-    """However many there are, but for handing out the scales."""
+    """The count does not grow with the number of tensors, except for splitting the scales."""
     for count in (30, 300):
         tensors = [drawn([(16,)] * count, seed) for seed in range(3)]
         assert dispatched_operations(lambda t=tensors: agc(*t[:2])) < 20
@@ -170,7 +170,7 @@ def test_small_tensors_of_one_shape_cost_as_much_as_one():
 
 
 def test_nfnet_f0_in_few_operations():
-    """Its 233 parameters took 4,115 operations when each was updated by itself."""
+    """Updating its 233 parameters one by one took 4,115 operations."""
     counts = {}
     with torch.device("meta"):
         groups = param_groups(build_model("nfnet_f0", num_classes=1000))

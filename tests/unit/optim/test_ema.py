@@ -1,4 +1,4 @@
-"""The moving average: its equation, its independence, its round trip."""
+"""The moving average: its equation, independence from the model, and state round trip."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_statistics_are_averaged_and_counters_copied():
     torch.testing.assert_close(ema.model[1].running_mean, want)
 
 
-def test_nothing_is_shared_and_the_model_is_left_alone():
+def test_nothing_is_shared_and_the_model_is_not_modified():
     model = network()
     ema = EMA(model)
     ours = {t.data_ptr() for t in ema.model.state_dict().values()}
@@ -65,7 +65,7 @@ def test_nothing_is_shared_and_the_model_is_left_alone():
         assert torch.equal(value, before[name])
 
 
-def test_the_state_goes_on_where_it_stopped():
+def test_the_state_resumes():
     model = network()
     ema = EMA(model, decay=0.9)
     for step in range(3):
@@ -81,7 +81,7 @@ def test_the_state_goes_on_where_it_stopped():
         assert torch.equal(value, other.state_dict()[name])
 
 
-def test_frozen_parameters_stay_to_the_bit():
+def test_frozen_parameters_stay_bit_identical():
     model = network()
     model[0].requires_grad_(False)
     ema = EMA(model)
@@ -103,7 +103,7 @@ def test_with_decay_zero_nothing_is_copied_or_averaged():
         return [t.data_ptr() for t in (*network.parameters(), *network.buffers())]
 
     assert memory(ema.model) == memory(model)
-    model[0].weight.data = torch.ones(3, 4)  # as a model does that is moved
+    model[0].weight.data = torch.ones(3, 4)  # as when a model is moved
     model.double()
     model(torch.randn(16, 4).double())
     ema.update(0)
@@ -113,6 +113,6 @@ def test_with_decay_zero_nothing_is_copied_or_averaged():
 
 
 @pytest.mark.parametrize("decay", [float("nan"), float("inf"), -0.1, 1.0])
-def test_a_decay_that_averages_nothing_is_refused(decay):
+def test_an_invalid_decay_is_rejected(decay):
     with pytest.raises(UserError, match=f"decay must be at least 0 and below 1; got {decay}"):
         EMA(network(), decay=decay)

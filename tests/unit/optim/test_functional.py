@@ -49,7 +49,7 @@ def clipped(grad, param, clipping, eps):
 @st.composite
 def pairs(draw):
     shape = draw(SHAPES)
-    scale = 10.0 ** draw(st.integers(-8, 2))  # of the gradient: from nothing to loud
+    scale = 10.0 ** draw(st.integers(-8, 2))  # scale of the gradient, from negligible to large
     arrays = [draw(hnp.arrays(np.float64, shape, elements=NUMBERS)) for _ in range(2)]
     return np.asarray(arrays[0] * scale), arrays[1]
 
@@ -63,20 +63,20 @@ def test_norms_are_numpy_s(pair):
 
 
 @given(pairs(), st.sampled_from([0.01, 0.16, 2.0]), st.sampled_from([1e-3, 1.0]))
-def test_no_unit_exceeds_its_threshold_and_quiet_ones_are_left_alone(pair, clipping, eps):
+def test_no_unit_exceeds_its_threshold_and_small_ones_are_unchanged(pair, clipping, eps):
     grad, param = pair
     ours = adaptive_clip(torch.from_numpy(grad), torch.from_numpy(param), clipping, eps).numpy()
     np.testing.assert_allclose(ours, clipped(grad, param, clipping, eps), rtol=1e-10, atol=1e-300)
     largest = clipping * np.maximum(norms(param), eps)
     assert (norms(ours) <= largest * (1 + 1e-12)).all()
     quiet = np.broadcast_to(norms(grad) <= largest, grad.shape)
-    np.testing.assert_array_equal(ours[quiet], grad[quiet])  # to the bit
+    np.testing.assert_array_equal(ours[quiet], grad[quiet])  # bit for bit
     scale = clip_scale(torch.from_numpy(grad), torch.from_numpy(param), clipping, eps)
     assert ((scale > 0) & (scale <= 1)).all()
 
 
 @given(pairs(), st.sampled_from([0.01, 2.0]))
-def test_a_whole_tensor_is_clipped_as_a_vector_is(pair, clipping):
+def test_a_whole_tensor_is_clipped_like_a_vector(pair, clipping):
     grad, param = pair
     arrays = torch.from_numpy(grad), torch.from_numpy(param)
     ours = adaptive_clip(*arrays, clipping, unitwise=False).numpy()
@@ -86,7 +86,7 @@ def test_a_whole_tensor_is_clipped_as_a_vector_is(pair, clipping):
 
 
 @given(pairs())
-def test_clipping_keeps_the_direction_and_twice_is_once(pair):
+def test_clipping_keeps_the_direction_and_is_idempotent(pair):
     grad, param = map(torch.from_numpy, pair)
     once = adaptive_clip(grad, param)
     assert (once * grad >= 0).all()
@@ -94,7 +94,7 @@ def test_clipping_keeps_the_direction_and_twice_is_once(pair):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_one_loud_unit_only_its_row_is_clipped(name):
+def test_only_the_row_of_a_large_unit_is_clipped(name):
     weight = LAYERS[name].weight.detach()
     generator = torch.Generator().manual_seed(0)
     grad = 1e-5 * torch.randn(weight.shape, generator=generator)
@@ -107,7 +107,7 @@ def test_one_loud_unit_only_its_row_is_clipped(name):
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (1, 7), (7, 1), (7, 1, 1, 1), (1, 1, 1, 7), (1, 1)])
-def test_gains_and_biases_have_one_norm_in_whatever_shape_they_are_kept(shape):
+def test_gains_and_biases_have_one_norm_in_any_shape(shape):
     assert unitwise_norm(torch.ones(shape)).ndim == 0
 
 
@@ -126,7 +126,7 @@ def test_lambda_and_floor_change_the_result():
     assert [round(r.norm().item(), 6) for r in results] == [0.01, 0.1, 0.1]
 
 
-def test_no_finite_gradient_hides_one_that_is_not():
+def test_non_finite_gradients_stay_visible():
     for bad in (torch.inf, torch.nan):
         grad = torch.tensor([[1.0, bad], [1.0, 1.0]])
         ours = adaptive_clip(grad, torch.ones(2, 2))
@@ -140,7 +140,7 @@ def test_empty_tensors():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_keeps_the_invariant_within_its_own(dtype):
+def test_low_precision_keeps_the_invariant_within_its_precision(dtype):
     g = torch.Generator().manual_seed(0)
     grad, param = (torch.randn(64, 32, 3, 3, generator=g).to(dtype) for _ in range(2))
     ours = adaptive_clip(grad, param, clipping=0.01)
@@ -153,7 +153,7 @@ def test_advised_clipping_agrees_with_the_paper_and_falls_as_batches_grow():
     assert [advised_clipping(batch) for batch in (1024, 2048, 4096, 65536)] == [0.01] * 4
     assert [advised_clipping(batch) for batch in (1, 64)] == [
         0.16
-    ] * 2  # not beyond what it studied
+    ] * 2  # within the range that the paper studied
     assert advised_clipping(512) == pytest.approx(0.02)
     falling = [advised_clipping(batch) for batch in range(1, 5000)]
     assert falling == sorted(falling, reverse=True)
@@ -162,7 +162,7 @@ def test_advised_clipping_agrees_with_the_paper_and_falls_as_batches_grow():
 
 
 def test_nesterov_is_a_look_ahead():
-    """u = g + μ(μv + g), and at a steady gradient both settle at g/(1 − μ)."""
+    """u = g + μ(μv + g); for a constant gradient, u and v converge to g/(1 − μ)."""
     direction, velocity = torch.zeros(()), torch.zeros((), dtype=torch.float64)
     for _ in range(200):
         direction, velocity = nesterov_momentum(torch.tensor(2.0).double(), velocity, 0.9)

@@ -1,4 +1,4 @@
-"""LARS against NumPy in float64, and the parameters it leaves to plain momentum."""
+"""LARS against NumPy in float64, and the parameters that take plain momentum steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every optimizer does that updates lists of parameters."""
+"""Behavior common to all optimizers that update lists of parameters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_closure_and_a_parameter_without_gradient(kind, lr):
 
 @kinds
 def test_mixed_dtypes_in_one_group(kind, lr):
-    """Each parameter takes the steps that it takes alone."""
+    """Each parameter takes the same steps as on its own."""
     params = [nn.Parameter(torch.ones(3, 3, dtype=d)) for d in (torch.float32, torch.float64) * 2]
     alone = [nn.Parameter(p.detach().clone()) for p in params]
     optimizers = [kind(params, lr=lr), *(kind([p], lr=lr) for p in alone)]
@@ -79,7 +79,7 @@ def test_a_parameter_whose_gradient_comes_later(kind, lr):
 
 
 @kinds
-def test_a_sparse_gradient_is_refused_by_name(kind, lr):
+def test_the_error_names_a_sparse_gradient(kind, lr):
     embedding = nn.Embedding(4, 2, sparse=True)
     embedding(torch.tensor([1])).sum().backward()
     optimizer = kind([{"params": [embedding.weight], "param_names": ["words.weight"]}], lr=lr)
@@ -92,7 +92,7 @@ SILLY = [float("nan"), float("inf"), -float("inf"), -1.0, "much"]
 
 @kinds
 @pytest.mark.parametrize("value", SILLY)
-def test_settings_that_no_training_could_use(kind, lr, value):
+def test_invalid_settings(kind, lr, value):
     for setting in kind.ranges:
         with pytest.raises(UserError, match=f"{setting} must be .*; got {value!r}"):
             kind(parameters(), **{setting: value})
@@ -103,8 +103,8 @@ def test_settings_that_no_training_could_use(kind, lr, value):
 
 
 @pytest.mark.parametrize("kind", [LARS, RMSProp])
-def test_lists_have_the_bits_of_the_equations(kind):
-    """One tensor at a time, in the order of the equations."""
+def test_lists_match_the_equations_bit_for_bit(kind):
+    """Compare with the equations, one tensor at a time."""
     params, settings = parameters(torch.float32), {"lr": 0.03, "weight_decay": 0.01}
     optimizer = kind(params, **settings)
     w = [p.detach().clone() for p in params]
@@ -139,7 +139,7 @@ def test_a_copy_and_a_pickle_keep_the_backend_and_a_state_dict_does_not():
 
 
 def test_the_layout_of_saved_states():
-    """Checkpoints hold it: a change would lose them."""
+    """Changing the layout would break existing checkpoints."""
     optimizer = AGCSGD(parameters(), lr=0.1)
     run(optimizer, optimizer.param_groups[0]["params"], 1)
     saved = optimizer.state_dict()

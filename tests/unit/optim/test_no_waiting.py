@@ -1,4 +1,4 @@
-"""Nothing reads a value off the device: on tensors that have none, all of it runs."""
+"""No step reads a value from the device: everything runs on fake tensors, which have no values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_clipping(clip):
         loss().backward()
         clipped, _ = clip_gradients_([{"params": list(net.parameters())}], clip)
         with pytest.raises(DataDependentOutputException):
-            clipped.item()  # what the others would raise
+            clipped.item()  # reading a value raises an error
 
 
 def test_sharpness_aware_minimization():

@@ -1,4 +1,4 @@
-"""Every parameter by its role, in networks of ours and of others."""
+"""Parameter roles in our networks and in others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def roles(groups):
 
 
 class TimmLike(nn.Module):
-    """Gains in the shape of filters, a batch norm, a classifier two levels down."""
+    """Gains shaped like filters, a batch norm, and a classifier nested two levels deep."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +30,7 @@ class TimmLike(nn.Module):
         self.head.add_module("fc", nn.Linear(8, 4))
 
 
-def test_someone_else_s_network():
+def test_a_third_party_network():
     groups = param_groups(TimmLike(), weight_decay=1e-4, clipping=0.02)
     assert roles(groups) == {
         "weights": ["conv.weight"],
@@ -98,7 +98,7 @@ def test_without_clipping_nothing_is_clipped():
         ("conv", {"conv.weight", "conv.bias", "conv.gain"}),
         (["conv.gain", "norm"], {"conv.gain", "norm.weight", "norm.bias"}),
         (["*.bias"], {"conv.bias", "norm.bias", "head.fc.bias"}),
-        (["head"], {"head.fc.bias"}),  # its weight is not clipped in any case
+        (["head"], {"head.fc.bias"}),  # its weight is never clipped
         (["co?v.[wg]*"], {"conv.weight", "conv.gain"}),
         ([], set()),
     ],
@@ -119,7 +119,7 @@ def test_layers_that_are_not_clipped(unclipped, apart):
 
 
 def test_the_paper_s_ablation_of_layers():
-    """Section 4.1: any of the first convolution, the final linear layer and the stages."""
+    """Section 4.1: any combination of the first convolution, the classifier and the stages."""
     model = normfree.create_model("nf_resnet50", num_classes=10)
     first, stage = "stem.conv", "stages.0"
     assert {name for name, _ in model.named_parameters() if name.startswith(f"{first}.")}
@@ -138,21 +138,21 @@ def test_the_paper_s_ablation_of_layers():
     assert not clipped(unclipped=["*"])
 
 
-def test_a_name_is_whole_from_dot_to_dot():
+def test_names_match_whole_components():
     model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(12)))
     groups = roles(param_groups(model, classifier=None, unclipped=["1"]))
     assert groups["weights, unclipped"] == ["1.weight"]
     assert len(groups["weights"]) == 11
 
 
-def test_a_tied_parameter_is_left_alone_by_either_name():
+def test_either_name_excludes_a_tied_parameter():
     model = TimmLike()
     model.twin = nn.Conv2d(3, 8, 3, bias=False)
     model.twin.weight = model.conv.weight
     assert roles(param_groups(model, unclipped=["twin"]))["weights, unclipped"] == ["conv.weight"]
 
 
-def test_names_that_nothing_has():
+def test_unknown_names():
     with pytest.raises(UserError, match=r"layer or parameter 'cnv'; did you mean conv\b"):
         param_groups(TimmLike(), unclipped=["conv", "cnv"])
     with pytest.raises(UserError, match="'zzz'; known: conv, head, norm, skipinit_gain"):
@@ -166,7 +166,7 @@ def test_where_nothing_is_clipped_no_group_is_split():
     assert roles(param_groups(model, clipping=None, unclipped="conv")) == roles(param_groups(model))
 
 
-def test_a_tied_parameter_is_there_once():
+def test_a_tied_parameter_appears_once():
     model = TimmLike()
     model.twin = nn.Conv2d(3, 8, 3)
     model.twin.weight = model.conv.weight
@@ -192,7 +192,7 @@ def test_the_table_counts_everything():
 
 
 def tied(first, second):
-    """Two layers that share a weight, in this order."""
+    """Two layers that share a weight, in the given order."""
     layers = {"body": nn.Linear(4, 4), "fc": nn.Linear(4, 4)}
     layers["fc"].weight = layers["body"].weight
     return nn.ModuleDict({name: layers[name] for name in (first, second)})

@@ -1,4 +1,4 @@
-"""TensorFlow's RMSProp against NumPy in float64, and apart from torch's."""
+"""TensorFlow's RMSProp against NumPy in float64, and its differences from PyTorch's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_twenty_steps_in_numpy(momentum, weight_decay, decay, eps):
     s = [np.ones_like(x) for x in w]
     rng = np.random.default_rng(1)
     for step in range(20):
-        rate = 0.1 / (1 + step)  # a schedule: past steps keep the rate they were taken at
+        rate = 0.1 / (1 + step)  # with a schedule, past steps keep their learning rate
         optimizer.param_groups[0]["lr"] = rate
         for i, p in enumerate(params):
             g = gradient(rng, step, p.shape)
@@ -54,8 +54,8 @@ def test_the_first_step_is_shorter_than_torch_s():
     assert theirs.item() == pytest.approx(-0.1 * 0.01 / ((0.1 * 1e-4) ** 0.5 + 1e-3), rel=1e-5)
 
 
-def test_at_a_steady_gradient_both_settle_at_the_same_steps():
-    """Once the mean square has forgotten where it began, ε aside."""
+def test_for_a_constant_gradient_both_converge_to_the_same_steps():
+    """They agree, up to ε, once the initial mean square has decayed."""
     ours, theirs = (nn.Parameter(torch.zeros((), dtype=torch.float64)) for _ in range(2))
     optimizers = [
         RMSProp([ours], lr=0.1, eps=1e-16),

@@ -1,4 +1,4 @@
-"""SAM against a small network with gradients by hand, and its promises."""
+"""SAM against a small NumPy network with manual gradients, and its guarantees."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def examples(step, n=10):
 
 
 def gradient(w, x, y):
-    """Of the mean cross-entropy of softmax(W₂ tanh(W₁x + b₁) + b₂), by hand."""
+    """Manual gradient of the mean cross-entropy of softmax(W₂ tanh(W₁x + b₁) + b₂)."""
     h = np.tanh(x @ w[0].T + w[1])
     z = np.exp(h @ w[2].T + w[3])
     d = (z / z.sum(1, keepdims=True) - np.eye(3)[y]) / len(y)
@@ -42,7 +42,7 @@ def ascent(g, rho=RHO):
 
 
 def sam_gradient(w, x, y, first):
-    """At the weights that the gradient on the first examples leads up to."""
+    """The gradient at the weights perturbed along the gradient of the first examples."""
     up = ascent(gradient(w, x[:first], y[:first]))
     return gradient([a + b for a, b in zip(w, up, strict=True)], x, y)
 
@@ -81,15 +81,15 @@ def test_steps_of_momentum_in_numpy(first):
         v = [MOMENTUM * a + g for a, g in zip(v, sam_gradient(w, x, y, first), strict=True)]
         w = [a - RATE * b for a, b in zip(w, v, strict=True)]
         assert_weights(net, w)
-    plain, v = start(), [0.0] * 4  # the ascent is no detail: without it the weights are elsewhere
+    plain, v = start(), [0.0] * 4  # without the ascent, the weights differ
     for step in range(STEPS):
         v = [MOMENTUM * a + g for a, g in zip(v, gradient(plain, *examples(step)), strict=True)]
         plain = [a - RATE * b for a, b in zip(plain, v, strict=True)]
     assert max(np.abs(a - b).max() for a, b in zip(plain, w, strict=True)) > 1e-2
 
 
-def test_each_part_ascends_by_itself():
-    """As replicas do whose first gradients are not averaged."""
+def test_each_micro_batch_ascends_along_its_own_gradient():
+    """Same as replicas that do not average their first gradients."""
     net = network()
     sam = SAM(net.parameters(), rho=RHO)
     optimizer = torch.optim.SGD(net.parameters(), lr=RATE)
@@ -139,11 +139,11 @@ class InterruptionError(Exception):
     pass
 
 
-def test_the_weights_are_back_to_the_bit_also_after_an_error():
+def test_the_weights_are_restored_exactly_even_after_an_error():
     net = network(double=False)
     with torch.no_grad():
         net[0].weight[0, 0] = -0.0
-        net[2].weight *= 1e-30  # lost beside ε: subtracting it again would not bring them back
+        net[2].weight *= 1e-30  # lost in w + ε; subtracting ε would not restore it
     before = [p.detach().clone() for p in net.parameters()]
     places = [p.data_ptr() for p in net.parameters()]
     sam = SAM(net.parameters(), rho=RHO)
@@ -170,7 +170,7 @@ def test_the_weights_are_back_to_the_bit_also_after_an_error():
     assert back()
 
 
-def test_gradients_are_taken_or_left():
+def test_gradients_are_cleared_or_kept():
     net = network()
     sam = SAM(net.parameters(), rho=RHO)
     loss_of(net, *examples(0)).backward()
@@ -181,10 +181,12 @@ def test_gradients_are_taken_or_left():
         ] * 4
     with sam.ascended():
         assert [p.grad for p in net.parameters()] == [None] * 4
-    assert [p.grad for p in net.parameters()] == [None] * 4  # nothing went backward within
+    assert [p.grad for p in net.parameters()] == [
+        None
+    ] * 4  # no backward pass ran inside the context
 
 
-def test_a_scaler_s_factor_is_of_no_account():
+def test_the_scale_of_a_grad_scaler_does_not_matter():
     plain, scaled = network(double=False), network(double=False)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
     optimizers = [AGCSGD(net.parameters(), lr=RATE) for net in (plain, scaled)]
@@ -206,7 +208,7 @@ def test_a_scaler_s_factor_is_of_no_account():
 
 
 @pytest.mark.parametrize("bad", [0.0, torch.inf, -torch.inf, torch.nan])
-def test_nothing_moves_where_there_is_no_direction(bad):
+def test_weights_do_not_move_without_a_direction(bad):
     net = network()
     before = [p.detach().clone() for p in net.parameters()]
     for p in net.parameters():
@@ -272,7 +274,7 @@ def test_with_rho_zero_it_is_the_plain_gradient():
 
 
 def test_one_autocast_around_both_passes_sees_the_ascent():
-    """Autocast keeps the casts that it made of the weights until it ends."""
+    """Autocast caches casts of the weights until it exits."""
     net = network(double=False)
     with torch.autocast("cpu", torch.bfloat16):
         first = loss_of(net, *examples(0))
@@ -285,7 +287,7 @@ def test_one_autocast_around_both_passes_sees_the_ascent():
 
 
 def test_with_the_same_masks_the_loss_rises_by_rho_times_the_slope():
-    """A network of ours draws its masks by the keys, so that both passes see one function."""
+    """Our networks derive their masks from keys, so both passes see the same function."""
     model = normfree.create_model(
         "nfnet_pico", num_classes=4, drop_rate=0.5, stochastic_depth_rate=0.5
     ).double()
@@ -301,12 +303,12 @@ def test_with_the_same_masks_the_loss_rises_by_rho_times_the_slope():
     assert abs(losses[1].item() - 1) > 1
 
 
-def test_settings_and_gradients_that_cannot_be():
+def test_invalid_settings_and_gradients():
     net = network()
     for rho in (-0.1, float("inf"), float("nan")):
         with pytest.raises(UserError, match="rho must be"):
             SAM(net.parameters(), rho=rho)
-    with pytest.raises(UserError, match="no parameter to move"):
+    with pytest.raises(UserError, match="no parameter to perturb"):
         SAM(p.requires_grad_(False) for p in network().parameters())
     sam = SAM(net.parameters())
     with pytest.raises(UserError, match=r"call loss.backward\(\) before"), sam.ascended():

@@ -1,4 +1,4 @@
-"""Warm-up and cosine at their edges."""
+"""Learning rate schedules and their edge cases."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def test_the_edges():
         assert warmup_cosine(step, **rule) == pytest.approx(value, rel=1e-12)
 
 
-def test_without_warm_up_it_starts_at_the_peak():
+def test_without_warmup_it_starts_at_the_peak():
     assert warmup_cosine(0, peak=2.0, warmup_steps=0, total_steps=10) == 2.0
     assert warmup_cosine(5, peak=2.0, warmup_steps=0, total_steps=10) == pytest.approx(1.0)
     assert warmup_cosine(10, peak=2.0, warmup_steps=0, total_steps=10) == 0.0
 
 
-def test_only_warm_up():
+def test_only_warmup():
     rule = {"peak": 2.0, "warmup_steps": 10, "total_steps": 10}
     assert [warmup_cosine(t, **rule) for t in (0, 5, 10, 11)] == [0.0, 1.0, 2.0, 0.0]
 
@@ -48,7 +48,7 @@ def test_rises_then_falls_without_a_jump(warmup, decay, peak, start, floor):
     assert all(a >= b - 1e-12 for a, b in itertools.pairwise(falling))
     assert min(start, floor) - 1e-12 <= min(values)
     assert max(values) <= peak + 1e-12
-    edge = 1e-6 * decay  # just past the warm-up it is still at the peak
+    edge = 1e-6 * decay  # just after the warm-up, the rate is still at its peak
     assert warmup_cosine(warmup + edge, **rule) == pytest.approx(peak, rel=1e-6)
     assert falling[-1] == pytest.approx(floor, abs=1e-12)
 
@@ -63,13 +63,13 @@ def test_a_fraction_of_a_step_counts():
 STAIRS = {"peak": 1.0, "warmup_steps": 4, "decay_rate": 0.5, "decay_steps": 3}
 
 
-def test_stairs_are_counted_from_step_zero_and_begin_after_the_warm_up():
+def test_staircase_counts_from_step_zero_and_begins_after_the_warmup():
     values = [warmup_exponential(t, **STAIRS) for t in range(12)]
     rising, falling = [0, 0.25, 0.5, 0.75], [0.5] * 2 + [0.25] * 3 + [0.125] * 3
     assert values == rising + falling
 
 
-def test_decay_without_stairs_start_and_floor():
+def test_continuous_decay_with_start_and_floor():
     smooth = STAIRS | {"staircase": False, "start": 0.5, "floor": 0.2}
     assert [warmup_exponential(t, **smooth) for t in (0, 2)] == [0.5, 0.75]
     assert warmup_exponential(4, **smooth) == pytest.approx(0.5 ** (4 / 3))
@@ -77,13 +77,13 @@ def test_decay_without_stairs_start_and_floor():
     assert warmup_exponential(100, **smooth) == 0.2
 
 
-def test_decay_without_warm_up():
+def test_decay_without_warmup():
     rule = STAIRS | {"warmup_steps": 0}
     assert [warmup_exponential(t, **rule) for t in (0, 2, 3, 6)] == [1.0, 1.0, 0.5, 0.25]
 
 
-def test_efficientnet_s_rate():
-    """As TensorFlow's exponential_decay in stairs gives it, at 2.4 epochs a stair."""
+def test_efficientnet_schedule():
+    """TensorFlow's exponential_decay with staircase=True and steps of 2.4 epochs."""
     steps_per_epoch, peak = 625.5, 0.128
     rule = {"peak": peak, "warmup_steps": 5 * steps_per_epoch}
     rule |= {"decay_rate": 0.97, "decay_steps": 2.4 * steps_per_epoch}

@@ -1,4 +1,4 @@
-"""AGCSGD against NumPy in float64, torch.optim.SGD, and its own past."""
+"""AGCSGD against NumPy in float64, torch.optim.SGD and its own saved states."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_layer_by_layer_in_a_group_of_its_own():
     assert optimizer.total_units == optimizer.clipped_units == (1 + 1 + 4 + 4) + 4
 
 
-def test_a_state_saved_before_there_were_layers_is_by_unit():
+def test_a_state_saved_without_unitwise_loads_as_unitwise():
     optimizer = AGCSGD(parameters(), lr=0.05)
     saved = optimizer.state_dict()
     del saved["param_groups"][0]["unitwise"]
@@ -118,7 +118,7 @@ def run(optimizer, params, steps):
         optimizer.step()
 
 
-def test_the_state_dict_resumes_to_the_bit():
+def test_the_state_dict_resumes_bit_for_bit():
     params = parameters(torch.float32)
     optimizer = AGCSGD(params, lr=0.05, weight_decay=0.01)
     run(optimizer, params, 5)
@@ -132,7 +132,7 @@ def test_the_state_dict_resumes_to_the_bit():
     assert resumed.param_groups[0]["lr"] == 0.05
 
 
-def test_a_copy_goes_on_alone():
+def test_a_copy_is_independent():
     params = parameters()
     optimizer = AGCSGD(params, lr=0.05)
     run(optimizer, params, 2)
@@ -190,11 +190,11 @@ def test_a_scheduler_of_torch_sets_the_rate():
         before = [p.detach().clone() for p in params]
         run(optimizer, params, 1)
         still = all(torch.equal(p, kept) for p, kept in zip(params, before, strict=True))
-        assert still == (step in (0, 10, 11))  # the first update and those past the end
+        assert still == (step in (0, 10, 11))  # the first update and those after the end
         scheduler.step()
 
 
-def test_counts_forget_the_step_before():
+def test_counts_are_per_step():
     p = nn.Parameter(torch.ones(4))
     optimizer = AGCSGD([p], lr=0.1)
     p.grad = torch.ones(4)
