@@ -70,7 +70,7 @@ def test_the_kernel_is_used_unless_an_operation_has_none(add, monkeypatch):
 
 
 def test_a_name_is_registered_once(add):
-    with pytest.raises(ValueError, match="'Add' already"):
+    with pytest.raises(ValueError, match="'Add' is already registered"):
         operation("Add")(add)
     with pytest.raises(UserError, match="unknown RandAugment operation 'Ad'; did you mean Add"):
         RandAugment(1, 1, operations=("Ad",))
