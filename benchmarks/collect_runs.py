@@ -1,8 +1,8 @@
-"""What finished runs of a recipe reached, as a dated result file.
+"""Collect the results of finished runs of a recipe in a dated result file.
 
     python benchmarks/collect_runs.py benchmarks/results/DATE_train_digits.json runs/digits-1 ...
 
-Runs differ in their seed only. ``seconds`` is training time without evaluation.
+Runs differ only in their seed. ``seconds`` is the training time without evaluation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from normfree.train.metrics import read_metrics
 
 
 def outcome(run: Path) -> dict[str, float | int | str]:
-    """The last line of a run's epochs, and its time."""
+    """The results of a run's last epoch, and its training time."""
     recipe = yaml.safe_load((run / "config.yaml").read_text())["recipe"]
     epochs = [line for line in read_metrics(run / "metrics.jsonl") if line["kind"] == "epoch"]
     return {
@@ -33,7 +33,7 @@ def outcome(run: Path) -> dict[str, float | int | str]:
 
 
 def main() -> None:
-    """Read the runs, write the file."""
+    """Read the runs and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path, help="the result file")
     parser.add_argument("runs", type=Path, nargs="+", help="directories of finished runs")

@@ -1,11 +1,11 @@
-"""Peak host memory of reading and augmenting one step of NFNet-F0's geometry.
+"""Peak host memory of loading and augmenting one training step of NFNet-F0.
 
     python benchmarks/loader_memory.py benchmarks/results/DATE_loader_memory.json
 
 One step of ``imagenet_nfnet_f0 --accumulate 128 --workers 16`` on synthetic images: 4,096 examples
-of 192 pixels in float32, each mixed with one of a second batch, RandAugment after mixing. Counted
-are this process, its workers and the processes that start them: each page once, by the system's
-proportional set size, and shared memory by its files, also where no process maps it at the moment.
+of 192 pixels in float32, each mixed with an image of a second batch, then RandAugment. The total
+includes this process, its workers and the processes that start them. Each page counts once, by the
+proportional set size; shared memory counts by its files, even if no process maps it at the moment.
 Linux only.
 """
 
@@ -28,7 +28,7 @@ BATCH, SIZE, ACCUMULATE = 4096, 192, 128
 
 
 def descendants() -> list[Path]:
-    """This process and all below it, as directories of ``/proc``."""
+    """This process and its descendants, as directories of ``/proc``."""
     parents = {}
     for directory in Path("/proc").glob("[0-9]*"):
         try:
@@ -43,7 +43,7 @@ def descendants() -> list[Path]:
 
 
 def memory() -> dict[str, int]:
-    """Bytes: private (and a share of what is mapped from files), and shared, of all processes."""
+    """Private and shared memory of all processes in bytes; private includes mapped files."""
     private = mapped = 0
     shared: dict[int, int] = {}
     for directory in descendants():
@@ -51,7 +51,7 @@ def memory() -> dict[str, int]:
             lines = (directory / "smaps_rollup").read_text().splitlines()[1:]
             sizes = {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines}
             files = list((directory / "fd").iterdir())
-        except OSError:  # it has just ended
+        except OSError:  # the process has just exited
             continue
         private += sizes["Pss"] - sizes["Pss_Shmem"]
         mapped += sizes["Pss_Shmem"]
@@ -66,7 +66,7 @@ def memory() -> dict[str, int]:
 
 
 class Peak(threading.Thread):
-    """Looks at the memory four times a second."""
+    """Samples the memory four times a second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -74,7 +74,7 @@ class Peak(threading.Thread):
         self.stop = threading.Event()
 
     def run(self) -> None:
-        """Until it is stopped."""
+        """Sample until stopped."""
         while not self.stop.wait(0.25):
             now = memory()
             self.processes = max(self.processes, len(descendants()))
@@ -117,7 +117,7 @@ def step(workers: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, write the file."""
+    """Measure and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path, help="the result file")
     parser.add_argument("--workers", type=int, default=16)

@@ -1,7 +1,7 @@
-"""timm's networks against ours, with the same weights: ``python benchmarks/parity_timm.py``.
+"""Compare timm's networks with ours on the same weights: ``python benchmarks/parity_timm.py``.
 
-Needs timm (1.0.31 was used). Weights follow from their names; nothing is downloaded. With ``--store
-FOLDER`` it writes what tests/parity/test_timm.py holds our conversion to: timm's names, shapes and
+Needs timm (tested with 1.0.31). Weights are generated from their names; nothing is downloaded.
+``--store FOLDER`` writes the reference data of tests/parity/test_timm.py: timm's names, shapes and
 logits.
 """
 
@@ -30,14 +30,14 @@ NAMES = ("dm_nfnet_f0", "nf_resnet50", "nf_regnet_b1")
 
 
 def drawn(name: str) -> nn.Module:
-    """A network of timm's with values by the rule."""
+    """A timm network with generated weights."""
     model = timm.create_model(name).eval()
     model.load_state_dict(values({k: tuple(v.shape) for k, v in model.state_dict().items()}))
     return model
 
 
 def as_the_authors(model: nn.Module) -> nn.Module:
-    """Take away where timm's ``dm_`` networks leave the authors': ε and the exact GELU."""
+    """Remove the differences of timm's ``dm_`` networks from the authors': ε and exact GELU."""
     for module in model.modules():
         if hasattr(module, "act_fn"):
             module.act_fn = lambda x, inplace=False: F.gelu(x, approximate="tanh")
@@ -47,13 +47,13 @@ def as_the_authors(model: nn.Module) -> nn.Module:
 
 
 def error(ours: Tensor, theirs: Tensor) -> str:
-    """Norm of the difference over the norm."""
+    """Relative error: norm of the difference divided by the norm."""
     return f"{((ours - theirs).norm() / theirs.norm()).item():.1e}"
 
 
 @torch.no_grad()
 def main() -> None:
-    """Print one line a network and size; store if asked."""
+    """Print one line per network and size; optionally store the reference data."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path)
     store = parser.parse_args().store

@@ -1,9 +1,9 @@
-"""Mixing and RandAugment image by image with Pillow, as data loaders' workers do it: a yardstick.
+"""A baseline: mixing and RandAugment per image with Pillow, as in typical data loader workers.
 
 ``normfree bench augment --peers`` loads this file from the checkout.
 
-The operations are Pillow's own, used as is usual (``ImageOps``, ``ImageEnhance``,
-``Image.transform``), with the arguments of :mod:`normfree.augment.randaugment`.
+The operations are Pillow's own (``ImageOps``, ``ImageEnhance``, ``Image.transform``), with the
+arguments of :mod:`normfree.augment.randaugment`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Step(NamedTuple):
     """One operation for one image.
 
     Attributes:
-        operation: its name.
+        operation: name of the operation.
         sign: 1 or −1.
-        row: of Cutout's centre.
-        column: of Cutout's centre.
+        row: row of Cutout's center.
+        column: column of Cutout's center.
     """
 
     operation: str
@@ -41,7 +41,7 @@ class Step(NamedTuple):
 
 
 def steps_of_each(plan: Plan) -> list[list[Step]]:
-    """The same plan, image by image."""
+    """Regroup a plan by image."""
     steps: list[list[Step]] = [[] for _ in range(plan.places.shape[2])]
     for groups, places in zip(plan.groups, plan.places.tolist(), strict=True):
         order, rows, columns = places
@@ -54,11 +54,11 @@ def steps_of_each(plan: Plan) -> list[list[Step]]:
 def augment(
     image: Image.Image, steps: Sequence[Step], by_sign: Mapping[int, Mapping[str, Any]]
 ) -> Image.Image:
-    """One operation after the other.
+    """Apply the operations one after another.
 
     Args:
-        image: in red, green and blue.
-        steps: what to do.
+        image: RGB image.
+        steps: operations to apply.
         by_sign: for the signs 1 and −1, each operation's argument.
     """
     for name, sign, row, column in steps:
@@ -76,7 +76,7 @@ def mix_up(image: Image.Image, other: Image.Image, weight: float) -> Image.Image
 
 
 def cut_mix(image: Image.Image, other: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """The other, with a box (left, upper, right, lower) of the image."""
+    """Paste a box (left, upper, right, lower) of the image into the other image."""
     other = other.copy()
     if box[0] < box[2] and box[1] < box[3]:
         other.paste(image.crop(box), box)
@@ -84,7 +84,7 @@ def cut_mix(image: Image.Image, other: Image.Image, box: tuple[int, int, int, in
 
 
 def mixes(drawn: Mix) -> Iterator[Callable[[Image.Image, Image.Image], Image.Image]]:
-    """The same mixing: for each example, a function of an image and its other."""
+    """The mixing as one function per example, which takes an image and its partner."""
     for ratio, (top, bottom, left, right), boxed in zip(
         drawn.ratio.tolist(), drawn.boxes.tolist(), drawn.cutmix.tolist(), strict=True
     ):
@@ -95,12 +95,12 @@ def mixes(drawn: Mix) -> Iterator[Callable[[Image.Image, Image.Image], Image.Ima
 
 
 def from_batch(images: UInt8[Tensor, "n 3 h w"]) -> list[Image.Image]:
-    """The images one by one."""
+    """Convert a batch to Pillow images."""
     return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
 
 
 def to_batch(images: Sequence[Image.Image]) -> UInt8[Tensor, "n 3 h w"]:
-    """The images as one tensor of bytes."""
+    """Convert Pillow images to a uint8 batch."""
     width, height = images[0].size
     batch = torch.empty(len(images), 3, height, width, dtype=torch.uint8)
     for place, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whenever the machine stops."""
+"""Atomic file writes: after a crash, a file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write; it takes its place under ``path`` when it is complete and on the disk.
+    """Open a temporary file that replaces ``path`` once it is complete and flushed to disk.
 
-    If the block raises, what was at ``path`` before stays as it was.
+    If the block raises, an existing file at ``path`` is unchanged.
 
     Args:
-        path: where the file will be.
+        path: final path of the file.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -30,6 +30,6 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path``, all of it or nothing."""
+    """Write ``content`` to ``path`` atomically."""
     with atomic_file(path) as file:
         file.write(content)

@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""Device selection."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from normfree.errors import UserError
 
 
 def find_device(name: str) -> str:
-    """The device of a ``--device``, after a try that it is there.
+    """Resolve ``--device`` and check that the device works.
 
     Args:
-        name: ``cpu``, ``cuda``, ``cuda:1``, …; ``auto`` is an accelerator if there is one.
+        name: ``cpu``, ``cuda``, ``cuda:1``, …; ``auto`` selects an accelerator if there is one.
 
     Raises:
-        UserError: nothing can be computed there.
+        UserError: the device is not available.
 
     >>> find_device("cpu")
     'cpu'

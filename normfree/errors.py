@@ -1,4 +1,4 @@
-"""Errors that are addressed to a person: what was wrong, what was expected, what to do."""
+"""Errors for users: what is wrong, what was expected, and what to do."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 def printable(text: str, most: int | None = None) -> str:
-    r"""Text as a terminal may show it: what cannot be printed is escaped.
+    r"""Escape characters that are not printable, so that a terminal can show the text.
 
-    Names of files and of classes come from outside and may hold line breaks, terminal escapes or
-    bytes that are not UTF-8.
+    File and class names are untrusted: they may contain line breaks, terminal escape sequences,
+    or bytes that are not UTF-8.
 
     Args:
-        text: of any kind.
-        most: characters of it that are shown.
+        text: any text.
+        most: largest number of characters before escaping; longer text is truncated.
 
     >>> print(printable("cat\x1b[2J\n.jpg"), printable("naïve 犬.jpg"), printable("\udcff"))
     cat\x1b[2J\n.jpg naïve 犬.jpg \udcff
@@ -27,13 +27,13 @@ def printable(text: str, most: int | None = None) -> str:
 
 
 class UserError(ValueError):
-    """Input that a person can correct; the command line prints its message without a traceback.
+    """Invalid input that the user can correct; the CLI prints the message without a traceback.
 
     Args:
-        message: one line; what cannot be printed is escaped (see :func:`printable`).
+        message: one line; unprintable characters are escaped (see :func:`printable`).
 
     Attributes:
-        exit_code: of the command.
+        exit_code: exit code of the command.
     """
 
     exit_code = 1
@@ -43,17 +43,17 @@ class UserError(ValueError):
 
 
 class UsageError(UserError):
-    """A command line that cannot be understood."""
+    """An invalid command line."""
 
     exit_code = 2
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: what was asked for
-    """A run stopped because a signal asked it to; its checkpoint is saved.
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
+    """A signal stopped the run after it saved a checkpoint.
 
     Args:
         signum: the signal.
-        message: what was done, and how to go on.
+        message: what was done, and how to continue.
     """
 
     def __init__(self, signum: int, message: str) -> None:
@@ -66,8 +66,8 @@ class BadImageError(UserError):
     """An image that cannot be read.
 
     Args:
-        name: the file, or ``source[index]`` where there is no file.
-        reason: what the decoder said.
+        name: the file, or ``source[index]`` if there is no file.
+        reason: the decoder's message.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -79,12 +79,12 @@ class BadImageError(UserError):
         )
 
     def __reduce__(self) -> tuple[type[BadImageError], tuple[str, str]]:
-        """Survive the trip from a loader's worker process."""
+        """Make the error picklable, because worker processes send it to the main process."""
         return type(self), (self.name, self.reason)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that does not exist, with the nearest ones that do.
+    """The error for an unknown name, with the closest known names.
 
     >>> print(unknown_name("model", "nfnet_f00", ["nfnet_f0", "nfnet_f1"]))
     unknown model 'nfnet_f00'; did you mean nfnet_f0, nfnet_f1?

@@ -1,4 +1,4 @@
-"""One call from a name to a network, with weights if there are any."""
+"""Create a network by name, optionally with weights."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def create_model(
     dtype: torch.dtype | None = None,
     **fields: Any,
 ) -> ImageClassifier:
-    """A network by name.
+    """Create a network by name.
 
     Args:
         name: one of :func:`normfree.list_models`.
-        weights: a file of ours, timm's or the authors', a run directory, or ``hf:owner/name``; None
-            for a fresh initialization. What the file says of the configuration is the default of
-            ``fields``; another ``num_classes`` keeps all but the classifier, and warns that it
-            does.
-        device: where the parameters live; ``"meta"`` builds shapes only.
-        dtype: of the parameters.
+        weights: a file from normfree, timm or the authors, a run directory, or ``hf:owner/name``;
+            None initializes the network randomly. The file's configuration provides the defaults
+            of ``fields``. With another ``num_classes``, everything but the classifier is loaded,
+            with a warning.
+        device: device of the parameters; ``"meta"`` allocates no memory.
+        dtype: dtype of the parameters.
         fields: any field of the network's configuration: ``num_classes``, ``in_channels``,
             ``drop_rate``, ``activation``, ``widths``, …
 
@@ -36,8 +36,8 @@ def create_model(
         The network, in training mode.
 
     Raises:
-        UserError: an unknown name or field (the message has the nearest ones), or weights that do
-            not fit.
+        UserError: the name or a field is unknown (the message suggests similar ones), or the
+            weights do not fit.
 
     Example:
         >>> model = create_model("nfnet_pico", num_classes=10)

@@ -1,13 +1,13 @@
-"""Randomness that is counted, not consumed.
+"""Counter-based random numbers.
 
-A random number is a pure function of what it is for: (seed, epoch, example, layer, …). Nothing has
-a state that advances, so a run resumes at any step with the same numbers, an example's masks do not
-depend on the batch it came in, and recomputing a layer (activation checkpointing) repeats its mask.
+A random number is a pure function of its purpose: (seed, epoch, example, layer, …). There is no
+state that advances. A run therefore resumes at any step with the same numbers, an example's masks
+do not depend on its batch, and recomputing a layer (activation checkpointing) repeats its mask.
 
-Every key is a 32-bit integer held in 64 bits: a Python int, a NumPy int64 array or a torch int64
-tensor; the same equations serve all three.
+Keys are 32-bit integers stored in 64 bits: a Python int, a NumPy int64 array, or a torch int64
+tensor. The same equations work for all three.
 
-Source: the mixing function is a 32-bit xorshift-multiply hash with a low avalanche bias
+Source: the mixing function is a 32-bit xorshift-multiply hash with low avalanche bias
 (C. Wellons, *Prospecting for hash functions*); ``fold_in`` is named after ``jax.random.fold_in``.
 """
 
@@ -41,7 +41,7 @@ def mix(x: Key) -> Key:
 
 
 def fold_in(key: Key, value: Any) -> Key:
-    """A new key from a key and what it is to be used for.
+    """Derive a new key from a key and an integer that identifies its purpose.
 
     Args:
         key: key or array of keys.
@@ -56,7 +56,7 @@ def fold_in(key: Key, value: Any) -> Key:
 def example_keys(
     seed: int, epoch: Int[np.ndarray, " n"] | int, index: Int[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
-    """The key of each example of a batch: a function of (seed, epoch, index) and of nothing else.
+    """The key of each example of a batch, a function of (seed, epoch, index) only.
 
     >>> example_keys(0, 1, np.array([7])) == example_keys(0, np.array([1, 1]), np.array([3, 7]))[1:]
     array([ True])
@@ -67,12 +67,12 @@ def example_keys(
 
 
 def uniform(keys: Int[Tensor, " n"], stream: int, count: int) -> Float[Tensor, "n count"]:
-    """Numbers in [0, 1) with 24 random bits, ``count`` for each example.
+    """Uniform numbers in [0, 1) with 24 random bits, ``count`` per example.
 
     Args:
-        keys: one key an example.
-        stream: what the numbers are for (a layer's number, say); streams are independent.
-        count: how many numbers an example needs.
+        keys: one key per example.
+        stream: identifies the use of the numbers, such as a layer; streams are independent.
+        count: numbers per example.
 
     >>> keys = torch.tensor([1, 2, 3])
     >>> torch.equal(uniform(keys, 0, 4)[2:], uniform(keys[2:], 0, 4))
@@ -84,15 +84,15 @@ def uniform(keys: Int[Tensor, " n"], stream: int, count: int) -> Float[Tensor, "
 
 
 def beta(keys: Int[Tensor, " n"], stream: int, alpha: float) -> Float64[Tensor, " n"]:
-    """One draw from Beta(α, α) for each example, in closed form from two uniform numbers.
+    """One draw from Beta(α, α) per example, in closed form from two uniform numbers.
 
     ``B = ½ (1 + c·√(w / (s + w·c²)))`` with ``s = U^(1/α)``, ``w = 1 − s`` and ``c = cos 2πV``. The
-    fraction is Student's t with 2α degrees of freedom, mapped to (−1, 1). Nothing is rejected, so
-    an example's draw needs no loop and no other example.
+    fraction is Student's t with 2α degrees of freedom, mapped to (−1, 1). There is no rejection
+    loop, so a draw does not depend on other examples.
 
     Args:
-        keys: one key an example.
-        stream: what the numbers are for; streams are independent.
+        keys: one key per example.
+        stream: identifies the use of the numbers; streams are independent.
         alpha: both parameters of the distribution.
 
     Raises:
@@ -106,24 +106,24 @@ def beta(keys: Int[Tensor, " n"], stream: int, alpha: float) -> Float64[Tensor, 
     """
     if not 0 < alpha < math.inf:
         raise ValueError(f"alpha of Beta(alpha, alpha) is {alpha}: it must be a positive number")
-    middles = uniform(keys, stream, 2).double() + 2.0**-25  # never 0, 1 nor a zero of the cosine
+    middles = uniform(keys, stream, 2).double() + 2.0**-25  # never 0, 1, or a zero of the cosine
     u, v = middles.unbind(dim=1)
     exponent = u.log() / alpha
     s, w = exponent.exp(), -torch.expm1(exponent)
     c = torch.cos(2 * math.pi * v)
-    # The smaller of B and 1 − B, by the same equation with nothing that cancels.
+    # The smaller of B and 1 − B, by the same equation without cancellation.
     t = w * c**2
     smaller = 0.5 * s / (s + t + (t * (s + t)).sqrt())
     return torch.where(c < 0, smaller, 1 - smaller)
 
 
 def numpy_generator(seed: int, *place: int) -> np.random.Generator:
-    """A NumPy generator for one place of the run: (stream, epoch, index), for instance.
+    """A NumPy generator for one place in a run, such as (stream, epoch, index).
 
     Args:
-        seed: of the run.
-        place: what the numbers are for. All places of one stream have the same length: NumPy does
-            not tell a place from the same one with a zero behind it.
+        seed: seed of the run.
+        place: identifies the use of the numbers. All places of a stream must have the same length,
+            because NumPy treats a place with an appended zero as the same place.
 
     >>> numpy_generator(0, 1, 2).random() == numpy_generator(0, 1, 2).random()
     True

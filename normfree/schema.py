@@ -1,7 +1,7 @@
-"""Typed records: frozen, validated when they are made, and read from and written to plain values.
+"""Typed records: frozen, validated on creation, and convertible to and from plain values.
 
-Everything that is configured or that a file says of itself (recipes, networks, model cards) is such
-a record. Validation is pydantic's; its errors become one line for a person.
+Recipes, network configurations and model cards are records. pydantic validates them, and its
+errors are turned into one-line messages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Field", "from_plain", "record", "to_plain"]
 
 T = TypeVar("T")
 
-_FINDINGS = 20  # of a hostile file's thousands: more are not put into words
+_FINDINGS = 20  # a hostile file may cause thousands; only this many are formatted
 
 _ABSENT = ("missing", "missing_keyword_only_argument", "unexpected_keyword_argument")
 
@@ -36,15 +36,15 @@ _CONFIG = ConfigDict(
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
 def record(cls: type[T]) -> type[T]:
-    """Make a class a frozen, keyword-only dataclass whose fields are validated.
+    """Turn a class into a frozen, keyword-only dataclass whose fields are validated.
 
-    ``dataclasses.replace``, ``fields`` and ``asdict`` work as for any dataclass. Numbers are
-    finite; nothing is coerced: ``"3"`` is not 3. A docstring under a field describes it. A class
-    attribute ``spelling`` (a function of the field's name) says what a person calls a field, such
-    as ``--batch-size``.
+    ``dataclasses.replace``, ``fields`` and ``asdict`` work as for any dataclass. Numbers must be
+    finite, and nothing is coerced: ``"3"`` is not 3. A docstring under a field describes it. A
+    class attribute ``spelling``, a function of the field name, gives the name that messages use,
+    such as ``--batch-size``.
 
-    Raises (when an instance is made):
-        UserError: every field that is wrong, what was expected, and what was found.
+    Raises (when an instance is created):
+        UserError: a field is invalid; the message lists what was expected and what was found.
 
     >>> @record
     ... class Crop:
@@ -68,14 +68,14 @@ def record(cls: type[T]) -> type[T]:
 
 
 def from_plain(kind: type[T], values: object) -> T:
-    """The record of plain values: what YAML and JSON hold.
+    """Create a record from plain values, as in YAML and JSON.
 
     Args:
-        kind: a class made by :func:`record`.
+        kind: a class decorated with :func:`record`.
         values: a dictionary, with lists for tuples and dictionaries for records.
 
     Raises:
-        UserError: every value that is missing, unknown or wrong.
+        UserError: a value is missing, unknown or invalid.
 
     >>> @record
     ... class Crop:
@@ -97,15 +97,15 @@ def to_plain(value: Any) -> dict[str, Any]:
 
 
 def explain(error: ValidationError, kind: Any, most: int = 3) -> str:
-    """What is wrong, on one line: ``--lr should be greater than 0; got -1``.
+    """A validation error as one line: ``--lr should be greater than 0; got -1``.
 
     Args:
-        error: pydantic's.
-        kind: the record that was to be made.
-        most: how many of its findings are named.
+        error: pydantic's error.
+        kind: the record class.
+        most: largest number of findings to list.
     """
     found = error.errors(include_url=False)
-    # What one variant of a union lacks says nothing where another has a wrong value.
+    # A field missing in one variant of a union is irrelevant if another variant has a bad value.
     found = [item for item in found if item["type"] not in _ABSENT] or found
     said = list(dict.fromkeys(_sentence(item, kind) for item in found[:_FINDINGS]))
     more = f"; and {len(said) - most} more" if len(said) > most else ""
@@ -113,7 +113,7 @@ def explain(error: ValidationError, kind: Any, most: int = 3) -> str:
 
 
 def _sentence(item: Mapping[str, Any], kind: Any) -> str:
-    if item["type"] == "value_error":  # said by the record itself
+    if item["type"] == "value_error":  # raised by the record itself
         return str(item["ctx"]["error"])
     owner, name = _owner(kind, item["loc"])
     spelling: Callable[[str], str] = getattr(owner, "spelling", str)
@@ -130,10 +130,10 @@ def _sentence(item: Mapping[str, Any], kind: Any) -> str:
 
 
 def _owner(kind: Any, loc: tuple[int | str, ...]) -> tuple[Any, str]:
-    """The record that an error lies in, and the name of its field."""
+    """The record class in which an error occurred, and the name of the field."""
     owner, name, inside = kind, "", [kind]
     for place in loc:
-        # A union's tag picks one of its records.
+        # The tag of a union selects one of its records.
         inside = [candidate for candidate in inside if _is_tagged(candidate, place)] or inside
         for candidate in inside:
             if place in candidate.__pydantic_fields__:
@@ -148,7 +148,7 @@ def _is_tagged(kind: Any, tag: int | str) -> bool:
 
 
 def _records(annotation: Any) -> Iterator[Any]:
-    """The records that an annotation names, in unions too."""
+    """The record classes in an annotation, including those in unions."""
     if is_pydantic_dataclass(annotation):
         yield annotation
     for part in get_args(annotation):
@@ -156,5 +156,5 @@ def _records(annotation: Any) -> Iterator[Any]:
 
 
 def _short(value: object) -> str:
-    """A value as a message shows it: never more than a line."""
+    """A value for use in a message, abbreviated to one line."""
     return reprlib.repr(value)

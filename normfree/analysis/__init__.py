@@ -1,4 +1,4 @@
-"""What goes on inside a network."""
+"""Signal propagation, complexity and latency of networks."""
 
 from normfree.analysis.signal import BlockSignal, signal_propagation, tiled_noise
 

@@ -1,4 +1,4 @@
-"""How large a network is: parameters and multiply-adds."""
+"""Parameter and multiply-add counts."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def count_macs(model: ImageClassifier, size: int) -> int:
 
     .. math:: \sum_{\text{layers}} h_{out}\, w_{out}\, |W|
 
-    with :math:`|W|` the number of weights; a linear layer, those of squeeze-and-excite among them,
-    has one place.
+    where :math:`|W|` is the number of weights. A linear layer, including those in
+    squeeze-and-excite, counts once per image.
 
     Args:
-        model: any network of the registry, on any device; it is counted on shapes alone.
+        model: any registered network, on any device; only shapes are used.
         size: side of the image, pixels.
 
     Returns:
-        Multiply-adds. The paper calls them FLOPs and gives them at the test size.
+        Multiply-adds. The paper calls them FLOPs and reports them at the test size.
 
     Example:
         >>> import normfree
@@ -44,11 +44,12 @@ def count_macs(model: ImageClassifier, size: int) -> int:
 
     Source: table 3 of the paper.
 
-    Differs from: the authors' ``count_flops``, which takes a layer's size for a real number and is
-    up to 5 % off where sizes do not halve evenly (NF-RegNets), and up to four times for NF-ResNets.
+    Differs from: the authors' ``count_flops``, which does not round a layer's size to an integer.
+    It is up to 5 % off if sizes do not halve evenly (NF-RegNets), and up to four times for
+    NF-ResNets.
     """
     config = model.config
-    # After its first block a stage repeats one block: its second stands for all the others.
+    # After the first block, all blocks of a stage are equal, so the second represents the rest.
     shallow = tuple(min(depth, 2) for depth in config.depths)
     network = type(model)(dataclasses.replace(config, depths=shallow), device="meta").eval()
     times = {

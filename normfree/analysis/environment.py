@@ -1,4 +1,4 @@
-"""Where a number was measured: without it, it means little."""
+"""The hardware and software environment of a measurement."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from normfree.kernels import status
 
 
 def environment() -> dict[str, Any]:
-    """The machine, the versions and the day, for the file of a measurement.
+    """Hardware, software versions and date, to be stored with benchmark results.
 
     Returns:
-        ``date``, ``processor``, ``cores``, ``threads`` (those PyTorch uses), ``accelerator`` (None
-        without one), ``system``, ``python``, ``torch``, ``normfree``, ``kernels`` (what does the
-        work of augmentation on the CPU, and why), and ``commit`` (None outside a clone; with a
-        ``+`` where files of the package were changed).
+        ``date``, ``processor``, ``cores``, ``threads`` (used by PyTorch), ``accelerator`` (None
+        without one), ``system``, ``python``, ``torch``, ``normfree``, ``kernels`` (the
+        implementation of augmentation on the CPU, and why it is used), and ``commit`` (None
+        outside a git clone; followed by ``+`` if the package has uncommitted changes).
 
     Example:
         >>> environment()["torch"] == torch.__version__
@@ -59,6 +59,6 @@ def _commit() -> str | None:
 
     try:
         head, changes = git("rev-parse", "--short=12", "HEAD"), git("diff", "HEAD", "--", ".")
-    except OSError:  # no git here
+    except OSError:  # git is not installed
         return None
     return head.stdout.strip() + "+" * bool(changes.stdout) if head.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""How long calls take, compared so that the machine's moods fall on all of them alike."""
+"""Compare the latency of several calls under the same conditions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Latency:
         median: seconds.
         low: first quartile, seconds.
         high: third quartile, seconds.
-        calls: how many were timed.
+        calls: number of timed calls.
     """
 
     median: float
@@ -32,19 +32,19 @@ def compare_latency(
     warmup: int = 2,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Latency]:
-    """Time some calls in turn, round after round.
+    """Time several calls in alternation, round after round.
 
-    What else the machine does in a while, a turbo clock that cools down or caches that fill, then
-    meets all calls alike; the medians leave out what hit only one.
+    Alternating spreads slow changes of the machine, such as clock throttling and cache warm-up,
+    evenly over all calls. The median is robust to outliers.
 
     Args:
-        calls: name → what to call; whatever runs on an accelerator has to wait for it.
-        rounds: times that each is timed, at least 2.
-        warmup: rounds before, not timed.
-        clock: seconds.
+        calls: name → function; a function that runs on an accelerator must synchronize.
+        rounds: number of timed rounds, at least 2.
+        warmup: number of untimed rounds at the start.
+        clock: returns the time in seconds.
 
     Returns:
-        The times by name.
+        Name → latency.
 
     Example:
         >>> times = compare_latency({"add": lambda: sum(range(9)), "nothing": lambda: None})

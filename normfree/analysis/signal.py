@@ -1,4 +1,4 @@
-"""Signal propagation: the variance after every block, beside the one the network was built for."""
+"""Signal propagation: measured variance after each block, compared with the analytic value."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from normfree.nn.modes import evaluating
 
 
 class BlockSignal(NamedTuple):
-    """What leaves one residual block.
+    """Statistics of the output of one residual block.
 
     Args:
-        name: of the block in the model.
-        expected: the variance that β takes for granted in a normalizer-free network: 1 + α² after
-            a transition block, the input's plus α² after a plain one.
-        variance: measured, over examples and space, then averaged over channels.
-        mean_square: the square of a channel's mean, averaged over channels.
-        branch_variance: of the residual branch before the SkipInit gain and α; one is meant.
+        name: name of the block in the model.
+        expected: analytic variance that β is derived from: 1 + α² after a transition block, the
+            input's variance plus α² after any other block.
+        variance: measured variance over examples and space, averaged over channels.
+        mean_square: squared mean of each channel, averaged over channels.
+        branch_variance: variance of the residual branch before the SkipInit gain and α; ideally 1.
     """
 
     name: str
@@ -48,17 +48,17 @@ def signal_propagation(
         \qquad\text{against}\qquad \mathrm{Var}_{l+1} = \mathrm{Var}_l + \alpha^2
 
     Args:
-        model: any network of :class:`normfree.nn.ResidualBlock`; left as it was, its mode and gains
-            included.
-        images: what to feed it; :func:`tiled_noise` meets the assumptions of the analytic sequence.
-        skip_gain: value of every SkipInit gain while measuring: 1 shows the branches, which at
-            initialization are switched off. None measures with the model's own.
+        model: any network with :class:`normfree.nn.ResidualBlock` modules; its mode and gains are
+            restored afterwards.
+        images: input images; :func:`tiled_noise` satisfies the assumptions of the analytic values.
+        skip_gain: value of every SkipInit gain during the measurement; 1 makes the branches
+            visible, which are disabled at initialization. None uses the model's own gains.
 
     Returns:
-        One signal a block, in the order in which they run.
+        One signal per block, in execution order.
 
     Raises:
-        UserError: the model has no such block.
+        UserError: the model has no residual block.
 
     Example:
         >>> import normfree
@@ -79,7 +79,7 @@ def signal_propagation(
         if skip_gain is not None:
             stack.enter_context(_skip_gains(blocks.values(), skip_gain))
         for name, block in blocks.items():
-            # Whatever a family's branch is made of, stochastic depth is what it goes through last.
+            # In every model family, stochastic depth is the last module of the branch.
             hooks = (
                 block.register_forward_hook(_recorder(outputs, name)),
                 block.stochastic_depth.register_forward_hook(_recorder(branches, name)),
@@ -103,25 +103,26 @@ def signal_propagation(
 def tiled_noise(
     model: ImageClassifier, count: int, size: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "n c h w"]:
-    r"""Images for which the analytic sequence is meant to hold.
+    r"""Images that satisfy the assumptions of the analytic variances.
 
-    Each image is one tile of normal noise, as wide as the stem's stride, repeated over the image;
-    all are scaled together so that the stem's output has unit variance, where the sequence starts.
+    Each image repeats one tile of Gaussian noise whose side is the stem's stride. All images are
+    scaled together so that the stem's output has unit variance, the starting point of the analytic
+    sequence.
 
-    Why no plain noise? Because the sequence leaves out the mean pooling in the skip paths. The mean
-    of four independent pixels has a quarter of their variance: fed with white noise, F0 loses about
-    that factor in each of its three strided transitions (ratios of 0.97, 0.27, 0.06, 0.01 to the
-    sequence after its stages). Feature maps of repeated tiles are constant in space, but for the
-    border, so pooling leaves them as they are; and within a filter's window the pixels are as
-    independent as those of white noise, where images of a single color would lose variance to
-    filters of zero mean.
+    White noise does not work, because the analytic sequence ignores the average pooling in the
+    skip paths. The mean of four independent pixels has a quarter of their variance. With white
+    noise, F0 loses about this factor in each of its three strided transitions (measured over
+    analytic variance after the four stages: 0.97, 0.27, 0.06, 0.01). With repeated tiles, feature
+    maps are constant in space, except near the border, so pooling does not change them. Within a
+    filter's window the pixels are still as independent as in white noise. Images of a single color
+    would lose variance, because the filters have zero mean.
 
     Args:
-        model: gives the stem, the number of channels and where to make the images.
-        count: number of images. A channel's variance comes from this many independent values.
-        size: side, a multiple of the stem's stride. The zeros that pad a convolution take variance
-            away along the border, so small images stay below the sequence.
-        generator: of the noise; None for torch's own.
+        model: provides the stem, the number of channels and the device.
+        count: number of images, which is also the number of independent values per channel.
+        size: side of the images, a multiple of the stem's stride, pixels. Zero padding reduces the
+            variance near the border, so small images fall below the analytic sequence.
+        generator: random generator for the noise; None uses torch's global generator.
 
     Example:
         >>> import normfree
@@ -137,13 +138,13 @@ def tiled_noise(
     stride = size // model.stem(weight.new_zeros(1, channels, size, size)).shape[3]
     tile = torch.randn(count, channels, stride, stride, generator=generator).to(weight)
     images = tile.repeat(1, 1, size // stride, size // stride)
-    for _ in range(3):  # the stem is not quite linear: variance follows scale², nearly
+    for _ in range(3):  # iterate, because the stem is not exactly linear
         images = images * _moments(model.stem(images))[0] ** -0.5
     return images
 
 
 def expected_variance(block: ResidualBlock) -> float:
-    """The variance after a block at initialization, with a SkipInit gain of one.
+    """The analytic variance after a block at initialization, with a SkipInit gain of one.
 
     >>> from normfree.nn import BottleneckSpec, NFBlock, Residual
     >>> spec = BottleneckSpec(in_channels=8, out_channels=8, width=8)
@@ -155,7 +156,7 @@ def expected_variance(block: ResidualBlock) -> float:
 
 
 def _moments(x: Float[Tensor, "n c h w"]) -> tuple[float, float]:
-    """Variance and squared mean of a channel, averaged over channels."""
+    """Variance and squared mean of each channel, averaged over channels."""
     var, mean = torch.var_mean(x.float(), dim=(0, 2, 3))
     return var.mean().item(), mean.square().mean().item()
 
@@ -171,7 +172,7 @@ def _recorder(
 
 @contextmanager
 def _skip_gains(blocks: Iterable[ResidualBlock], value: float) -> Iterator[None]:
-    """Another SkipInit gain in every block, then each block's own again."""
+    """Set the SkipInit gain of every block, then restore the original gains."""
     gains = [block.skip_gain for block in blocks if block.skip_gain is not None]
     own = [gain.clone() for gain in gains]
     for gain in gains:

@@ -1,4 +1,4 @@
-"""Images, from files to micro-batches: sources, decoding, transforms, plan, loader."""
+"""The input pipeline: data sources, decoding, transforms, batch plans, and the loader."""
 
 from __future__ import annotations
 

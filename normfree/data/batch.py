@@ -1,4 +1,4 @@
-"""What the loader delivers: batches to evaluate on, micro-batches to train on."""
+"""What the loader yields: batches for evaluation, micro-batches for training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Images with their labels, on the host.
+    """Images and their labels, on the host.
 
     Attributes:
-        images: bytes as stored, or whatever a transform yields, in grey levels of 0 to 255.
-        labels: class of each example, int64.
+        images: uint8 as stored, or the output of the transform; pixel values range from 0 to 255.
+        labels: class index of each example, int64.
         keys: ``example_keys(seed, epoch, index)`` of each example, int64.
     """
 
@@ -23,17 +23,18 @@ class Batch(NamedTuple):
 
 
 class MicroBatch(NamedTuple):
-    """What is computed together: n training examples and what they are mixed with, on the host.
+    """n training examples and the images they are mixed with, on the host.
 
-    Each of the m images is here once; the first n are trained on.
+    Each of the m images appears once. The first n are the examples to train on.
 
     Attributes:
-        images: bytes as stored, or whatever a transform yields, in grey levels of 0 to 255.
-        labels: class of each image, int64.
+        images: uint8 as stored, or the output of the transform; pixel values range from 0 to 255.
+        labels: class index of each image, int64.
         keys: ``example_keys(seed, epoch, index)`` of each image, int64.
-        partners: what each of the n is mixed with, as rows of the m; None if nothing is mixed.
-        cutmix: which of the n are mixed by CutMix rather than MixUp.
-        ascent: which of the n give the gradient by which SAM ascends.
+        partners: for each of the n examples, the row of the image it is mixed with; None without
+            mixing.
+        cutmix: True for examples mixed by CutMix, False for MixUp.
+        ascent: True for examples that contribute to the gradient of the SAM ascent step.
     """
 
     images: Shaped[Tensor, "m c h w"]
@@ -45,5 +46,5 @@ class MicroBatch(NamedTuple):
 
     @property
     def size(self) -> int:
-        """n: examples to train on."""
+        """Number of training examples, n."""
         return len(self.cutmix)

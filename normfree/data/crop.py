@@ -1,4 +1,4 @@
-"""The random crop of a training photograph, with TensorFlow's or torchvision's distribution."""
+"""Random crops for training, with the distribution of TensorFlow or torchvision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from normfree.data.preprocess import center_crop_resize
 from normfree.data.resize import resize_bicubic
 
 Crop: TypeAlias = Literal["tensorflow", "torchvision"]
-"""The implementation whose crop distribution is used."""
+"""The library whose crop distribution is used."""
 
 
 class Box(NamedTuple):
@@ -35,37 +35,38 @@ def distorted_bounding_box(
     area: tuple[float, float] = (0.08, 1.0),
     attempts: int = 10,
 ) -> Box:
-    """Draw a crop: aspect ratio first, then a height, then a position.
+    """Draw a crop box: aspect ratio first, then height, then position.
 
-    ``r ~ U(aspect)``; ``h`` uniform among the integers from ``√(area₀·H·W / r)`` to
-    ``min(H, W/r, √(area₁·H·W / r))``; ``w = round(r·h)``; the position is uniform. Boxes that cover
-    less than ``min_covered`` of the image are drawn again.
+    ``r ~ U(aspect)``; ``h`` is uniform over the integers from ``√(area₀·H·W / r)`` to
+    ``min(H, W/r, √(area₁·H·W / r))``; ``w = round(r·h)``; the position is uniform. A box that
+    covers less than ``min_covered`` of the image is redrawn.
 
     Args:
-        height: rows of the photograph.
-        width: columns of the photograph.
+        height: image height in pixels.
+        width: image width in pixels.
         rng: random number generator.
-        min_covered: smallest share of the image a box may have; it overrides a smaller ``area[0]``.
-        aspect: range of width over height.
-        area: range of the share of the image that bounds the heights.
-        attempts: draws before giving up.
+        min_covered: smallest fraction of the image a box may cover; it takes precedence over a
+            smaller ``area[0]``.
+        aspect: range of width / height.
+        area: range of the fraction of the image area; it bounds the height.
+        attempts: number of draws before giving up.
 
     Returns:
-        The box; the whole image if every attempt failed.
+        The box, or the whole image if every attempt failed.
 
     >>> distorted_bounding_box(375, 500, np.random.default_rng(0))
     Box(top=34, left=68, height=248, width=278)
 
     Source: ``tf.image.sample_distorted_bounding_box`` with the whole image as the object.
-    Differs from: :func:`random_resized_crop_box`, which draws the area uniformly and the logarithm
-        of the aspect ratio uniformly; here large areas are rarer.
+    Differs from: :func:`random_resized_crop_box`, which draws the area and the logarithm of the
+        aspect ratio uniformly. Large areas are rarer here.
     """
     for _ in range(attempts):
         ratio = aspect[0] + rng.random() * (aspect[1] - aspect[0])
         size = _draw_size(height, width, ratio, area, rng)
         if size is None or size[0] * size[1] < min_covered * height * width:
             continue
-        # TensorFlow draws from [0, free), not [0, free]: a box never touches the far edge.
+        # TensorFlow draws from [0, free), not [0, free], so a box never touches the far edge.
         top = int(rng.integers(max(1, height - size[0])))
         left = int(rng.integers(max(1, width - size[1])))
         return Box(top, left, *size)
@@ -75,7 +76,7 @@ def distorted_bounding_box(
 def _draw_size(
     height: int, width: int, ratio: float, area: tuple[float, float], rng: np.random.Generator
 ) -> tuple[int, int] | None:
-    """Height and width of a crop with this aspect ratio; None if the image cannot hold one."""
+    """Draw the height and width of a crop with this aspect ratio; None if none fits."""
     least, most = area[0] * height * width, area[1] * height * width
     lowest = round(math.sqrt(least / ratio))
     highest = min(height, round(math.sqrt(most / ratio)))
@@ -83,7 +84,7 @@ def _draw_size(
         highest = int((width + 0.5 - 1e-7) / ratio)
     rows = min(lowest, highest)
     rows += int(rng.integers(highest - rows + 1))
-    # Rounding may have moved the area just outside its bounds: correct by one row.
+    # Rounding may push the area just out of bounds: correct by one row.
     if rows * round(rows * ratio) < least:
         rows += 1
     if rows * round(rows * ratio) > most:
@@ -102,26 +103,26 @@ def random_resized_crop_box(
     area: tuple[float, float] = (0.08, 1.0),
     attempts: int = 10,
 ) -> Box:
-    """Draw a crop: its area, its aspect ratio, then its position.
+    """Draw a crop box: area and aspect ratio first, then position.
 
     ``a ~ U(area)·H·W`` and ``ln r ~ U(ln aspect)``; ``h = round(√(a / r))``, ``w = round(√(a·r))``;
-    the position is uniform. Boxes that are larger than the image are drawn again.
+    the position is uniform. A box that exceeds the image is redrawn.
 
     Args:
-        height: rows of the photograph.
-        width: columns of the photograph.
+        height: image height in pixels.
+        width: image width in pixels.
         rng: random number generator.
-        aspect: range of width over height.
-        area: range of the share of the image.
-        attempts: draws before giving up.
+        aspect: range of width / height.
+        area: range of the fraction of the image area.
+        attempts: number of draws before giving up.
 
     Returns:
-        The box; if every attempt failed, the largest central one whose aspect ratio is in range.
+        The box. If every attempt failed, the largest centered box whose aspect ratio is in range.
 
     >>> random_resized_crop_box(375, 500, np.random.default_rng(0))
     Box(top=35, left=302, height=171, width=129)
 
-    Source: torchvision's ``RandomResizedCrop``, which timm and most others train with.
+    Source: torchvision's ``RandomResizedCrop``, also used by timm and most other libraries.
     """
     for _ in range(attempts):
         pixels = rng.uniform(*area) * height * width
@@ -150,27 +151,28 @@ def random_crop_resize(
     flip: bool = True,
     crop: Crop = "tensorflow",
 ) -> Float32[np.ndarray, "size size c"]:
-    """Random crop, flipped half of the time, resized to a square.
+    """Crop at random, flip with probability ½, and resize to a square.
 
     Args:
-        image: a photograph.
+        image: input image.
         size: side of the result, pixels.
         rng: random number generator.
-        flip: whether to mirror left and right with probability ½.
+        flip: whether to flip horizontally with probability ½.
         crop: distribution of the crops.
 
     Returns:
-        The image, in grey levels, 0 to 255 but for the overshoot of the cubic.
+        The image, with values from 0 to 255 except where the bicubic kernel overshoots.
 
     >>> image = np.zeros((375, 500, 3), dtype=np.uint8)
     >>> random_crop_resize(image, 192, np.random.default_rng(0)).shape
     (192, 192, 3)
 
-    Source: ``_decode_and_random_crop`` and what follows it in the authors' ``dataset.py``; a draw
-    of the whole image counts as failed there, and the padded centre crop takes its place.
+    Source: ``_decode_and_random_crop`` and the flip and resize after it in the authors'
+    ``dataset.py``. A box that covers the whole image counts as a failed draw there and is replaced
+    by the padded center crop.
 
-    Differs from: torchvision's ``RandomResizedCrop``, whatever ``crop`` is, by the resizing: a
-    bicubic without antialiasing, not an antialiased bilinear one.
+    Differs from: torchvision's ``RandomResizedCrop``, for either value of ``crop``, which resizes
+    with antialiased bilinear interpolation; here it is bicubic without antialiasing.
     """
     height, width = image.shape[:2]
     box = _DRAW[crop](height, width, rng)

@@ -1,7 +1,7 @@
-"""From a file's bytes to pixels.
+"""Decode image files with Pillow.
 
-Pillow decodes as fast as OpenCV here, reads more formats, and reports a truncated file instead of
-filling the rest of the image with grey. Files may be hostile: only the formats of
+For this use Pillow is as fast as OpenCV, reads more formats, and reports a truncated file instead
+of filling the rest of the image with gray. Files may be hostile: only the formats in
 :mod:`normfree.data.formats` are opened, and sizes are checked before pixels are allocated.
 """
 
@@ -20,8 +20,8 @@ from normfree.data.formats import FORMATS, INTERPRETED_SHARE, LIMITS, Limits, re
 from normfree.data.headers import check_header, too_many
 from normfree.errors import BadImageError
 
-_SIXTEEN_BITS = ("PNG", "PPM")  # formats whose mode ``I`` runs from 0 to 65,535
-_BAND = 2**22  # pixels converted at a time: bounds the memory
+_SIXTEEN_BITS = ("PNG", "PPM")  # formats whose mode ``I`` ranges from 0 to 65,535
+_BAND = 2**22  # pixels converted at a time; bounds the memory
 _ORIENTATION = 0x0112
 
 
@@ -32,25 +32,25 @@ def decode(
     name: str | None = None,
     limits: Limits = LIMITS,
 ) -> UInt8[np.ndarray, "h w c"]:
-    """Decode an image, upright.
+    """Decode an image and apply its EXIF orientation.
 
-    The orientation that the camera stored (EXIF) is applied; where that is damaged, it is ignored.
-    Sixteen-bit grey is divided by 256; grey of 32 bits or floats is refused, because its white
-    level is unknown. Transparency is dropped, the color underneath kept; of an animation, the first
-    frame is read. A JPEG file of more than ``limits.max_pixels`` is decoded at 1/2, 1/4 or 1/8 of
-    its size (a progressive one is refused: that would save no memory).
+    A damaged orientation tag is ignored. 16-bit grayscale is divided by 256; 32-bit and
+    floating-point grayscale is rejected, because its white level is unknown. The alpha channel is
+    dropped and the color under it kept. Only the first frame of an animation is read. A JPEG with
+    more than ``limits.max_pixels`` pixels is decoded at 1/2, 1/4 or 1/8 of its size, unless it is
+    progressive: scaled decoding saves no memory there, so the file is rejected.
 
     Args:
-        data: a regular file or the bytes of one, in a format of :data:`~normfree.data.FORMATS`.
-        channels: 3 for color (grey images are repeated), 1 for grey.
-        name: what to call the image in an error; by default the file.
-        limits: how large it may be.
+        data: path or contents of a file in one of :data:`~normfree.data.FORMATS`.
+        channels: 3 for RGB (grayscale images are repeated), 1 for grayscale.
+        name: the image's name in error messages; the path by default.
+        limits: size limits.
 
     Returns:
-        The image, red, green and blue last.
+        The image, with channels in RGB order.
 
     Raises:
-        BadImageError: if it is too large or cannot be read to the end.
+        BadImageError: the image is too large or cannot be decoded completely.
 
     >>> file = io.BytesIO()
     >>> Image.new("RGB", (4, 2), (10, 20, 30)).save(file, "png")
@@ -64,18 +64,18 @@ def decode(
     except _RefusedError as error:
         raise BadImageError(name, str(error)) from None
     except MemoryError:
-        raise BadImageError(name, "there is not enough memory to decode it") from None
+        raise BadImageError(name, "not enough memory to decode it") from None
     except UnidentifiedImageError:
         formats = ", ".join(FORMATS)
-        raise BadImageError(name, f"not an image in a format that is read: {formats}") from None
+        raise BadImageError(name, f"not an image in a supported format: {formats}") from None
     except OSError as error:
         raise BadImageError(name, error.strerror or str(error)) from error
-    except Exception as error:  # what a decoder raises on a damaged file is not documented
+    except Exception as error:  # decoders raise undocumented exceptions on damaged files
         raise BadImageError(name, f"{type(error).__name__}: {error}") from error
 
 
 class _RefusedError(Exception):
-    """An image that could perhaps be decoded, but is not."""
+    """An image that is rejected before it is decoded."""
 
 
 def _decoded(content: bytes, channels: int, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
@@ -92,21 +92,23 @@ def _decoded(content: bytes, channels: int, limits: Limits) -> UInt8[np.ndarray,
 
 
 def _check_white(image: Image.Image) -> None:
-    """Refuse numbers whose white level is unknown: 32-bit integers and floats."""
+    """Reject 32-bit integers and floats, whose white level is unknown."""
     if image.mode == "F" or (image.mode == "I" and image.format not in _SIXTEEN_BITS):
         kind = "floating-point" if image.mode == "F" else "32-bit"
-        raise _RefusedError(f"{kind} grey has no known white: store it with 8 or 16 bits")
+        raise _RefusedError(
+            f"{kind} grayscale has no known white level: store it with 8 or 16 bits"
+        )
 
 
 def _fit(image: ImageFile.ImageFile, limits: Limits) -> None:
-    """Refuse an image that is too large, or let a JPEG be decoded at a fraction of its size."""
+    """Reject an image that is too large, or set up a JPEG for decoding at a reduced size."""
     width, height = image.size
     if min(width, height) < 1:
         raise _RefusedError("it has no pixels")
     if max(width, height) > limits.max_side:
         raise _RefusedError(
-            f"it has {width:,} × {height:,} pixels, and no side may have more than "
-            f"{limits.max_side:,}"
+            f"it has {width:,} × {height:,} pixels, and neither side may exceed "
+            f"{limits.max_side:,} (max_side)"
         )
     allowed = int(limits.max_pixels * FORMATS.get(image.format or "", FORMATS["JPEG"]).share)
     if any(tile[0] in Image.DECODERS for tile in image.tile):
@@ -119,15 +121,15 @@ def _fit(image: ImageFile.ImageFile, limits: Limits) -> None:
 
 
 def _tile(image: ImageFile.ImageFile) -> tuple[int, int]:
-    """Width and height of a TIFF's tiles, which may be declared larger than the image."""
+    """Width and height of a TIFF's tiles, which the file may declare larger than the image."""
     if not isinstance(image, TiffImageFile):
         return 0, 0
     return image.tag_v2.get(TILEWIDTH, 0), image.tag_v2.get(TILELENGTH, 0)
 
 
 def _scale(image: ImageFile.ImageFile, allowed: int) -> None:
-    """Decode 1/2, 1/4 or 1/8 of each side, whichever fits first; its pixels are means."""
-    if image.info.get("progressive"):  # holds the coefficients of the whole image
+    """Decode at 1/2, 1/4 or 1/8 of each side, the first that fits; pixels are averaged."""
+    if image.info.get("progressive"):  # the decoder holds the coefficients of the whole image
         return
     width, height = image.size
     for scale in (2, 4, 8):
@@ -137,7 +139,7 @@ def _scale(image: ImageFile.ImageFile, allowed: int) -> None:
 
 
 def _pixels(image: Image.Image, channels: int) -> UInt8[np.ndarray, "h w c"]:
-    """The pixels as an array, converted in bands: Pillow's own way holds three more copies."""
+    """Convert the pixels to an array band by band; Pillow's own path holds three more copies."""
     width, height = image.size
     pixels = np.empty((height, width, channels), dtype=np.uint8)
     rows = max(1, _BAND // width)
@@ -150,23 +152,23 @@ def _pixels(image: Image.Image, channels: int) -> UInt8[np.ndarray, "h w c"]:
 
 def _converted(image: Image.Image, channels: int) -> UInt8[np.ndarray, "..."]:
     mode = "RGB" if channels == 3 else "L"
-    if image.mode.startswith("I"):  # sixteen bits; Pillow's own conversion clips at 255
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "P":  # a palette's transparency must not be guessed at
+    if image.mode == "P":  # converting a transparent palette to RGB directly makes Pillow warn
         image = image.convert("RGBA")
     return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
 def _orientation(image: Image.Image) -> object:
-    """The orientation that the camera stored, 1 to 8; 1 (upright) where it cannot be read."""
+    """The EXIF orientation, 1 to 8; 1 (upright) if it cannot be read."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # good pixels are not refused for what a damaged tag says
+    except Exception:  # a damaged tag is no reason to reject good pixels
         return 1
 
 
 def _upright(pixels: UInt8[np.ndarray, "h w c"], held: object) -> UInt8[np.ndarray, "..."]:
-    """Undo how the camera was held: a view, no copy."""
+    """Apply an EXIF orientation; returns a view, not a copy."""
     if held in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if held in (3, 4, 7, 8):

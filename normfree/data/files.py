@@ -1,4 +1,4 @@
-"""Reading files that may be anything: a FIFO, a device, a sparse file of terabytes."""
+"""Open untrusted paths safely: they may be FIFOs, devices, or sparse files of terabytes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file (or a link to one) for reading, without ever waiting for a writer.
+    """Open a regular file (or a link to one) for reading, without ever blocking on a FIFO.
 
     Raises:
-        OSError: if there is none, or it is a directory, a FIFO, a device, a socket.
+        OSError: the file does not exist, or is a directory, a FIFO, a device or a socket.
 
     >>> open_regular(Path("/dev/null"))
     Traceback (most recent call last):
     ...
     OSError: [Errno 22] not a regular file
     """
-    _check_regular(path.stat())  # before opening: that alone may set off something in a device
+    _check_regular(path.stat())  # before opening, which alone can trigger an action in a device
     file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
     try:
-        _check_regular(os.fstat(file.fileno()))  # another file may have taken its place
+        _check_regular(os.fstat(file.fileno()))  # the file may have been replaced since
     except OSError:
         file.close()
         raise
@@ -31,14 +31,14 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:
-    """The bytes of a regular file.
+    """Read a regular file.
 
     Args:
         path: the file.
-        max_bytes: how many it may have.
+        max_bytes: the largest size allowed.
 
     Raises:
-        OSError: if it cannot be read, is no regular file or is larger.
+        OSError: the file cannot be read, is not a regular file, or is too large.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size

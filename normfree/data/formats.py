@@ -1,4 +1,4 @@
-"""Which image files are read, and how large they may be."""
+"""Supported image formats and size limits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Format(NamedTuple):
     """A file format.
 
     Attributes:
-        endings: of its files, in lower case.
-        share: of ``Limits.max_pixels`` that one image may have, less than 1 where the decoder holds
-            several copies of the pixels.
+        endings: file name extensions, in lower case.
+        share: fraction of ``Limits.max_pixels`` that an image may have; below 1 if the decoder
+            holds several copies of the pixels.
     """
 
     endings: tuple[str, ...]
@@ -33,20 +33,21 @@ FORMATS = {
     "TIFF": Format((".tif", ".tiff")),
     "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm")),
 }
-"""The raster formats that are read, by Pillow's names.
+"""The supported raster formats, by Pillow's names.
 
-Left out are formats that run a program (EPS), that unpack other files (FITS, ICO) or whose memory
-does not follow from the size in the header (JPEG 2000: precincts; AVIF: a frame larger than the
-declared image is decoded, then scaled).
+Excluded are formats that run a program (EPS), formats that unpack other files (FITS, ICO), and
+formats whose memory use does not follow from the size in the header (JPEG 2000, because of
+precincts; AVIF, which decodes a frame larger than the declared image and then scales it).
 """
 
 INTERPRETED_SHARE = 1 / 64
-"""Of ``max_pixels``, for the few encodings that Pillow decodes in Python: seconds a megapixel."""
+"""Fraction of ``max_pixels`` for encodings that Pillow decodes in Python, at seconds per
+megapixel."""
 
 
 @record
 class Limits:
-    """How large an image may be. The size in the header is checked before any pixel is allocated.
+    """Size limits of an image, checked against the header before any pixel is allocated.
 
     >>> Limits(max_pixels=0)
     Traceback (most recent call last):
@@ -54,21 +55,21 @@ class Limits:
     """
 
     max_pixels: int = Field(default=2**26, gt=0, le=178_956_970)
-    """Height × width, 67 million by default, which takes up to 0.8 GB to decode; at most what
-    Pillow accepts. Larger JPEG files are decoded at 1/2, 1/4 or 1/8 of their size."""
+    """Height × width. The default of 67 million takes up to 0.8 GB to decode; the maximum is
+    Pillow's own. Larger JPEG files are decoded at 1/2, 1/4 or 1/8 of their size."""
     max_side: int = Field(default=65_535, gt=0)
-    """Height and width; no JPEG has more."""
+    """Height and width each; the default is the largest that JPEG allows."""
     max_bytes: int = Field(default=2**28, gt=0)
-    """Bytes of a file, 268 million by default."""
+    """File size in bytes, 268 million by default."""
 
 
 LIMITS = Limits()
-"""The default."""
+"""The default limits."""
 
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Those of :data:`FORMATS` that the installed Pillow was built with.
+    """The members of :data:`FORMATS` that the installed Pillow supports.
 
     >>> {"JPEG", "PNG"} <= set(readable_formats())
     True
@@ -79,7 +80,7 @@ def readable_formats() -> tuple[str, ...]:
 
 @cache
 def image_endings() -> frozenset[str]:
-    """The endings of the files that are read, in lower case; other files of a folder are ignored.
+    """File name extensions of supported formats, in lower case; a folder's other files are ignored.
 
     >>> {".jpg", ".jpeg", ".png", ".webp"} <= image_endings()
     True

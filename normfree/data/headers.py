@@ -1,18 +1,18 @@
-"""What must be known of a file before Pillow opens it, because opening already allocates."""
+"""Checks to run before Pillow opens a file, because opening it already allocates memory."""
 
 from __future__ import annotations
 
 from normfree.data.formats import FORMATS, Limits
 
-_MAX_SCANS = 200  # of a JPEG: each costs a pass over the whole image; a progressive one has ten
+_MAX_SCANS = 200  # JPEG scans: each is a pass over the whole image; progressive files have ten
 
 
 def check_header(content: bytes, limits: Limits) -> str | None:
-    r"""Why a file must not be opened; None if it may be.
+    r"""The reason why a file must not be opened, or None.
 
     Args:
-        content: the file.
-        limits: how large an image may be.
+        content: contents of the file.
+        limits: size limits.
 
     >>> from normfree.data.formats import LIMITS
     >>> canvas = b"VP8X\n\0\0\0" + bytes(4) + b"\xff\x3f\0" * 2
@@ -22,7 +22,7 @@ def check_header(content: bytes, limits: Limits) -> str | None:
     if len(content) > limits.max_bytes:
         return f"it has {len(content):,} bytes, more than the {limits.max_bytes:,} allowed"
     if content[:2] == b"\xff\xd8":
-        scans = content.count(b"\xff\xda")  # never within a scan: there 0 follows every 0xff
+        scans = content.count(b"\xff\xda")  # cannot occur inside a scan, where 0 follows each 0xff
         if scans > _MAX_SCANS:
             return f"it has {scans:,} scans, and at most {_MAX_SCANS} are decoded"
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
@@ -31,7 +31,7 @@ def check_header(content: bytes, limits: Limits) -> str | None:
 
 
 def _check_webp(content: bytes, limits: Limits) -> str | None:
-    """The decoder allocates its canvas, twice, when it is created."""
+    """Check the canvas size: the decoder allocates the canvas twice as soon as it is created."""
     kind, start = content[12:16], content[20:30].ljust(10, b"\0")
     if kind == b"VP8X":
         width, height = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (4, 7))
@@ -46,7 +46,7 @@ def _check_webp(content: bytes, limits: Limits) -> str | None:
 
 
 def too_many(width: int, height: int, allowed: int) -> str | None:
-    """What to say where an image has more pixels than allowed."""
+    """The error message if an image has more pixels than allowed, or None."""
     if width * height <= allowed:
         return None
     return (

@@ -1,8 +1,8 @@
-"""Micro-batches: the same bits for any number of workers and from any first step.
+"""Load micro-batches, bit-identical for any number of workers and any first step.
 
-Everything random about an example follows from (seed, epoch, index), see :mod:`normfree.random`,
-and what a micro-batch holds from its number, see :mod:`normfree.data.plan`. So that number is all
-that a worker is sent.
+All randomness of an example is a function of (seed, epoch, index), see :mod:`normfree.random`. The
+contents of a micro-batch are a function of its number, see :mod:`normfree.data.plan`. A worker
+therefore receives nothing but micro-batch numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from normfree.errors import BadImageError, UserError
 OnBadImage: TypeAlias = Literal["error", "skip"]
 
 PREFETCH_BYTES = 1 << 30
-"""How much is read ahead, over all workers, unless said otherwise: 1 GiB."""
+"""Default bound on prefetched images over all workers, 1 GiB."""
 
 
 @dataclass
@@ -33,8 +33,8 @@ class BadImages:
     """A log of the images that could not be read.
 
     Attributes:
-        reasons: file → what was wrong, in the order in which they were met.
-        times: how often a micro-batch had to do without one; an image counts again in each epoch.
+        reasons: file → reason, in the order of first occurrence.
+        times: total number of failed reads; an image counts once per epoch.
 
     >>> log = BadImages()
     >>> log.add(BadImageError("cat/7.jpg", "the file is empty"))
@@ -46,18 +46,18 @@ class BadImages:
     times: int = 0
 
     def add(self, error: BadImageError) -> None:
-        """Note an image."""
+        """Log an image."""
         self.reasons[error.name] = error.reason
         self.times += 1
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The images, each once."""
+        """The names of the images, without duplicates."""
         return tuple(self.reasons)
 
     @property
     def count(self) -> int:
-        """How many different images there are."""
+        """The number of distinct images."""
         return len(self.reasons)
 
 
@@ -74,36 +74,37 @@ def train_batches(
     on_bad_image: OnBadImage = "error",
     bad_images: BadImages | None = None,
 ) -> Iterator[MicroBatch]:
-    """The micro-batches of steps ``start`` to ``stop − 1``, ``plan.accumulate`` for each step.
+    """Iterate over the micro-batches of steps ``start`` to ``stop − 1``.
 
-    Images stay bytes where nothing is lost by it: without a transform, or with one that yields
-    bytes. Then they take a quarter of the memory and of the way between processes.
+    There are ``plan.accumulate`` micro-batches per step. Images remain uint8 without a transform,
+    or with a transform that returns uint8; they then take a quarter of the memory and of the
+    transfer between processes.
 
-    Worker processes start from a clean process, so ``transform`` and ``source`` must be picklable,
-    and a script that uses them needs ``if __name__ == "__main__":``. They end when the iterator is
-    exhausted or closed, and when this process ends in whatever way. Images read ahead take
-    ``max(prefetch_bytes, workers · bytes of a micro-batch)`` at most: with large batches, raise
-    ``accumulate`` or lower ``workers`` to save memory.
+    Worker processes are not forked from this one, so ``transform`` and ``source`` must be
+    picklable, and a script that uses workers needs ``if __name__ == "__main__":``. Workers stop
+    when the iterator is exhausted or closed, and when this process ends for any reason. Prefetched
+    images take at most ``max(prefetch_bytes, workers · bytes per micro-batch)``: with large
+    batches, raise ``accumulate`` or lower ``workers`` to save memory.
 
     Args:
         source: the images.
-        transform: what to make of each image; None takes them as they are stored.
-        plan: which examples a micro-batch has.
+        transform: applied to each image; None keeps images as stored.
+        plan: assigns examples to micro-batches.
         start: first step.
-        stop: step after the last.
-        rank: this process, of ``plan.world``.
-        workers: processes that read ahead; 0 reads in this one. Images that lie in memory and
-            need no transform are always read in this one: that is faster than sending them.
-        prefetch_bytes: how much is read ahead, over all workers; each has at least one micro-batch
-            to read.
-        on_bad_image: ``error`` raises at an image that cannot be read; ``skip`` puts the epoch's
-            next readable example in its place (with the randomness of the place) and logs it.
-        bad_images: the log to add to; needed for ``skip``.
+        stop: one past the last step.
+        rank: rank of this process, below ``plan.world``.
+        workers: number of worker processes; 0 reads in this process. Images that are in memory and
+            need no transform are always read in this process, which is faster than sending them.
+        prefetch_bytes: bound on prefetched images over all workers; each worker may always hold
+            one micro-batch.
+        on_bad_image: ``error`` raises if an image cannot be read; ``skip`` logs it and substitutes
+            the epoch's next readable example, with the random numbers of the original.
+        bad_images: the log to add to; required for ``skip``.
 
     Raises:
-        BadImageError: names the file that cannot be read.
-        UserError: nothing can be read, images of different sizes meet in one micro-batch, a
-            transform fails, or a worker was killed.
+        BadImageError: an image cannot be read; the message names the file.
+        UserError: no image can be read, images in a micro-batch differ in size, a transform
+            fails, or a worker was killed.
 
     >>> from normfree.data.sources import open_source
     >>> source = open_source("digits", "train")
@@ -112,11 +113,11 @@ def train_batches(
     >>> batch.size, batch.images.shape, batch.images.dtype
     (64, torch.Size([128, 1, 8, 8]), torch.uint8)
 
-    Differs from: the authors' input pipeline in nothing with
-        :class:`~normfree.data.transforms.TrainTransform`, whose floats are mixed as they are. A
-        transform that rounds to bytes leaves them: their bicubic crops have fractions and may pass
-        0 and 255, and only the mixture is clipped and cut off to whole grey levels. Rounded before
-        mixing, a mixture is off by at most one grey level, and by what the rounding clips.
+    Differs from: nothing, with :class:`~normfree.data.transforms.TrainTransform`: as in the
+        authors' pipeline, float crops are mixed first, and only the mixture is clipped and
+        truncated to integers. A transform that returns uint8 differs: it rounds and clips the
+        bicubic crops before mixing. The mixture is then off by at most one gray level, plus the
+        clipped overshoot.
     """
     reader = Reader(source, transform, plan, rank, skip=on_bad_image == "skip")
     numbers = range(start * plan.accumulate, stop * plan.accumulate)
@@ -133,19 +134,19 @@ def eval_batches(
     on_bad_image: OnBadImage = "error",
     bad_images: BadImages | None = None,
 ) -> Iterator[Batch]:
-    """Every example once, in the order of the source; the last batch may be short.
+    """Iterate over every example once, in source order; the last batch may be smaller.
 
     Args:
         source: the images.
-        transform: what to make of each image (it gets no generator); None takes them as stored.
-        batch_size: examples of a batch.
+        transform: applied to each image, without a generator; None keeps images as stored.
+        batch_size: examples per batch.
         workers: see :func:`train_batches`.
         prefetch_bytes: see :func:`train_batches`.
-        on_bad_image: ``error`` raises at an image that cannot be read; ``skip`` leaves it out.
-        bad_images: the log to add to; needed for ``skip``.
+        on_bad_image: ``error`` raises if an image cannot be read; ``skip`` leaves it out.
+        bad_images: the log to add to; required for ``skip``.
 
     Raises:
-        BadImageError: names the file that cannot be read.
+        BadImageError: an image cannot be read; the message names the file.
         UserError: see :func:`train_batches`.
 
     >>> from normfree.data.sources import open_source
@@ -165,7 +166,7 @@ def _batches(
     prefetch_bytes: int,
     bad_images: BadImages | None,
 ) -> Iterator[MicroBatch]:
-    """Check at once, then read lazily."""
+    """Check the arguments eagerly, then read lazily."""
     if reader.skip and bad_images is None:
         raise ValueError("on_bad_image='skip' needs a log: pass bad_images=BadImages()")
     reads = _reads(reader, numbers, workers, prefetch_bytes)
@@ -188,7 +189,7 @@ def _deliver(
     bad_images: BadImages,
 ) -> Iterator[MicroBatch]:
     delivered = 0
-    with closing(reads):  # ends the workers, also when the consumer stops early
+    with closing(reads):  # stops the workers even if the consumer stops early
         for number, read in zip(numbers, reads, strict=True):
             for error in read.bad:
                 bad_images.add(error)

@@ -1,8 +1,8 @@
-"""Which examples each micro-batch holds, what they are mixed with, and which of them ascend.
+"""Plan micro-batches: their examples, mixing partners, and the examples for the SAM ascent step.
 
-A step is planned on its global batch *before* that is split. Everything here is a function of an
-example's position in the global batch, so any number of ranks and any accumulation see the same
-(image, partner, kind of mixing, key), each once; they only divide the work differently.
+Each step is planned on the global batch *before* the batch is split. The plan is a function of an
+example's position in the global batch. Any number of ranks and any accumulation therefore see the
+same set of (image, partner, kind of mixing, key); only the division of work differs.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ Mixing: TypeAlias = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
 Pairing: TypeAlias = Literal["two_batches", "in_batch"]
 AscentScope: TypeAlias = Literal["batch", "micro_batch"]
 
-_STREAM = 0  # of numpy_generator: the order of an epoch
+_STREAM = 0  # numpy_generator stream for the order of an epoch
 
 
 class MicroBatchPlan(NamedTuple):
-    """What one micro-batch of n examples is made of.
+    """The plan of a micro-batch of n training examples.
 
-    The m examples to read are distinct: the n that are trained on, then the partners that are not
-    among them.
+    The m examples to read are distinct: first the n training examples, then the mixing partners
+    that are not among them.
 
     Attributes:
         epochs: epoch of each example to read.
-        indices: its number in the source.
-        keys: ``example_keys(seed, epoch, index)``, which all that is random about it follows.
-        partners: what each of the n is mixed with, as rows of the m; None if nothing is mixed.
-        cutmix: which of the n are mixed by CutMix rather than MixUp.
-        ascent: which of the n give the gradient by which SAM ascends.
+        indices: index of each example in the source.
+        keys: ``example_keys(seed, epoch, index)``, which determines an example's randomness.
+        partners: for each of the n examples, the row of the image it is mixed with; None without
+            mixing.
+        cutmix: True for examples mixed by CutMix, False for MixUp.
+        ascent: True for examples that contribute to the gradient of the SAM ascent step.
     """
 
     epochs: Int[np.ndarray, " m"]
@@ -48,7 +49,7 @@ class MicroBatchPlan(NamedTuple):
 
 
 class Places(NamedTuple):
-    """A stretch of the stream of examples: which ones, and in which epoch each of them is."""
+    """The epochs and indices of consecutive positions in the training stream."""
 
     epochs: Int[np.ndarray, " n"]
     indices: Int[np.ndarray, " n"]
@@ -56,12 +57,12 @@ class Places(NamedTuple):
 
 @record
 class Ascent:
-    """Whose gradient sharpness-aware minimization (SAM) ascends by.
+    """Which examples provide the ascent gradient of sharpness-aware minimization (SAM).
 
     Args:
-        fraction: share of the examples; the paper's cheap form has 0.2.
-        scope: ``batch``: one ascent for the whole batch; ``micro_batch``: each micro-batch ascends
-            by the gradient of its own share, as replicas that do not synchronize would.
+        fraction: fraction of the examples; 0.2 in the paper's cheaper variant.
+        scope: ``batch`` takes one ascent step for the whole batch; ``micro_batch`` takes one per
+            micro-batch on that micro-batch's gradient, like replicas that do not synchronize.
 
     Source: appendix A.4 of the paper.
     """
@@ -72,34 +73,34 @@ class Ascent:
 
 @record
 class BatchPlan:
-    """The training stream, a step at a time, in micro-batches.
+    """The training stream, divided into steps and micro-batches.
 
-    The stream is endless. Position p lies in epoch ``p // examples``, which visits the examples in
-    the order of its own permutation; a step takes the next B positions (2B where partners come
-    from a second batch), across the end of an epoch too, so no batch is short.
+    The stream is endless. Position p belongs to epoch ``p // examples``, and each epoch visits the
+    examples in its own random order. A step takes the next B positions, or 2B if partners come
+    from a second batch. It may cross the end of an epoch, so no batch is short.
 
-    Of the B examples of a step, micro-batch j of rank r trains on the positions
-    ``(j · world + r) :: (world · accumulate)``, some from every stretch of the batch. Position i is
-    mixed with position ``i + B`` (``two_batches``, as the authors do) or ``(i + 1) mod B``
-    (``in_batch``). With ``mixup_cutmix`` the first half of the B is mixed by MixUp and the second
-    by CutMix.
+    Of the B examples of a step, micro-batch j of rank r trains on positions
+    ``(j · world + r) :: (world · accumulate)``, a strided sample of the batch. Position i is mixed
+    with position ``i + B`` (``two_batches``, as in the authors' code) or ``(i + 1) mod B``
+    (``in_batch``). With ``mixup_cutmix``, MixUp applies to the first half of the B examples and
+    CutMix to the second.
 
-    With ``in_batch`` a step reads B images if it is one micro-batch. Split, it reads up to 2B: the
-    partners of one micro-batch are trained on in another.
+    With ``in_batch``, a step of one micro-batch reads B images. A step of several micro-batches
+    reads up to 2B, because partners may belong to other micro-batches.
 
     Args:
-        seed: of the run.
-        examples: how many an epoch has.
-        batch_size: B, examples of one optimizer step over all ranks.
+        seed: seed of the run.
+        examples: number of examples per epoch.
+        batch_size: B, examples per optimizer step over all ranks.
         mixing: how images are mixed.
-        pairing: what an image is mixed with.
-        accumulate: micro-batches of one rank in a step.
+        pairing: where mixing partners come from.
+        accumulate: micro-batches per step and rank.
         world: number of ranks.
-        ascent: whose gradient SAM ascends by; None without SAM.
+        ascent: examples for the SAM ascent step; None without SAM.
 
     Raises:
-        UserError: a number is out of range, a micro-batch would be empty, or micro-batches are to
-            ascend on their own where a step has only one.
+        UserError: a number is out of range, a micro-batch would be empty, or ``ascent`` is per
+            micro-batch and a step has only one.
 
     >>> plan = BatchPlan(seed=0, examples=10, batch_size=4, mixing="mixup_cutmix", accumulate=2)
     >>> first, second = plan.step(1)
@@ -107,7 +108,7 @@ class BatchPlan:
     (array([0, 1, 1, 1]), array([2, 3]), array([False,  True]))
 
     Differs from: ``torch.utils.data.DistributedSampler``, which pads or drops examples at the end
-        of an epoch; here every example is visited exactly once an epoch.
+        of an epoch. Here every epoch visits each example exactly once.
     """
 
     seed: int = Field(ge=0, lt=2**63)
@@ -120,7 +121,7 @@ class BatchPlan:
     ascent: Ascent | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no step could be made of."""
+        """Reject settings from which no step can be built."""
         if self.examples < 1:
             raise UserError("there are no examples to train on: is the data source empty?")
         parts = self.accumulate * self.world
@@ -132,33 +133,33 @@ class BatchPlan:
             )
         if self.mixing != "none" and self.pairing == "in_batch" and self.batch_size < 2:
             raise UserError(
-                "--pairing in_batch mixes the images of a batch with each other: it takes two or "
-                "more; raise --batch-size"
+                "--pairing in_batch mixes the images of a batch with each other and needs at least "
+                "two: raise --batch-size"
             )
         if self.ascent is not None and self.ascent.scope == "micro_batch" and parts == 1:
             raise UserError(
-                "each micro-batch is to ascend by its own gradient, but this step is a single one: "
+                "the SAM ascent is per micro-batch, but each step is a single micro-batch: "
                 "raise --accumulate (the paper's replicas have 32 images each: --accumulate "
-                f"{max(2, self.batch_size // 32)}), or let the whole batch ascend together"
+                f"{max(2, self.batch_size // 32)}), or use one ascent for the whole batch"
             )
 
     @property
     def reads(self) -> int:
-        """Positions of the stream that a step takes: B, or 2B with a second batch of partners."""
+        """Stream positions per step: B, or 2B with a second batch of partners."""
         second = self.mixing != "none" and self.pairing == "two_batches"
         return self.batch_size * (2 if second else 1)
 
     def places(self, step: int) -> Places:
-        """The examples of the global batch of a step (the first is 0), in the stream's order."""
+        """The examples of a step's global batch, in stream order; steps count from 0."""
         return _places(self.seed, self.examples, self.reads, step)
 
     def step(self, step: int, rank: int = 0) -> list[MicroBatchPlan]:
-        """The micro-batches of a rank in a step (the first is 0)."""
+        """The micro-batches of a step on one rank; steps count from 0."""
         first = step * self.accumulate
         return [self.micro_batch(first + j, rank) for j in range(self.accumulate)]
 
     def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
-        """Micro-batch ``step · accumulate + j`` of a rank."""
+        """Micro-batch number ``step · accumulate + j`` of a rank."""
         if not 0 <= rank < self.world:
             raise UserError(f"rank {rank} is not one of the {self.world} processes")
         step, j = divmod(number, self.accumulate)
@@ -178,7 +179,7 @@ class BatchPlan:
         )
 
     def _partners(self, own: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Positions of what is mixed in."""
+        """Positions of the mixing partners."""
         if self.pairing == "two_batches":
             return own + self.batch_size
         return (own + 1) % self.batch_size
@@ -197,7 +198,7 @@ class BatchPlan:
 
 @record
 class EvalPlan:
-    """Every example once, as the source has them; the last batch may be short.
+    """Every example once, in source order; the last batch may be smaller.
 
     >>> EvalPlan(examples=5, batch_size=2).micro_batch(2).indices
     array([4])
@@ -210,11 +211,11 @@ class EvalPlan:
 
     @property
     def batches(self) -> int:
-        """How many there are."""
+        """The number of batches."""
         return -(-self.examples // self.batch_size)
 
     def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
-        """A batch (the first is 0), with the keys of seed 0."""
+        """A batch by its number from 0, with the keys of seed 0."""
         first = number * self.batch_size
         indices = np.arange(first, min(first + self.batch_size, self.examples))
         epochs, nothing = np.zeros_like(indices), np.zeros(len(indices), dtype=bool)
@@ -223,7 +224,7 @@ class EvalPlan:
         )
 
 
-@lru_cache(maxsize=2)  # a step reads from two epochs, unless its batch is larger than one
+@lru_cache(maxsize=2)  # a step spans at most two epochs, unless its batch exceeds an epoch
 def permutation(seed: int, epoch: int, examples: int) -> Int[np.ndarray, " examples"]:
     """The order in which an epoch visits its examples.
 
@@ -238,7 +239,7 @@ def permutation(seed: int, epoch: int, examples: int) -> Int[np.ndarray, " examp
 
 
 def spread(size: int, fraction: float) -> Bool[np.ndarray, " size"]:
-    """A share of ``size`` places, as far from each other as they can be; at least one.
+    """Select a fraction of ``size`` positions, evenly spaced; at least one.
 
     >>> spread(10, 0.3).nonzero()[0]
     array([0, 3, 6])
@@ -249,7 +250,7 @@ def spread(size: int, fraction: float) -> Bool[np.ndarray, " size"]:
     return chosen
 
 
-@lru_cache(maxsize=2)  # the micro-batches of a step ask for it one after the other
+@lru_cache(maxsize=2)  # all micro-batches of a step use the same result
 def _places(seed: int, examples: int, reads: int, step: int) -> Places:
     """Positions ``step · reads`` to ``(step + 1) · reads − 1`` of the stream."""
     epochs, position = np.divmod(np.arange(step * reads, (step + 1) * reads), examples)
@@ -265,7 +266,7 @@ def _places(seed: int, examples: int, reads: int, step: int) -> Places:
 def _with_partners(
     own: Int[np.ndarray, " n"], partners: Int[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]]:
-    """Distinct positions, the own ones first, and the row of each partner among them.
+    """Distinct positions with ``own`` first, and the row of each partner among them.
 
     >>> _with_partners(np.array([0, 1, 2]), np.array([1, 2, 0]))
     (array([0, 1, 2]), array([1, 2, 0]))

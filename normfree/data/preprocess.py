@@ -1,4 +1,4 @@
-"""Evaluation preprocessing: a photograph of any size becomes a square, without randomness."""
+"""Evaluation preprocessing: turn an image of any size into a square, deterministically."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from normfree.data.resize import resize_bicubic
 def resize_crop(
     image: UInt8[np.ndarray, "h w c"], size: int, margin: int = 32
 ) -> Float32[np.ndarray, "size size c"]:
-    """Resize both sides to ``size + margin``, then keep the ``size × size`` centre.
+    """Resize both sides to ``size + margin``, then crop the ``size × size`` center.
 
-    The aspect ratio is not kept: height and width are scaled independently.
+    The aspect ratio is not preserved: height and width are scaled independently.
 
     Args:
-        image: a photograph.
+        image: input image.
         size: side of the result, pixels.
-        margin: total pixels cut off along each axis.
+        margin: total pixels cropped along each axis.
 
     Returns:
-        The image, in grey levels, 0 to 255 but for the overshoot of the cubic.
+        The image, with values from 0 to 255 except where the bicubic kernel overshoots.
 
     >>> resize_crop(np.zeros((48, 64, 3), dtype=np.uint8), 16).shape
     (16, 16, 3)
@@ -36,18 +36,18 @@ def resize_crop(
 def padded_center_crop(
     image: UInt8[np.ndarray, "h w c"], size: int, padding: int = 32
 ) -> UInt8[np.ndarray, "side side c"]:
-    """The central square whose side is ``size / (size + padding)`` of the shorter side.
+    """Crop the central square whose side is ``size / (size + padding)`` of the shorter side.
 
     Args:
-        image: a photograph.
-        size: side it will be resized to, pixels.
-        padding: pixels that would be left around the crop if it were resized to ``size``.
+        image: input image.
+        size: side that the crop will be resized to, pixels.
+        padding: total margin along the shorter side, in pixels at the resized scale.
 
     >>> padded_center_crop(np.zeros((90, 130, 3), dtype=np.uint8), 64).shape
     (60, 60, 3)
     """
     height, width = image.shape[:2]
-    ratio = np.float32(size / (size + padding))  # single precision, as the reference rounds
+    ratio = np.float32(size / (size + padding))  # float32, to round like the reference
     side = max(1, int(ratio * np.float32(min(height, width))))
     top, left = (height - side + 1) // 2, (width - side + 1) // 2
     return image[top : top + side, left : left + side]
@@ -56,10 +56,10 @@ def padded_center_crop(
 def center_crop_resize(
     image: UInt8[np.ndarray, "h w c"], size: int, padding: int = 32
 ) -> Float32[np.ndarray, "size size c"]:
-    """Cut the padded centre square, then resize it to ``size``: the aspect ratio is kept.
+    """Crop the padded center square and resize it to ``size``, preserving the aspect ratio.
 
     Args:
-        image: a photograph.
+        image: input image.
         size: side of the result, pixels.
         padding: see :func:`padded_center_crop`.
 

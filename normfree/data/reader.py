@@ -1,4 +1,4 @@
-"""From the number of a micro-batch to its images: all that a worker process knows."""
+"""Read a micro-batch given its number. This object is what worker processes receive."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from normfree.data.transforms import Transform
 from normfree.errors import BadImageError, UserError
 from normfree.random import numpy_generator
 
-_STREAM = 1  # of numpy_generator: what a transform draws for one example
+_STREAM = 1  # numpy_generator stream for the transform of one example
 
 Image: TypeAlias = Shaped[np.ndarray, "h w c"]
 
 
 class Read(NamedTuple):
-    """A micro-batch as it comes from a worker.
+    """A micro-batch as a worker returns it.
 
     Attributes:
-        images: in shared memory if a worker read them.
-        labels: class of each.
-        rows: which of the plan's examples they are: all, unless an evaluation leaves some out.
-        bad: what could not be read, once for each time it was needed.
+        images: the images, in shared memory if a worker read them.
+        labels: class index of each image.
+        rows: rows of the plan that the images belong to; all rows, unless evaluation skips some.
+        bad: one error for each failed read.
     """
 
     images: Shaped[Tensor, "m c h w"]
@@ -40,21 +40,21 @@ class Read(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Memory of the images."""
+        """Size of the images in bytes."""
         return self.images.numel() * self.images.element_size()
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Reads micro-batches by their numbers; the same bits in whatever process.
+    """Reads micro-batches by number, bit-identical in every process.
 
     Attributes:
         source: the images.
-        transform: what to make of each; None takes them as they are stored.
-        plan: which examples a micro-batch has.
-        rank: whose micro-batches.
-        skip: whether to go on without what cannot be read.
-        shared: whether to put images into memory that other processes can see.
+        transform: applied to each image; None keeps images as stored.
+        plan: assigns examples to micro-batches.
+        rank: rank whose micro-batches are read.
+        skip: whether to skip images that cannot be read.
+        shared: whether to put images into shared memory.
     """
 
     source: Source
@@ -63,11 +63,11 @@ class Reader:
     rank: int = 0
     skip: bool = False
     shared: bool = False
-    _known_bad: dict[int, str] = field(default_factory=dict)  # and why: not to be decoded again
+    _known_bad: dict[int, str] = field(default_factory=dict)  # index → reason; not decoded again
 
     @property
     def memory(self) -> ArraySource | None:
-        """The source, if a micro-batch is no more than one copy from memory."""
+        """The source if a micro-batch is a single copy from memory, else None."""
         return (
             self.source if self.transform is None and isinstance(self.source, ArraySource) else None
         )
@@ -94,9 +94,9 @@ class Reader:
     def _readable(
         self, plan: MicroBatchPlan, row: int, bad: list[BadImageError]
     ) -> tuple[int, UInt8[np.ndarray, "h w c"] | None]:
-        """This example, or when training the first readable one after it in the epoch's order.
+        """Read this example or, in training, the next readable one in the epoch's order.
 
-        Not after it in the source's order: there the whole class may be damaged.
+        The next one in source order would not do: a whole class may be damaged.
         """
         for found in self._candidates(int(plan.epochs[row]), int(plan.indices[row])):
             try:
@@ -109,7 +109,7 @@ class Reader:
             return int(plan.indices[row]), None
         raise UserError(
             f"none of the {len(self.source)} images can be read, the last one {bad[-1].name}: "
-            f"{bad[-1].reason}; is the data where it should be?"
+            f"{bad[-1].reason}; check the data directory"
         )
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:
@@ -117,7 +117,7 @@ class Reader:
         if isinstance(self.plan, BatchPlan):
             order = permutation(self.plan.seed, epoch, self.plan.examples)
             place = int(np.flatnonzero(order == index)[0])
-            for step in range(1, len(order)):  # a lap
+            for step in range(1, len(order)):  # once around the epoch
                 yield int(order[(place + step) % len(order)])
 
     def _image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
@@ -134,7 +134,7 @@ class Reader:
     def _transformed(
         self, image: UInt8[np.ndarray, "h w c"], plan: MicroBatchPlan, row: int, found: int
     ) -> Image:
-        """The image with the randomness of the place it takes."""
+        """Transform the image with the random numbers of the row it fills."""
         if self.transform is None:
             return image
         rng = None
@@ -150,7 +150,7 @@ class Reader:
 
 
 class _Stack:
-    """Images of one size, put together as they come; the first says how large they are."""
+    """Collects images of one size into a batch; the first image sets the size."""
 
     def __init__(self, most: int, shared: bool) -> None:
         self.most, self.count, self.shared = most, 0, shared
@@ -162,8 +162,8 @@ class _Stack:
             self._allocate(image)
         if image.shape != self.shape:
             raise UserError(
-                f"images of different sizes meet in a batch, {self.shape} and {image.shape} for "
-                "example: use a transform that resizes them"
+                f"the images of a batch have different sizes, such as {self.shape} and "
+                f"{image.shape}: use a transform that resizes them"
             )
         self.batch.numpy()[self.count] = image.transpose(2, 0, 1)
         self.count += 1
@@ -175,7 +175,7 @@ class _Stack:
         self.shape = height, width, channels = image.shape
         kind = torch.from_numpy(np.empty(0, image.dtype)).dtype
         self.batch = torch.empty(self.most, channels, height, width, dtype=kind)
-        if self.shared:  # while it is empty: nothing is held twice
+        if self.shared:  # share it while it is empty, so that nothing is copied
             self.batch.share_memory_()
 
 
@@ -189,7 +189,7 @@ class _SharedArray(np.ndarray):
 
 
 def for_workers(reader: Reader) -> Reader:
-    """A reader to send to worker processes: pixels in memory are there once for all of them."""
+    """A reader to send to worker processes, which share a single copy of in-memory pixels."""
     source = reader.source
     if isinstance(source, ArraySource):
         tensor = torch.empty(source.pixels.shape, dtype=torch.uint8).share_memory_()
@@ -202,7 +202,7 @@ def for_workers(reader: Reader) -> Reader:
 
 
 def _line(what: str, error: Exception) -> str:
-    """What went wrong, on one line."""
+    """The error as a single line."""
     if isinstance(error, MemoryError):
         return f"{what} ran out of memory; lower --workers, or raise --accumulate"
     said = " ".join(str(error).split())

@@ -1,7 +1,7 @@
-"""TensorFlow's bicubic resize: every image the authors' networks saw went through it.
+"""TensorFlow's bicubic resize, which the authors apply to every image.
 
-An output pixel is a weighted mean of 4 × 4 input pixels, whatever the ratio of the sizes (there is
-no antialiasing), and is not clamped: it may leave [0, 255].
+An output pixel is a weighted mean of 4 × 4 input pixels at any scale; there is no antialiasing.
+Values are not clamped and may leave [0, 255].
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-_STEPS = 1024  # TensorFlow reads the cubic from a table of this many steps; so do we
-_WIDE = 8  # ratio of widths from which on only the columns that are read are resized vertically
+_STEPS = 1024  # TensorFlow looks the cubic up in a table with this many steps; so do we
+_WIDE = 8  # above this ratio of widths, only the columns that are used are resized vertically
 
 
 class Taps(NamedTuple):
-    """The four inputs of each output along one axis, and their weights."""
+    """The four input pixels of each output pixel along one axis, and their weights."""
 
     inputs: Int[np.ndarray, "out 4"]
     weights: Float32[np.ndarray, "out 4"]
@@ -46,22 +46,22 @@ def keys_cubic(x: Float32[np.ndarray, "*n"], a: float = -0.5) -> Float32[np.ndar
 
 @lru_cache(maxsize=1024)
 def cubic_taps(length: int, out: int) -> Taps:
-    """The taps that resize one axis, with pixel centres at half-integers.
+    """The taps that resize one axis, with pixel centers at half-integers.
 
-    Output ``i`` samples the input at ``(i + ½)·length/out − ½``. Taps outside the image weigh
-    nothing, and the rest are divided by their sum.
+    Output ``i`` samples the input at ``(i + ½)·length/out − ½``. Taps outside the image have zero
+    weight, and the others are divided by their sum.
 
     Args:
-        length: pixels of the input along the axis.
-        out: pixels of the output.
+        length: input pixels along the axis.
+        out: output pixels along the axis.
 
     >>> taps = cubic_taps(4, 2)
     >>> taps.inputs[0], taps.weights[0]
     (array([0, 0, 1, 2]), array([ 0.        ,  0.5294118 ,  0.5294118 , -0.05882353],
       dtype=float32))
 
-    Differs from: an exact cubic. The distance is rounded to 1/1024 of a pixel, as TensorFlow does;
-    without that, results are 0.03 to 0.04 grey levels away from the reference.
+    Differs from: an exact cubic. The distance is rounded to 1/1024 pixel, as in TensorFlow;
+    without the rounding, results differ from the reference by 0.03 to 0.04 gray levels.
     """
     scale = np.float32(length) / np.float32(out)
     place = (np.arange(out, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
@@ -73,7 +73,7 @@ def cubic_taps(length: int, out: int) -> Taps:
     weights = np.where((inputs >= 0) & (inputs < length), weights, np.float32(0))
     taps = Taps(inputs.clip(0, length - 1), weights / weights.sum(axis=1, keepdims=True))
     for array in taps:
-        array.flags.writeable = False  # shared by every caller through the cache
+        array.flags.writeable = False  # the cache shares it with every caller
     return taps
 
 
@@ -86,14 +86,14 @@ def resize_bicubic(
     """Resize an image, or compute only a window of the resized image.
 
     Args:
-        image: the image.
-        height: rows of the resized image.
-        width: columns of the resized image.
-        window: the rows and columns of the result to compute; all of them by default.
+        image: input image.
+        height: height of the resized image, pixels.
+        width: width of the resized image, pixels.
+        window: rows and columns of the result to compute; all by default.
 
     Returns:
-        The window, in the units of ``image``, not clamped. The memory is that of ``8 · width``
-        columns of the result at most, however wide the image.
+        The window, in the units of ``image``, not clamped. Memory is bounded by ``8 · width``
+        columns of the result, however wide the input.
 
     >>> image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
     >>> resize_bicubic(image, 2, 2)[..., 0]
@@ -104,12 +104,12 @@ def resize_bicubic(
     """
     rows = _windowed(cubic_taps(image.shape[0], height), window[0])
     columns = _windowed(cubic_taps(image.shape[1], width), window[1])
-    if image.shape[1] > _WIDE * len(columns.inputs):  # at most 4 columns an output are read
+    if image.shape[1] > _WIDE * len(columns.inputs):  # each output reads at most 4 columns
         read, places = np.unique(columns.inputs, return_inverse=True)
         image = np.take(image, read, axis=1)
         columns = Taps(places.reshape(-1, 4), columns.weights)
     across = _weigh_rows(image, rows)
-    # The second axis is read as rows of the transposed image: whole rows are copied fast.
+    # Resize the second axis as rows of the transposed image: copying whole rows is fast.
     down = _weigh_rows(across.transpose(1, 0, 2), columns)
     return np.ascontiguousarray(down.transpose(1, 0, 2))
 

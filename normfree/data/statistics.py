@@ -1,4 +1,4 @@
-"""Mean and standard deviation of a source, for images that are not like ImageNet's."""
+"""Mean and standard deviation of a source, for data whose statistics differ from ImageNet's."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 
 from normfree.data.sources.source import ArraySource
 
-_CHUNK = 1024  # images at a time: bounds the memory
+_CHUNK = 1024  # images at a time; bounds the memory
 
 
 def dataset_statistics(source: ArraySource) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel over all pixels of all images.
 
-    The sums are of integers, hence exact and the same on every machine.
+    The sums are integers, so the result is exact and the same on every machine.
 
     Args:
         source: images in memory.
 
     Returns:
-        ``(mean, std)`` in grey levels, 0 to 255, one value a channel. A channel that never changes
-        has standard deviation 1, so that dividing by it does nothing.
+        ``(mean, std)`` on the scale 0 to 255, one value per channel. A constant channel gets
+        standard deviation 1, so that dividing by it has no effect.
 
     >>> pixels = np.array([0, 100], dtype=np.uint8).reshape(2, 1, 1, 1)
     >>> dataset_statistics(ArraySource("two", pixels, np.array([0, 1]), ("dark", "light")))

@@ -1,7 +1,7 @@
-"""Transforms: what the loader does to a stored image before it enters a batch.
+"""Transforms that the loader applies to each image before it enters a batch.
 
-A transform is any ``(image, rng) -> image``. These two are for photographs; they are small frozen
-dataclasses so that they print well in a run's configuration and travel to worker processes.
+A transform is any function ``(image, rng) -> image``. The two here are for photographs. They are
+frozen dataclasses, so they are picklable and print well in a run's configuration.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from normfree.data.crop import Crop, random_crop_resize
 from normfree.data.preprocess import center_crop_resize, resize_crop
 
 Transform: TypeAlias = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
-"""Takes an image (h, w, c) and the generator of its example and epoch (None for evaluation)."""
+"""Takes an image (h, w, c) and the generator of its example and epoch (None in evaluation)."""
 
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random crop and flip, resized to a square.
+    """Random crop and horizontal flip, resized to a square.
 
     Args:
         size: side of the result, pixels.
-        flip: whether to mirror left and right with probability ½.
+        flip: whether to flip horizontally with probability ½.
         crop: distribution of the crops.
 
     >>> transform = TrainTransform(32)
@@ -41,9 +41,9 @@ class TrainTransform:
     def __call__(
         self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator | None
     ) -> Float32[np.ndarray, "size size c"]:
-        """A random crop of the image."""
+        """Crop, flip and resize the image."""
         if rng is None:
-            raise ValueError("TrainTransform draws at random: use EvalTransform to evaluate")
+            raise ValueError("TrainTransform needs a generator: use EvalTransform for evaluation")
         return random_crop_resize(image, self.size, rng, flip=self.flip, crop=self.crop)
 
 
@@ -53,9 +53,9 @@ class EvalTransform:
 
     Args:
         size: side of the result, pixels.
-        margin: total pixels cut off along each axis.
-        keep_aspect: cut a central square and resize it (as the NF-RegNets are evaluated), rather
-            than resize both sides and cut the centre (as the NFNets are).
+        margin: total pixels cropped along each axis.
+        keep_aspect: if True, crop a central square and resize it (as for NF-RegNets); if False,
+            resize both sides and crop the center (as for NFNets).
 
     >>> EvalTransform(32)(np.zeros((90, 130, 3), dtype=np.uint8)).shape
     (32, 32, 3)
@@ -68,6 +68,6 @@ class EvalTransform:
     def __call__(
         self, image: UInt8[np.ndarray, "h w c"], rng: np.random.Generator | None = None
     ) -> Float32[np.ndarray, "size size c"]:
-        """The preprocessed image; ``rng`` is not used."""
+        """Preprocess the image; ``rng`` is not used."""
         preprocess = center_crop_resize if self.keep_aspect else resize_crop
         return preprocess(image, self.size, self.margin)

@@ -1,13 +1,13 @@
-"""Worker processes that read ahead: in order, within a bound of bytes, and never left behind.
+"""Worker processes that prefetch results: in order, bounded in bytes, and never orphaned.
 
-Each worker has a pipe of its own and is sent nothing but numbers. No lock is shared, so a worker
-that is killed in the middle of anything stops no other: its pipe closes and the main process says
-so. When the main process is killed, its end of another pipe closes, and each worker ends at once.
+Each worker has its own pipe and receives nothing but numbers. No lock is shared, so a worker that
+is killed at any point blocks no other worker: its pipe closes, and the main process raises an
+error. If the main process is killed, another pipe closes, and every worker exits at once.
 
-Differs from: ``torch.utils.data.DataLoader``, whose read-ahead is counted in batches, not bytes;
-whose workers survive a killed main process where they come from a fork server, because it is the
-fork server that is their parent; and which reports a killed worker after five seconds, as a
-``RuntimeError`` that does not name the signal.
+Differs from: ``torch.utils.data.DataLoader``, which bounds prefetching in batches, not bytes. Its
+workers survive a killed main process if a fork server started them, because the fork server is
+their parent. It reports a killed worker after five seconds, as a ``RuntimeError`` that does not
+name the signal.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-import torch.multiprocessing  # so that tensors travel between processes by their shared memory
+import torch.multiprocessing  # makes processes exchange tensors through shared memory
 
 from normfree.errors import UserError
 
-_MOST = 8  # results a worker, however small: each takes a file descriptor and a place in a pipe
-_PATIENCE = 1.0  # seconds in which a worker may end by itself
+_MOST = 8  # results per worker, however small: each takes a file descriptor and space in a pipe
+_PATIENCE = 1.0  # seconds to wait for a worker to exit by itself
 
 _OFTEN = {
-    "SIGKILL": ", often the system's answer when memory is short",
+    "SIGKILL": ", often because the system ran out of memory",
     "SIGBUS": ", often because shared memory (/dev/shm) is full",
 }
 
 
 class Sized(Protocol):
-    """What takes memory."""
+    """An object with a size in bytes."""
 
     @property
     def nbytes(self) -> int:
-        """How much."""
+        """Size in bytes."""
         ...
 
 
@@ -55,26 +55,26 @@ T = TypeVar("T", bound=Sized)
 
 
 class WorkerError(UserError):
-    """A worker process ended before its work was done."""
+    """A worker process exited before its work was done."""
 
 
 def read_ahead(
     read: Callable[[int], T], numbers: Sequence[int], workers: int, prefetch_bytes: int
 ) -> Iterator[T]:
-    """``map(read, numbers)``, computed by worker processes before it is asked for.
+    """``map(read, numbers)``, computed ahead of time by worker processes.
 
-    At most ``prefetch_bytes // nbytes of the largest result`` results are being read or waiting at
-    a time, but one and no more than eight for each worker. Workers start once and end with the
-    iterator.
+    At most ``prefetch_bytes // (nbytes of the largest result)`` results are in progress or waiting
+    at any time, but at least one and at most eight per worker. Workers start once and stop with
+    the iterator.
 
     Args:
-        read: picklable; each worker gets one copy, when it starts.
-        numbers: what to call it with.
-        workers: how many processes, 1 or more.
-        prefetch_bytes: bound of what is read ahead, as long as each worker has something to do.
+        read: picklable; each worker receives one copy when it starts.
+        numbers: the arguments of the calls.
+        workers: number of processes, at least 1.
+        prefetch_bytes: bound on prefetched results; each worker may always hold one.
 
     Raises:
-        UserError: what ``read`` raised, on one line.
+        UserError: ``read`` raised an exception; the message is a single line.
         WorkerError: a worker was killed.
     """
     if not len(numbers):
@@ -98,7 +98,7 @@ def read_ahead(
             result = ready.pop(number)
             if isinstance(result, UserError):
                 raise result
-            feed()  # the workers go on while the caller works
+            feed()  # keep the workers busy while the caller uses the result
             yield result
 
 
@@ -114,7 +114,7 @@ class _Pool(Generic[T]):
 
     def __init__(self, read: Callable[[int], T], count: int) -> None:
         self.workers: list[_Worker] = []
-        atexit.register(self.close)  # before multiprocessing waits for them
+        atexit.register(self.close)  # runs before multiprocessing waits for the workers
         try:
             for k in range(count):
                 self.workers.append(_start(read, f"reading worker {k + 1} of {count}"))
@@ -124,18 +124,18 @@ class _Pool(Generic[T]):
 
     @property
     def pending(self) -> int:
-        """Numbers that no result has come for."""
+        """Number of results that are still outstanding."""
         return sum(worker.pending for worker in self.workers)
 
     def send(self, number: int) -> None:
-        """Give a number to the worker that has the fewest."""
+        """Send a number to the worker with the fewest outstanding results."""
         worker = min(self.workers, key=lambda worker: worker.pending)
         worker.pending += 1
-        with suppress(OSError):  # a dead worker is noticed where its result is missed
+        with suppress(OSError):  # ``receive`` reports dead workers
             worker.connection.send(number)
 
     def receive(self) -> Iterator[tuple[int, T | UserError]]:
-        """Wait for results, and deliver those that are there."""
+        """Wait until results arrive, and yield them."""
         ends = {worker.connection: worker for worker in self.workers}
         for end in wait([*ends, *(worker.process.sentinel for worker in self.workers)]):
             if not isinstance(end, Connection):
@@ -152,7 +152,7 @@ class _Pool(Generic[T]):
                 raise _ended(worker)
 
     def close(self) -> None:
-        """End the workers; what they are reading is of no use to anybody."""
+        """Stop the workers and discard what they are reading."""
         atexit.unregister(self.close)
         for worker in self.workers:
             worker.connection.close()
@@ -183,9 +183,9 @@ def _start(read: Callable[[int], Any], name: str) -> _Worker:
 
 
 def _process_context() -> BaseContext:
-    """How workers start: from a clean process that has imported the loader already, if possible.
+    """How workers start: on Linux, from a fork server that has already imported the loader.
 
-    They are not forked from this one, whose threads they would inherit half-dead.
+    Forking this process instead would copy locks whose threads do not exist in the child.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -195,13 +195,13 @@ def _process_context() -> BaseContext:
 
 
 def _ended(worker: _Worker) -> WorkerError:
-    """What to say of a worker that is gone."""
+    """The error for a worker that has exited."""
     worker.process.join(_PATIENCE)
     code, name = worker.process.exitcode, worker.process.name
     if code is None or code >= 0:
         return WorkerError(
             f"{name} ended with exit code {code}: its own message is above; a script that uses "
-            'workers needs if __name__ == "__main__":'
+            'workers needs an if __name__ == "__main__": guard'
         )
     try:
         said = signal.Signals(-code).name
@@ -209,15 +209,15 @@ def _ended(worker: _Worker) -> WorkerError:
         said = f"signal {-code}"
     return WorkerError(
         f"{name} was killed by {said}{_OFTEN.get(said, '')}: lower --workers or raise "
-        "--accumulate, and go on with --resume"
+        "--accumulate, and continue with --resume"
     )
 
 
 def _work(read: Callable[[int], Any], connection: Connection) -> None:
-    """A worker's life."""
+    """The main loop of a worker."""
     _end_with_the_main_process()
-    for ignored in (signal.SIGINT, signal.SIGTERM):  # they reach all processes of a terminal or a
-        signal.signal(ignored, signal.SIG_IGN)  # job; the main one decides when reading ends
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # these reach every process of a terminal or
+        signal.signal(ignored, signal.SIG_IGN)  # job; the main process decides when to stop
     torch.set_num_threads(1)
     with suppress(EOFError, OSError):  # the main process has closed the pipe
         while True:
@@ -226,7 +226,7 @@ def _work(read: Callable[[int], Any], connection: Connection) -> None:
 
 
 def _result(read: Callable[[int], Any], number: int) -> Any:
-    """A result, or what went wrong on one line."""
+    """The result, or the error as a single line."""
     try:
         return read(number)
     except UserError as error:
@@ -243,9 +243,9 @@ def _result(read: Callable[[int], Any], number: int) -> Any:
 
 
 def _end_with_the_main_process() -> None:
-    """Leave at once when it is gone, whatever is being read; its end of the sentinel closes then.
+    """Exit as soon as the main process is gone, which closes its end of the sentinel pipe.
 
-    The system's own signal at a parent's death would come from the fork server.
+    The system's parent-death signal would not do: the parent is the fork server.
     """
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -1,4 +1,4 @@
-"""Trained networks at work: what a file says of one, predictions, evaluation, files to deploy."""
+"""Inference with trained networks: prediction, evaluation, and export for deployment."""
 
 from normfree.inference.evaluate import METRICS, Answers, Evaluation, Metric, evaluate
 from normfree.inference.export import SUFFIXES, export_model, open_exported

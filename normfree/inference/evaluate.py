@@ -18,12 +18,12 @@ from normfree.nn.loss import LOSSES, correct, soft_labels
 
 
 class Answers(NamedTuple):
-    """What a network made of a batch.
+    """The outputs of a network for a batch.
 
     Attributes:
-        logits: its answers.
-        labels: the right ones.
-        losses: of each image, without label smoothing.
+        logits: logits of each image.
+        labels: true class of each image.
+        losses: loss of each image, without label smoothing.
     """
 
     logits: Float[Tensor, "n k"]
@@ -32,47 +32,47 @@ class Answers(NamedTuple):
 
 
 Metric: TypeAlias = Callable[[Answers], Tensor | None]
-"""The sum over a batch of what is measured of each image; None where it means nothing."""
+"""Returns the sum of a per-image metric over a batch, or None if the metric does not apply."""
 
 
 def top1(answers: Answers) -> Tensor:
-    """Images whose label has the largest logit."""
+    """Number of images whose label has the largest logit."""
     return correct(answers.logits, answers.labels)
 
 
 def top5(answers: Answers) -> Tensor | None:
-    """Images whose label is among the five largest logits; None with fewer than five classes."""
+    """Number of images whose label is in the top five; None with fewer than five classes."""
     if answers.logits.shape[1] < 5:
         return None
     return correct(answers.logits, answers.labels, top=5)
 
 
 def loss(answers: Answers) -> Tensor:
-    """The loss of each image."""
+    """Sum of the losses."""
     return answers.losses.sum()
 
 
-#: What is measured wherever a network is evaluated: name → metric. A new one is added here.
+#: Metrics of every evaluation: name → metric. Add new metrics here.
 METRICS: Mapping[str, Metric] = MappingProxyType({"top1": top1, "top5": top5, "loss": loss})
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a network classifies.
+    """The result of an evaluation.
 
     Attributes:
-        images: how many were classified.
-        metrics: name → mean over the images; None where it means nothing.
+        images: number of images.
+        metrics: name → mean over the images; None if the metric does not apply.
     """
 
     images: int
     metrics: Mapping[str, float | None]
 
     def __getitem__(self, name: str) -> float:
-        """A metric that has a value."""
+        """The value of a metric."""
         value = self.metrics[name]
         if value is None:
-            raise UserError(f"{name} means nothing for this network")
+            raise UserError(f"{name} does not apply to this network")
         return value
 
 
@@ -87,18 +87,18 @@ def evaluate(
     """Evaluate networks in one pass over the images, in float32.
 
     Args:
-        models: by name, for example the raw and the averaged weights; the mode of every module
-            in them is restored.
+        models: name → network, such as the raw and the averaged weights. Each module's training
+            mode is restored afterwards.
         batches: every image once.
-        prepare: from a batch to normalized images and labels, on the device of the networks.
-        loss: a name of :data:`normfree.nn.loss.LOSSES`.
-        metrics: what to measure.
+        prepare: maps a batch to normalized images and labels, on the device of the networks.
+        loss: a key of :data:`normfree.nn.loss.LOSSES`.
+        metrics: the metrics to compute.
 
     Returns:
-        An evaluation for each name.
+        Name → evaluation.
 
     Raises:
-        UserError: there was no image that could be read.
+        UserError: no image could be read.
     """
     sums: dict[str, Tensor | float] = dict.fromkeys(models, 0.0)
     images, measured = 0, list(metrics)
@@ -120,7 +120,7 @@ def evaluate(
 
 @contextmanager
 def _evaluating(models: Iterable[nn.Module]) -> Iterator[None]:
-    """Within, the networks are in evaluation mode; after, each module is in its own again."""
+    """Put networks into evaluation mode, then restore the mode of each module."""
     parts = [part for model in models for part in model.modules()]
     modes = [part.training for part in parts]
     for part in parts:

@@ -1,8 +1,8 @@
-"""One call to write a network for deployment, whatever the kind of file; one to open it again.
+"""Export networks for deployment, and open exported files.
 
-All three kinds hold the same function, from normalised images to logits, as ``model(x)`` is: the
-mean and standard deviation are in the card, not in the graph, so that a program that feeds one kind
-feeds all, and the preprocessing it has for other networks need not be taken apart.
+All three formats contain the same function as ``model(x)``, from normalized images to logits. The
+mean and standard deviation are in the card, not in the graph. A program can therefore use the same
+preprocessing for every format, and for other classifiers too.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from normfree.models import ImageClassifier, fold
 from normfree.weights import ModelCard, check_writable, describe, save_model
 from normfree.weights.card import imagenet_fields, plain_card
 
-#: The ending of a file → what it is.
+#: File name extension → format.
 SUFFIXES = {
-    ".onnx": "the folded network for ONNX Runtime and its like",
+    ".onnx": "the folded network for ONNX Runtime and other ONNX backends",
     ".pt2": "the folded network for PyTorch, without this package",
-    ".safetensors": "the weights as trained, to load here again; beside it the card as .json",
+    ".safetensors": "the weights as trained, for this package, with the card in a .json next to it",
 }
-#: The endings of graphs, which run without this package.
+#: Formats with a graph, which run without this package.
 GRAPHS: Mapping[str, Any] = {".onnx": onnx_file, ".pt2": pt2_file}
 
 
@@ -39,22 +39,21 @@ def export_model(
     """Write a network for deployment.
 
     Args:
-        model: a trained network; left as it was.
-        path: ends in ``.onnx``, ``.pt2`` or ``.safetensors``; an older file is replaced at once,
-            when the new one is whole.
-        card: how to feed the network, or some fields of :class:`normfree.weights.ModelCard`:
-            ``classes`` (names), ``mean`` and ``std`` (per channel, in grey levels of 0 to 255),
-            ``test_size`` and ``test_margin`` (pixels). What is left out is that of a network
-            trained on ImageNet.
+        model: a trained network; not modified.
+        path: a path ending in ``.onnx``, ``.pt2`` or ``.safetensors``; an existing file is
+            replaced atomically.
+        card: preprocessing, as a :class:`normfree.weights.ModelCard` or some of its fields:
+            ``classes`` (names), ``mean`` and ``std`` (per channel, on the scale 0 to 255),
+            ``test_size`` and ``test_margin`` (pixels). Missing fields default to ImageNet's.
 
     Raises:
-        UserError: no such kind of file; an exporter that is not installed; a network that computes
-            something else once exported; a place where nothing can be written.
+        UserError: the extension is unknown, an exporter is not installed, the exported network
+            computes something else, or the path is not writable.
 
-    The graphs take float32 images (n, c, ``test_size``, ``test_size``), any n, normalised with the
-    card's mean and standard deviation, and give logits (n, classes). The card is JSON under the
-    key ``normfree``: in ONNX's ``metadata_props``, in the ``.pt2`` as an extra file, in the
-    ``.safetensors`` as metadata.
+    A graph takes float32 images (n, c, ``test_size``, ``test_size``) for any n, normalized with
+    the card's mean and standard deviation, and returns logits (n, classes). The card is JSON under
+    the key ``normfree``: in the ``metadata_props`` of an ``.onnx``, an extra file of a ``.pt2``,
+    the metadata of a ``.safetensors``.
 
     Example:
         >>> import tempfile, torch
@@ -69,11 +68,11 @@ def export_model(
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
-        raise UserError(f"{path} says not what to write: end it in {', '.join(SUFFIXES)}")
+        raise UserError(f"unknown format of {path}: end it in {', '.join(SUFFIXES)}")
     said = plain_card(card) if isinstance(card, ModelCard) else dict(card or {})
     whole = describe(model, imagenet_fields(model) | said)
     if whole.missing:
-        raise UserError(f"the card lacks {', '.join(whole.missing)}: how is the network to be fed?")
+        raise UserError(f"the card lacks {', '.join(whole.missing)}: pass them in card")
     check_writable(path)
     if path.suffix in GRAPHS:
         shape = (model.config.in_channels, whole.test_size, whole.test_size)
@@ -87,7 +86,7 @@ def export_model(
 
 
 def move_whole(made: Path, path: Path) -> None:
-    """Put a finished file at its place, all of it or nothing."""
+    """Move a finished file to its destination atomically."""
     if len(list(made.parent.iterdir())) > 1:
         raise UserError(f"the network is too large for one {path.suffix} file; use .safetensors")
     write_atomic(path, made.read_bytes())
@@ -96,23 +95,22 @@ def move_whole(made: Path, path: Path) -> None:
 def open_exported(
     path: str | Path, device: str = "cpu", *, trusted: bool = False
 ) -> tuple[nn.Module, ModelCard]:
-    """A network of an ``.onnx`` or ``.pt2`` file that :func:`export_model` wrote, and its card.
+    """Open an ``.onnx`` or ``.pt2`` file that :func:`export_model` wrote.
 
     Args:
-        path: of the file.
-        device: where to compute.
-        trusted: whether you trust who made the file; a ``.pt2`` is not opened without.
+        path: path of the file.
+        device: device to compute on.
+        trusted: whether you trust the author of the file; required for a ``.pt2``.
 
     Returns:
-        A module from normalised images to logits, which cannot be trained; and the card.
+        A module from normalized images to logits, for inference only, and the card.
 
     Raises:
-        UserError: there is no such file, or it is not trusted, damaged, of another kind or without
-            a card.
+        UserError: the file is missing, untrusted, damaged, of another format, or has no card.
     """
     path = Path(path)
     if path.suffix not in GRAPHS:
-        raise UserError(f"{path} is no exported graph: expected {' or '.join(GRAPHS)}")
+        raise UserError(f"{path} is not an exported graph: expected {' or '.join(GRAPHS)}")
     if not path.is_file():
-        raise UserError(f"there is no {path}")
+        raise UserError(f"there is no file {path}")
     return GRAPHS[path.suffix].read(path, device, trusted)

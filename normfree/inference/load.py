@@ -1,4 +1,4 @@
-"""From what a person has of a network to a :class:`Predictor`."""
+"""Load any trained network as a :class:`Predictor`."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ from normfree.weights.card import imagenet_fields
 
 
 def load(path: str | Path, device: str = "cpu", trusted: bool = False) -> Predictor:
-    """A trained network, ready to classify images.
+    """Load a trained network that is ready to classify images.
 
     Args:
-        path: a run directory (its ``model.safetensors`` or, before there is one, its newest
+        path: a run directory (its ``model.safetensors`` or, if there is none yet, its newest
             checkpoint), a ``.safetensors`` file, a checkpoint (its averaged weights), the authors'
-            or timm's weights, what :func:`export_model` wrote (``.onnx``, ``.pt2``), or
+            or timm's weights, a file from :func:`export_model` (``.onnx``, ``.pt2``), or
             ``hf:owner/name``.
-        device: where to compute: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` is a GPU if there
-            is one.
-        trusted: whether you trust who made the file. Only a ``.pt2`` needs it: PyTorch's reader can
-            run code from one. Reading any other file runs nothing that is in it.
+        device: device to compute on: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` selects an
+            accelerator if there is one.
+        trusted: whether you trust the author of the file. Only a ``.pt2`` requires it, because
+            PyTorch's reader can execute code from it. Reading any other file executes nothing.
 
     Raises:
-        UserError: there is no such file, or it is damaged, refused or does not say how the network
-            is fed.
+        UserError: the file is missing, damaged or rejected, or lacks preprocessing settings.
 
     Example:
         >>> import tempfile, numpy as np
@@ -51,8 +50,8 @@ def load(path: str | Path, device: str = "cpu", trusted: bool = False) -> Predic
     file = locate(path)
     if not file.is_file():
         raise UserError(
-            f"there is no {file}; give a model.safetensors, a checkpoint, a run directory or what "
-            "normfree export wrote"
+            f"there is no {file}; pass a model.safetensors, a checkpoint, a run directory or a "
+            "file from normfree export"
         )
     device = find_device(device)
     if file.suffix in GRAPHS:
@@ -65,8 +64,8 @@ def _of_weights(parameters: Parameters, device: str) -> Predictor:
     source, card = parameters.source, parameters.card
     if card is None and parameters.layout == "normfree":
         raise UserError(
-            f"{source} has weights, but not what normfree train writes beside them (classes, "
-            "sizes, normalization)"
+            f"{source} has weights, but not the card that normfree train writes with them "
+            "(classes, sizes, normalization)"
         )
     model = build_identified(parameters, device=device).eval()
     return Predictor(model, card or describe(model, imagenet_fields(model)), device, source)

@@ -1,8 +1,8 @@
-"""What must be true of an ``.onnx`` before ONNX Runtime is given it.
+"""Checks of an ``.onnx`` file before it is passed to ONNX Runtime.
 
-A graph may refer to other files, loop, and ask for tensors of any size. One that passes here is
-whole in itself, has only operators of folded networks, and its numbers are as many as their shapes
-say.
+A graph may refer to other files, loop, and declare tensors of any size. A graph that passes these
+checks is self-contained, has only operators of folded networks, and its data matches the declared
+shapes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _OPERATORS = frozenset(
         *("Reciprocal", "Sign", "Split", "Shape", "Gather", "LayerNormalization"),
     }
 )
-#: Attributes that make an output larger than its input → the most that is expected of one.
+#: Attributes that can make an output larger than its input → largest allowed value.
 _BOUNDED = {"pads": 64, "kernel_shape": 64, "strides": 64, "dilations": 64}
-#: Bits of an element, by ONNX's number of its type; other types are in no network here.
+#: ONNX element type → bits; networks here have no other types.
 _BITS = {
     **{2: 8, 3: 8, 9: 8},  # uint8, int8, bool
     **{4: 16, 5: 16, 10: 16, 16: 16},  # uint16, int16, float16, bfloat16
@@ -39,15 +39,15 @@ _BITS = {
 
 
 def check_model(content: bytes, onnx: Any, source: str) -> str:
-    """Check a file and give the JSON of its card.
+    """Check a file and return the JSON of its card.
 
     Args:
-        content: of the file.
-        onnx: the package.
-        source: the file, for messages.
+        content: contents of the file.
+        onnx: the ``onnx`` package.
+        source: name of the file in messages.
 
     Raises:
-        UserError: it is damaged, not ours, or refers to other files.
+        UserError: the file is damaged, was not written by normfree, or refers to other files.
     """
     try:
         model = onnx.ModelProto.FromString(content)  # opens no other file, unlike onnx.load
@@ -63,7 +63,7 @@ def check_model(content: bytes, onnx: Any, source: str) -> str:
         raise
     except Exception as error:  # the exceptions of protobuf and of the checker have no common base
         said = " ".join(str(error).split())[:200]
-        raise UserError(f"{source} is damaged or no ONNX file: {said}") from None
+        raise UserError(f"{source} is damaged or not an ONNX file: {said}") from None
 
 
 def _check_graph(model: Any, onnx: Any) -> None:
@@ -79,12 +79,12 @@ def _check_graph(model: Any, onnx: Any) -> None:
     for tensor in _tensors(graph):
         _check_tensor(tensor, onnx)
     inputs = [taken.name for taken in graph.input]
-    check(inputs == ["images"] and len(graph.output) == 1, "it takes or gives something else")
+    check(inputs == ["images"] and len(graph.output) == 1, "it has other inputs or outputs")
 
 
 def _check_attribute(attribute: Any, onnx: Any) -> None:
     graphs = attribute.HasField("g") or attribute.graphs or attribute.HasField("sparse_tensor")
-    check(not graphs and not attribute.sparse_tensors, "it holds graphs in its graph")
+    check(not graphs and not attribute.sparse_tensors, "it has nested graphs or sparse tensors")
     most = _BOUNDED.get(attribute.name)
     if most is not None:
         bounded = all(0 <= value <= most for value in attribute.ints)
@@ -101,17 +101,17 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _check_tensor(tensor: Any, onnx: Any) -> None:
-    """Its numbers are in the file, and as many as its shape says."""
+    """Check that a tensor's data is in the file and matches its shape."""
     name = shown(tensor.name)
     external = tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data
     check(not external, f"its tensor {name} is in another file, which is not opened")
     check(tensor.data_type in _BITS, f"its tensor {name} is of an unknown type")
     possible = len(tensor.dims) <= 16 and all(0 <= side < 2**40 for side in tensor.dims)
-    check(possible, f"its tensor {name} has no possible shape")
+    check(possible, f"its tensor {name} has an invalid shape")
     count = math.prod(tensor.dims)
     if tensor.HasField("raw_data"):
         held, declared = len(tensor.raw_data), count * _BITS[tensor.data_type] // 8
     else:
         fields = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
         held, declared = max(len(getattr(tensor, field)) for field in fields), count
-    check(held == declared, f"its tensor {name} has another size than its shape")
+    check(held == declared, f"the data of its tensor {name} does not match its shape")

@@ -1,4 +1,4 @@
-"""ONNX: written by PyTorch's exporter, held to ONNX Runtime before anyone else runs it."""
+"""ONNX files, written by PyTorch's exporter and verified with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ INPUT = "images"
 
 
 class OnnxNetwork(nn.Module):
-    """A network that ONNX Runtime computes, with as many threads as PyTorch would use.
+    """A network that ONNX Runtime computes, with as many threads as PyTorch uses.
 
     Args:
-        content: of an ``.onnx`` file, checked; nothing else is read.
-        source: the file, for messages.
+        content: contents of a checked ``.onnx`` file; no other file is read.
+        source: name of the file in messages.
         device: ``"cpu"`` or a CUDA device.
     """
 
@@ -41,7 +41,7 @@ class OnnxNetwork(nn.Module):
             raise UserError(f"the installed onnxruntime has no {wanted}; use --device cpu")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # what it says goes into the error
+        options.log_severity_level = 4  # the error message has the details
         self.source = source
         try:
             self.session = runtime.InferenceSession(content, options, providers=[wanted])
@@ -49,7 +49,7 @@ class OnnxNetwork(nn.Module):
             raise UserError(f"ONNX Runtime cannot load {source}: {_said(error)}") from None
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Logits of normalised images."""
+        """Logits of normalized images."""
         try:
             (logits,) = self.session.run(None, {INPUT: x.float().cpu().numpy()})
         except Exception as error:  # its exceptions have no common base
@@ -58,13 +58,13 @@ class OnnxNetwork(nn.Module):
 
 
 def write(folded: nn.Module, path: Path, shape: tuple[int, int, int], card: ModelCard) -> None:
-    """Write a folded network; the number of images stays free.
+    """Write a folded network with a dynamic batch size.
 
     Args:
         folded: plain layers only, in float32 on the CPU.
-        path: of the file.
+        path: path of the file.
         shape: channels, height and width of the images.
-        card: put into the file as JSON.
+        card: stored in the file as JSON.
 
     Raises:
         UserError: the exporter is not installed, or ONNX Runtime computes something else.
@@ -82,7 +82,7 @@ def write(folded: nn.Module, path: Path, shape: tuple[int, int, int], card: Mode
             dynamic_shapes=({0: "batch"},),
             verbose=False,
         )
-    if program is None:  # what the exporter's signature allows, for its older kind
+    if program is None:  # only the legacy exporter returns None
         raise AssertionError
     program.model.metadata_props[KEY] = card.to_json()
     program.save(path)
@@ -90,10 +90,11 @@ def write(folded: nn.Module, path: Path, shape: tuple[int, int, int], card: Mode
 
 
 def read(path: Path, device: str, trusted: bool = False) -> tuple[OnnxNetwork, ModelCard]:
-    """The network of a file and its card; reading one runs nothing that is in it.
+    """Read the network and card of a file, without executing code from it.
 
     Raises:
-        UserError: the file is damaged, not ours, or holds more than a folded network.
+        UserError: the file is damaged, was not written by normfree, or contains more than a
+            folded network.
     """
     content = path.read_bytes()
     card = read_card(check_model(content, require("onnx"), str(path)), str(path))
@@ -101,10 +102,10 @@ def read(path: Path, device: str, trusted: bool = False) -> tuple[OnnxNetwork, M
 
 
 def check(path: Path, folded: nn.Module, images: Float[Tensor, "n c h w"]) -> None:
-    """Hold a file to the network it was written from."""
+    """Compare an exported file with the network it was written from."""
     with torch.no_grad():
         want = folded(images)
-    largest = want.abs().max().item() or 1.0  # an untrained classifier may give zeros only
+    largest = want.abs().max().item() or 1.0  # an untrained classifier may return only zeros
     found = OnnxNetwork(path.read_bytes(), str(path))(images)
     error = (found - want).abs().max().item() / largest
     if not error <= TOLERANCE:
@@ -115,10 +116,10 @@ def check(path: Path, folded: nn.Module, images: Float[Tensor, "n c h w"]) -> No
 
 
 def require(package: str) -> Any:
-    """A package of the extra ``onnx``.
+    """Import a package of the extra ``onnx``.
 
     Raises:
-        UserError: it is not installed.
+        UserError: the package is not installed.
     """
     try:
         return import_module(package)
@@ -130,7 +131,7 @@ def require(package: str) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporter's remarks on its own workings."""
+    """Suppress the exporter's warnings and log messages."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""A trained network that takes images and gives names."""
+"""Classify images with a trained network."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from normfree.inference.preprocess import (
 from normfree.weights import ModelCard
 
 _MOST_IMAGES = 32
-_MOST_PIXELS = 2**21  # of a batch: 32 images of 256 pixels a side
+_MOST_PIXELS = 2**21  # per batch: 32 images of 256 × 256
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class that an image may be of.
+    """A predicted class.
 
     Attributes:
         label: name of the class.
-        probability: of it, 0 to 1.
+        probability: its probability, 0 to 1.
     """
 
     label: str
@@ -41,16 +41,16 @@ class Prediction:
 
 
 class Predictor:
-    """A trained network and how it is fed; :func:`normfree.load` makes it from a file.
+    """A trained network with its preprocessing; :func:`normfree.load` creates one from a file.
 
     Args:
-        model: from normalized images to logits, in evaluation mode.
-        card: how it is fed.
-        device: where it is.
-        source: what to call it in a message.
+        model: network from normalized images to logits, in evaluation mode.
+        card: classes and preprocessing.
+        device: device of the network.
+        source: name of the network in messages.
 
     Raises:
-        UserError: the card does not say how the network is fed.
+        UserError: the card lacks classes, mean or std.
 
     Example:
         >>> from normfree.models import build_model
@@ -71,7 +71,7 @@ class Predictor:
         if card.missing or not card.classes:
             said = ", ".join(card.missing) or "classes"
             raise UserError(
-                f"{source} has weights, but not what normfree train writes beside them: its card "
+                f"{source} has weights, but not all that normfree train writes with them: its card "
                 f"lacks {said}"
             )
         self.model = model
@@ -81,7 +81,7 @@ class Predictor:
         self.classes: tuple[str, ...] = card.classes
         self.transform = card_transform(card)
         self.inputs = CardInputs(card, device)
-        #: Images that are computed at a time; their number bounds the memory.
+        #: Images per batch; bounds the memory.
         self.batch_size = max(1, min(_MOST_IMAGES, _MOST_PIXELS // card.test_size**2))
 
     def __call__(
@@ -93,15 +93,15 @@ class Predictor:
     def predict(
         self, images: ImageLike | Iterable[ImageLike], top: int = 5
     ) -> list[list[Prediction]]:
-        """The likeliest classes of images.
+        """Predict the most likely classes of images.
 
         Args:
-            images: one image or several, of any sizes: paths, images of Pillow, arrays (h, w) or
-                (h, w, c) of grey levels of type uint8, or one array (n, h, w, c).
-            top: how many classes to name for each.
+            images: one image or several, of any size: paths, Pillow images, uint8 arrays (h, w)
+                or (h, w, c), or one array (n, h, w, c).
+            top: number of classes per image.
 
         Returns:
-            For each image, likeliest first; also for one alone.
+            A list for each image, most likely class first; also for a single image.
 
         Raises:
             BadImageError: names the file that cannot be read.
@@ -116,8 +116,8 @@ class Predictor:
     ) -> Float32[np.ndarray, "n classes"]:
         """The probability of every class.
 
-        With the loss ``softmax`` a row sums to one (but for outputs of the network that no class
-        belongs to); with ``sigmoid`` each class is a question of its own.
+        With the loss ``softmax``, each row sums to one, unless the network has more outputs than
+        classes. With ``sigmoid``, the classes are independent.
 
         Args:
             images: see :meth:`predict`.
@@ -131,19 +131,19 @@ class Predictor:
         while batch := list(islice(waiting, self.batch_size)):
             logits = self.logits(stack(batch)).float()
             shares = logits.sigmoid() if self.card.loss == "sigmoid" else logits.softmax(dim=1)
-            # A network may have more outputs than the data had classes: those have no name.
+            # A network may have more outputs than classes; the extra outputs have no name.
             rows.append(shares[:, : len(self.classes)].cpu().numpy())
         return np.concatenate(rows)
 
     @torch.no_grad()
     def logits(self, images: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """The network's answers to images that have their final size.
+        """The network's logits for images that already have their final size.
 
         Args:
-            images: grey levels, 0 to 255, bytes or floats; they are normalized here.
+            images: pixel values from 0 to 255, uint8 or float; this method normalizes them.
 
         Raises:
-            UserError: images of another shape, or the network's answer is not finite.
+            UserError: the images have another shape, or the logits are not finite.
         """
         if images.ndim != 4 or images.shape[1] != self.card.channels:
             raise UserError(
@@ -153,8 +153,7 @@ class Predictor:
         logits = self.model(self.inputs.normalize(images))
         if not logits.isfinite().all():
             raise UserError(
-                f"{self.source} answers with numbers that are not finite; its weights or its card "
-                "are damaged"
+                f"the logits of {self.source} are not finite; its weights or its card are damaged"
             )
         return logits
 

@@ -1,4 +1,4 @@
-"""From images of any kind to what a network takes in."""
+"""Convert images to network inputs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from normfree.errors import BadImageError, UserError
 from normfree.weights import ModelCard
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
-"""The path of a file, an image of Pillow, or grey levels (h, w) or (h, w, c) of type uint8."""
+"""A path, a Pillow image, or a uint8 array (h, w) or (h, w, c)."""
 
 
 def card_transform(card: ModelCard) -> EvalTransform:
-    """What is done to an image before it is normalized.
+    """The resizing and cropping that a card prescribes, before normalization.
 
     >>> from normfree.models import build_model
     >>> from normfree.weights import describe
@@ -34,7 +34,7 @@ def card_transform(card: ModelCard) -> EvalTransform:
 
 
 def source_transform(transform: EvalTransform, source: Source) -> Transform | None:
-    """A transform, unless it would leave every image of a source as it is."""
+    """The transform, or None if it would not change any image of the source."""
     size = (transform.size, transform.size)
     small = isinstance(source, ArraySource) and source.pixels.shape[1:3] == size
     return None if small and transform.margin == 0 else transform
@@ -42,25 +42,25 @@ def source_transform(transform: EvalTransform, source: Source) -> Transform | No
 
 @dataclass(frozen=True)
 class CardInputs:
-    """How batches become the inputs of a network.
+    """Moves batches to a device and normalizes them.
 
     Args:
-        card: of the network.
-        device: where it is.
+        card: card of the network.
+        device: device of the network.
     """
 
     card: ModelCard
     device: str
 
     def normalize(self, images: Tensor) -> Float[Tensor, "n c h w"]:
-        """Grey levels, on the device and normalized."""
+        """Move pixel values to the device and normalize them."""
         mean, std = self.card.mean, self.card.std
         if mean is None or std is None:
-            raise UserError("the card does not say how images are normalized")
+            raise UserError("the card has no mean and std to normalize images with")
         return normalize(images.to(self.device), mean, std)
 
     def __call__(self, batch: Batch) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]:
-        """Images (normalized) and labels, on the device."""
+        """Normalized images and labels, on the device."""
         return self.normalize(batch.images), batch.labels.to(self.device)
 
 
@@ -68,13 +68,13 @@ def read_image(image: ImageLike, channels: int, name: str = "") -> UInt8[np.ndar
     """The pixels of an image.
 
     Args:
-        image: a path, an image of Pillow, or grey levels.
-        channels: 3 for colour (grey images are repeated), 1 for grey.
-        name: what to call the image in an error; by default the file.
+        image: a path, a Pillow image, or a uint8 array.
+        channels: 3 for RGB (grayscale images are repeated), 1 for grayscale.
+        name: the image's name in error messages; the path by default.
 
     Raises:
-        BadImageError: it cannot be read.
-        UserError: it is no image.
+        BadImageError: the image cannot be read.
+        UserError: the argument is not an image.
 
     >>> read_image(np.zeros((4, 6), np.uint8), channels=3).shape
     (4, 6, 3)
@@ -86,8 +86,8 @@ def read_image(image: ImageLike, channels: int, name: str = "") -> UInt8[np.ndar
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
         raise UserError(
-            f"{name or 'the image'} is no image: expected a path, an image of Pillow, or a uint8 "
-            f"array (h, w) or (h, w, c) of grey levels; got {found}"
+            f"{name or 'the image'} is not an image: expected a path, a Pillow image, or a uint8 "
+            f"array (h, w) or (h, w, c); got {found}"
         )
     pixels = image if image.ndim == 3 else image[:, :, None]
     if 0 in pixels.shape or pixels.shape[2] not in (1, channels):
@@ -98,20 +98,20 @@ def read_image(image: ImageLike, channels: int, name: str = "") -> UInt8[np.ndar
 
 
 def _pillow_pixels(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w c"]:
-    """Upright, as bytes; grey of sixteen bits is divided by 256, as in a file."""
+    """Pixels of a Pillow image, treated like a file: EXIF orientation, 16-bit divided by 256."""
     try:
         image = ImageOps.exif_transpose(image)
         if image.mode in ("F", "I"):
-            raise BadImageError(name, "its grey has no known white: store it with 8 or 16 bits")
+            raise BadImageError(name, "its white level is unknown: store it with 8 or 16 bits")
         if image.mode.startswith("I;16"):
             return (np.asarray(image) >> 8).astype(np.uint8)
-        if image.mode == "P":  # a palette's transparency must not be guessed at
+        if image.mode == "P":  # converting a transparent palette to RGB directly makes Pillow warn
             image = image.convert("RGBA")
         return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-    except (OSError, SyntaxError) as error:  # a file that Pillow reads only now
+    except (OSError, SyntaxError) as error:  # Pillow reads files lazily
         raise BadImageError(name, str(error)) from error
 
 
 def stack(images: list[np.ndarray]) -> Tensor:
-    """Images of one size as a batch."""
+    """Stack images of one size into a batch."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)

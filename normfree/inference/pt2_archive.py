@@ -1,10 +1,10 @@
-"""What must be true of a ``.pt2`` before PyTorch's reader is given it.
+"""Checks of a ``.pt2`` file before it is passed to PyTorch's reader.
 
-That reader is made for files of one's own: it unpickles members, evaluates text as expressions of
-sympy, and looks up the functions of the graph by name in ``torch``. A file that passes here holds
-no pickle but plain tensors (which are left out), no expression but sums and products of whole
-numbers and symbols, and no function but those of folded networks. The reader is then given a new
-archive of the checked members alone.
+That reader is meant for trusted files: it unpickles members, evaluates text as sympy expressions,
+and looks up the graph's functions by name in ``torch``. A file that passes these checks has no
+pickles except of plain tensors (which are dropped), no expressions except integer arithmetic on
+symbols, and no functions except those of folded networks. The reader then receives a new archive
+with only the checked members.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LEFT_OUT = {_INPUTS, ".data/serialization_id", ".format_version", "version"}
 _MAX_JSON = 64 * 2**20
 _MAX_DEPTH = 40
 
-#: Functions of graphs of folded networks.
+#: Functions in the graphs of folded networks.
 _FUNCTIONS = frozenset(
     {
         *("conv2d.default", "linear.default", "pad.default", "avg_pool2d.default"),
@@ -63,7 +63,7 @@ _TARGETS = frozenset(f"torch.ops.aten.{name}" for name in _FUNCTIONS) | {
     f"_operator.{name}"
     for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "ge", "le", "gt", "lt", "eq", "ne")
 }
-#: Kinds of arguments that stand for themselves; others name graphs, operators or objects.
+#: Plain argument types; others name graphs, operators or objects.
 _ARGUMENTS = frozenset(
     f"as_{kind}"
     for kind in (
@@ -88,10 +88,10 @@ _SPECS = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
 
 
 def read_checked(path: Path) -> tuple[bytes, bytes]:
-    """The checked part of a ``.pt2`` as an archive of its own, and the JSON of its card.
+    """A new archive with the checked members of a ``.pt2``, and the JSON of its card.
 
     Raises:
-        UserError: the file is damaged, or holds what folded networks do not need.
+        UserError: the file is damaged, or contains anything that folded networks do not need.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -107,9 +107,9 @@ def read_checked(path: Path) -> tuple[bytes, bytes]:
         raise UserError(f"{path} is damaged or refused: {reason}; nothing in it was run") from None
     except MemoryError:
         raise
-    except Exception as error:  # what zipfile raises on a damaged archive is not documented
+    except Exception as error:  # zipfile raises undocumented exceptions on damaged archives
         said = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is damaged or no .pt2 file: {said}") from None
+        raise UserError(f"{path} is damaged or not a .pt2 file: {said}") from None
 
 
 def pack(content: Mapping[str, bytes]) -> bytes:
@@ -117,30 +117,32 @@ def pack(content: Mapping[str, bytes]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, data in {**content, _INPUTS: b""}.items():
-            # A fixed date: equal networks give equal files.
+            # ZipInfo has a fixed date, so equal networks give equal files.
             archive.writestr(zipfile.ZipInfo(f"model/{name}"), data)
     return file.getvalue()
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """By name without the archive's own."""
+    """Members by name, without the archive's root directory."""
     found = checked_members(archive, size)
     roots = {name.partition("/")[0] for name in found}
-    check(len(roots) == 1, "it is no archive of torch.export")
+    check(len(roots) == 1, "it is not a torch.export archive")
     return {name.partition("/")[2]: info for name, info in found.items()}
 
 
 def _check_members(content: dict[str, bytes]) -> None:
     needed = {_GRAPH, _WEIGHTS, _CONSTANTS}
-    check(needed <= content.keys(), "it is no archive of torch.export")
+    check(needed <= content.keys(), "it is not a torch.export archive")
     for name in list(content):
         known = name in needed | _SMALL | _LEFT_OUT | {CARD}
         if name.startswith("extra/") and name != CARD:
             known = True
             del content[name]
-        check(known or _NUMBERS.fullmatch(name), f"it holds {shown(name)}, which no network needs")
+        check(
+            known or _NUMBERS.fullmatch(name), f"it contains {shown(name)}, which no network needs"
+        )
     if pickled := content.get(_INPUTS):
-        read_torch_bytes(pickled)  # plain tensors, or it is refused
+        read_torch_bytes(pickled)  # rejects anything but plain tensors
     for name in _LEFT_OUT:
         content.pop(name, None)
 
@@ -150,12 +152,12 @@ def _json(content: Mapping[str, bytes], name: str) -> Any:
     try:
         return json.loads(content[name])
     except (ValueError, RecursionError):
-        raise Refused(f"its {name} is no JSON") from None
+        raise Refused(f"its {name} is not valid JSON") from None
 
 
 def _check_numbers(content: Mapping[str, bytes]) -> None:
-    """Each weight is a raw member with as many bytes as its shape needs; there are no constants."""
-    check(_json(content, _CONSTANTS) == {"config": {}}, "it holds constants besides its weights")
+    """Check that each weight is a raw member large enough for its shape, without constants."""
+    check(_json(content, _CONSTANTS) == {"config": {}}, "it contains constants besides its weights")
     config = _json(content, _WEIGHTS)
     check(isinstance(config, dict) and isinstance(config.get("config"), dict), "it has no weights")
     for name, weight in config["config"].items():
@@ -163,7 +165,7 @@ def _check_numbers(content: Mapping[str, bytes]) -> None:
         match weight:
             case {"path_name": str(member), "use_pickle": False, "tensor_meta": dict(meta)}:
                 held = content.get(f"data/weights/{member}")
-                check(held is not None, f"it lacks the numbers of {shown(name)}")
+                check(held is not None, f"it lacks the data of {shown(name)}")
                 _check_tensor(meta, len(held or b""), name)
             case {"use_pickle": used} if used is not False:
                 raise Refused(f"the weight {shown(name)} is a pickle, which could run code")
@@ -174,28 +176,28 @@ def _check_numbers(content: Mapping[str, bytes]) -> None:
 def _check_tensor(meta: Mapping[str, Any], held: int, name: str) -> None:
     sides, strides = (_sizes(meta.get(key), name) for key in ("sizes", "strides"))
     (offset,) = _sizes([meta.get("storage_offset")], name)
-    check(len(sides) == len(strides), f"{shown(name)} has no possible shape")
+    check(len(sides) == len(strides), f"{shown(name)} has an invalid shape")
     reach = offset + 1 + sum((n - 1) * step for n, step in zip(sides, strides, strict=True))
     count = 1
     for side in sides:
         count *= side
-    check(max(reach, count) <= held, f"{shown(name)} has fewer numbers than its shape")
+    check(max(reach, count) <= held, f"{shown(name)} has less data than its shape needs")
 
 
 def _sizes(values: Any, name: str) -> list[int]:
-    check(isinstance(values, list) and len(values) <= 16, f"{shown(name)} has no possible shape")
+    check(isinstance(values, list) and len(values) <= 16, f"{shown(name)} has an invalid shape")
     found = [value["as_int"] for value in values if isinstance(value, dict) and "as_int" in value]
     possible = all(type(value) is int and 0 <= value < 2**40 for value in found)
-    check(possible and len(found) == len(values), f"{shown(name)} has no possible shape")
+    check(possible and len(found) == len(values), f"{shown(name)} has an invalid shape")
     return found
 
 
 def _check_graph(graph: Any) -> None:
-    check(isinstance(graph, dict), "its graph is no JSON object")
-    check(not graph.get("guards_code"), "its graph holds code")
+    check(isinstance(graph, dict), "its graph is not a JSON object")
+    check(not graph.get("guards_code"), "its graph contains code")
     ranges = graph.get("range_constraints", {})
     symbols = isinstance(ranges, dict) and all(map(_SYMBOL.fullmatch, ranges))
-    check(symbols, "its graph has a symbol that is none")
+    check(symbols, "its graph has an invalid symbol")
     for key, value in _walk(graph):
         if key == "expr_str":
             check_expression(value)
@@ -211,7 +213,7 @@ def _check_graph(graph: Any) -> None:
 
 
 def _walk(value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Every key and value of a tree, but the remarks that will be left out."""
+    """Every key and value of a tree, except metadata, which is dropped."""
     check(depth < _MAX_DEPTH, f"its graph is nested more than {_MAX_DEPTH} deep")
     if isinstance(value, dict):
         for key, part in value.items():
@@ -224,18 +226,18 @@ def _walk(value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
 
 
 def check_expression(text: object) -> None:
-    """Refuse an expression of anything but whole numbers, symbols and arithmetic.
+    """Reject expressions of anything but integers, symbols and arithmetic.
 
     Raises:
-        Refused: it is another.
+        Refused: the expression contains anything else.
 
     >>> check_expression("(s77 + 1)//2")
     >>> check_expression("Symbol('s77', positive=True, integer=True)")
     >>> check_expression("__import__('os').system('true')")
     Traceback (most recent call last):
-    normfree.weights.unpickle.Refused: it holds the expression "__import__('os').system('true')"
+    normfree.weights.unpickle.Refused: it contains the expression "__import__('os').system('true')"
     """
-    said = f"it holds the expression {shown(text)}"
+    said = f"it contains the expression {shown(text)}"
     check(isinstance(text, str) and len(text) <= 500, said)
     try:
         nodes = list(ast.walk(ast.parse(str(text), mode="eval")))
@@ -262,7 +264,7 @@ def check_expression(text: object) -> None:
 
 
 def _check_spec(text: Any) -> None:
-    """How arguments are nested: in tuples, lists and dicts."""
+    """Check that arguments are nested only in tuples, lists and dicts."""
     if text is None or text == "":
         return
     try:
@@ -279,7 +281,7 @@ def _check_spec(text: Any) -> None:
 
 
 def _without_remarks(value: Any) -> Any:
-    """A graph without what was noted of its origin, files of the machine among it."""
+    """Drop metadata about a graph's origin, which includes file names of the exporting machine."""
     if isinstance(value, dict):
         return {k: {} if k == "metadata" else _without_remarks(v) for k, v in value.items()}
     return [_without_remarks(v) for v in value] if isinstance(value, list) else value

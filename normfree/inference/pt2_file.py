@@ -1,7 +1,7 @@
-"""``.pt2``: what :mod:`torch.export` saves; PyTorch alone loads and runs it.
+"""``.pt2`` files of :mod:`torch.export`, which PyTorch can run without this package.
 
-PyTorch's reader can run code from a file, so none is opened that is not trusted; and a trusted one
-is checked all the same (see ``pt2_archive``).
+PyTorch's reader can execute code from a file, so only trusted files are opened, and even these are
+checked first (see ``pt2_archive``).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from normfree.weights import ModelCard, read_card
 class ExportedNetwork(nn.Module):
     """An exported program as an ordinary module.
 
-    Differs from: ``program.module()``, which does not let itself be put into evaluation mode.
+    Differs from: ``program.module()``, which does not support ``eval()``.
 
     Args:
-        program: what to run.
-        source: the file, for messages.
+        program: the program to run.
+        source: name of the file in messages.
     """
 
     def __init__(self, program: ExportedProgram, source: str) -> None:
@@ -38,7 +38,7 @@ class ExportedNetwork(nn.Module):
         self.run = program.module().forward
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Logits of normalised images."""
+        """Logits of normalized images."""
         try:
             return self.run(x)
         except Exception as error:  # what a damaged graph raises is not documented
@@ -46,13 +46,13 @@ class ExportedNetwork(nn.Module):
 
 
 def write(folded: nn.Module, path: Path, shape: tuple[int, int, int], card: ModelCard) -> None:
-    """Write a folded network; the number of images stays free.
+    """Write a folded network with a dynamic batch size.
 
     Args:
         folded: plain layers only, in float32 on the CPU.
-        path: of the file.
+        path: path of the file.
         shape: channels, height and width of the images.
-        card: put into the file as JSON.
+        card: stored in the file as JSON.
     """
     program = export(folded, (torch.zeros(2, *shape),), dynamic_shapes=({0: Dim("batch")},))
     file = io.BytesIO()
@@ -64,15 +64,15 @@ def write(folded: nn.Module, path: Path, shape: tuple[int, int, int], card: Mode
 
 
 def read(path: Path, device: str, trusted: bool) -> tuple[ExportedNetwork, ModelCard]:
-    """The network of a file and its card.
+    """Read the network and card of a file.
 
     Raises:
-        UserError: the file is not trusted, damaged, or holds more than a folded network.
+        UserError: the file is untrusted, damaged, or contains more than a folded network.
     """
     if not trusted:
         raise UserError(
             f"{path} is not opened: PyTorch's reader of .pt2 can run code from the file. If you "
-            "trust who made it, say so by --trust (in Python: trusted=True); to exchange networks, "
+            "trust its author, pass --trust (in Python: trusted=True); to exchange networks, "
             ".safetensors and .onnx are safe"
         )
     archive, text = read_checked(path)
@@ -84,7 +84,7 @@ def read(path: Path, device: str, trusted: bool) -> tuple[ExportedNetwork, Model
             program = move_to_device_pass(load(io.BytesIO(archive)), device)
             return ExportedNetwork(program, str(path)), card
     except Exception as error:  # what a damaged graph raises is not documented
-        raise UserError(f"{path} is damaged or no .pt2 file: {_said(error)}") from None
+        raise UserError(f"{path} is damaged or not a .pt2 file: {_said(error)}") from None
 
 
 def _said(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What a finished run looks like."""
+"""Reports of finished runs."""
 
 from normfree.report.curves import plot_curves
 

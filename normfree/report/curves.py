@@ -1,4 +1,4 @@
-"""The curves of a run: loss, learning rate and accuracy over the epochs."""
+"""Plot the training curves of a run: loss, learning rate and accuracy."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def plot_curves(metrics: Path, out: Path) -> str:
-    """Draw the curves of a ``metrics.jsonl``.
+    """Plot the curves of a ``metrics.jsonl`` file.
 
     Args:
-        metrics: the file of a run.
-        out: where the image goes; its ending says the format.
+        metrics: the metrics file of a run.
+        out: path of the image; its extension determines the format.
 
     Returns:
-        A line that says where the image is, or what to install for one.
+        A message with the path of the image, or with the package to install.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,4 +1,4 @@
-"""Weights in and out of files."""
+"""Read, write and convert weights."""
 
 from normfree.weights.card import KEY, ModelCard, describe, plain_card, read_card
 from normfree.weights.hub import locate

@@ -1,4 +1,4 @@
-"""A network as a file describes it, built without numbers first: shapes cost nothing."""
+"""Build the network that a file describes, first on the meta device, where shapes are free."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from normfree.weights.card import check_network
 
 
 def network_config(fields: Mapping[str, Any]) -> ClassifierConfig:
-    """The configuration of a network from its fields, its name among them.
+    """The configuration of a network from its fields, including ``name``.
 
     Raises:
-        UserError: no network is like this.
+        UserError: no network has this configuration.
     """
     try:
         return model_config(**fields)
@@ -23,14 +23,14 @@ def network_config(fields: Mapping[str, Any]) -> ClassifierConfig:
 
 
 def build_on_meta(name: str, fields: Mapping[str, Any]) -> ImageClassifier:
-    """The shapes of a network.
+    """Build a network on the meta device, without memory for its parameters.
 
     Args:
-        name: of the network.
-        fields: of its configuration, as a file or a caller gives them.
+        name: name of the network.
+        fields: fields of its configuration, from a file or the caller.
 
     Raises:
-        UserError: no network is like this.
+        UserError: no network has this configuration.
     """
     check_network({**fields, "name": name})
     try:
@@ -39,4 +39,4 @@ def build_on_meta(name: str, fields: Mapping[str, Any]) -> ImageClassifier:
         raise UserError(str(error)[:500]) from None
     except (ArithmeticError, TypeError, ValueError, RuntimeError, IndexError) as error:
         said = " ".join(str(error).split())[:200]
-        raise UserError(f"no {name} can be built with these fields: {said}") from None
+        raise UserError(f"cannot build {name} with these fields: {said}") from None

@@ -1,8 +1,8 @@
-"""What a file of weights says of itself: which network it is and how it is fed.
+"""The model card in a weights file: which network it is and how to preprocess its input.
 
-One schema for every kind of file: JSON under :data:`KEY` in the metadata of a ``.safetensors`` or
-``.onnx``, an extra file of a ``.pt2``, plain values in a checkpoint. Nothing that a card names is
-opened, and every field is bounded before a network is built from it.
+All file types share one schema: JSON under :data:`KEY` in the metadata of a ``.safetensors`` or
+``.onnx``, an extra file in a ``.pt2``, plain values in a checkpoint. Files that a card names are
+never opened, and every field is bounds-checked before a network is built from it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from normfree.models import ImageClassifier
 from normfree.schema import Field, from_plain, record, to_plain
 from normfree.weights.unpickle import shown
 
-#: Where a file keeps its card.
+#: Metadata key of the card.
 KEY = "normfree"
-#: Raised by one when older versions can no longer read a card.
+#: Version of the schema, incremented when older versions of normfree can no longer read a card.
 FORMAT = 1
-#: What becomes of an image before it is normalized, for people who read the card.
+#: How an image is resized before it is normalized, in words for people who read the card.
 RESIZE: Mapping[str, str] = MappingProxyType(
     {
         "resize_crop": "bicubic, both sides to test_size + test_margin, then the centre test_size",
@@ -56,10 +56,10 @@ class Origin:
 
 @record
 class ModelCard:
-    """What a reader of weights has to know.
+    """Everything needed to rebuild a network and preprocess its input.
 
-    Raises (when an instance is made):
-        UserError: fields that are missing, out of bounds or contradict each other.
+    Raises (when an instance is created):
+        UserError: fields are missing, out of bounds, or inconsistent.
 
     Example:
         >>> card = ModelCard(
@@ -71,33 +71,33 @@ class ModelCard:
     """
 
     model: dict[Text, Plain | PlainList | dict[Text, Plain | PlainList]]
-    """The network's configuration, with its ``name``."""
+    """The network's configuration, including its ``name``."""
     classes: Annotated[tuple[Text, ...], Field(max_length=MAX_CLASSES)] | None = None
-    """Name of each class; None where nobody said."""
+    """Class names; None if unknown."""
     mean: Levels | None = None
-    """Per channel, in grey levels of 0 to 255; None where nobody said."""
+    """Mean of each channel on the scale 0 to 255; None if unknown."""
     std: Levels | None = None
-    """Per channel, in grey levels of 0 to 255; None where nobody said."""
+    """Standard deviation of each channel on the scale 0 to 255; None if unknown."""
     test_size: int = Field(ge=1, le=MAX_SIDE)
-    """Side of an image that the network is given, pixels."""
+    """Side of the network's input images, pixels."""
     test_margin: int = Field(default=0, ge=0, le=MAX_SIDE)
-    """Pixels that an image is resized larger than its centre crop."""
+    """How much larger than its center crop an image is resized, pixels."""
     test_crop: Literal["resize_crop", "crop_resize"] = "resize_crop"
-    """Which of the two rules of :data:`RESIZE`."""
+    """Preprocessing rule, a key of :data:`RESIZE`."""
     resize: Text | None = None
-    """The rule in words."""
+    """The preprocessing rule in words."""
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    """Whether the classes exclude each other (softmax) or each is a question of its own."""
+    """``softmax`` if classes are mutually exclusive, ``sigmoid`` if they are independent."""
     normfree: Text | None = None
-    """Version that wrote the weights."""
+    """Version of normfree that wrote the weights."""
     recipe: Text | None = None
-    """That the weights were trained by."""
+    """Recipe that trained the weights."""
     data: Text | None = None
-    """That the weights were trained on."""
+    """Data source that the weights were trained on."""
     metrics: dict[Text, Plain] = Field(default_factory=dict, max_length=200)
-    """What was measured of these weights."""
+    """Metrics measured with these weights."""
     source: Origin | None = None
-    """What the weights were converted from."""
+    """File that the weights were converted from."""
     format: int = Field(default=FORMAT, ge=1, le=FORMAT)
     """Version of this schema."""
 
@@ -105,10 +105,10 @@ class ModelCard:
         check_network(self.model)
         channels, outputs = self.model.get("in_channels"), self.model.get("num_classes")
         if (self.mean is None) != (self.std is None):
-            raise UserError("mean and std belong together; one of them is missing")
+            raise UserError("mean and std must be given together; one of them is missing")
         if self.mean is not None and self.std is not None:
             if not len(self.mean) == len(self.std) == (channels or len(self.mean)):
-                raise UserError("mean and std need one value for each channel of the images")
+                raise UserError("mean and std need one value for each image channel")
             if min(self.std) <= 0:
                 raise UserError("std must be positive")
         if self.classes is not None and isinstance(outputs, int) and len(self.classes) > outputs:
@@ -116,36 +116,36 @@ class ModelCard:
 
     @property
     def channels(self) -> int:
-        """Of the images."""
+        """Number of image channels."""
         channels = self.model.get("in_channels", 3)
         return channels if isinstance(channels, int) else 3
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What nobody said, of what is needed to classify an image."""
+        """Names of unset fields that are needed to classify an image."""
         return tuple(name for name in ("classes", "mean", "std") if getattr(self, name) is None)
 
     def to_json(self) -> str:
-        """The card as files keep it."""
+        """The card as JSON."""
         return json.dumps(plain_card(self), ensure_ascii=False)
 
 
 def plain_card(card: ModelCard) -> dict[str, Any]:
-    """A card as JSON's values, with the rule of resizing in words and without what is not known."""
+    """A card as plain values, with the resizing rule in words and without unknown fields."""
     plain = to_plain(card) | {"resize": card.resize or RESIZE[card.test_crop]}
     optional = ("classes", "mean", "std", "source")
     return {k: v for k, v in plain.items() if v is not None or k not in optional}
 
 
 def read_card(content: str | bytes | Mapping[str, Any], source: str = "the card") -> ModelCard:
-    """The card of a file.
+    """Parse and check a card.
 
     Args:
-        content: JSON, or its values.
-        source: of the card, for messages.
+        content: JSON, or plain values.
+        source: name of the file in messages.
 
     Raises:
-        UserError: it is damaged, of a later version, or out of bounds.
+        UserError: the card is damaged, from a later version, or out of bounds.
     """
     try:
         if not isinstance(content, str | bytes):
@@ -153,26 +153,26 @@ def read_card(content: str | bytes | Mapping[str, Any], source: str = "the card"
         elif len(content) > _MAX_TEXT:
             raise UserError(f"it is longer than {_MAX_TEXT:,} bytes")
         else:
-            # What Python once wrote for a metric that was not finite is not JSON.
+            # Older versions wrote NaN and Infinity for metrics, which are not valid JSON.
             plain = json.loads(content, parse_constant=lambda _: None)
         return from_plain(ModelCard, _without_the_rule(_bounded(plain)))
     except UserError as error:
         raise UserError(f"{source} has a damaged card: {error}") from None
     except (ValueError, RecursionError):
-        raise UserError(f"{source} has a damaged card: it is no JSON") from None
+        raise UserError(f"{source} has a damaged card: it is not valid JSON") from None
 
 
 def describe(
     model: ImageClassifier, said: ModelCard | Mapping[str, Any] | None = None
 ) -> ModelCard:
-    """The card of a network.
+    """Create the card of a network.
 
     Args:
         model: the network.
-        said: a card, or some of its fields; ``model`` is always the network's configuration.
+        said: a card or some of its fields; the field ``model`` is always taken from the network.
 
     Raises:
-        UserError: fields that do not exist, are out of bounds or do not fit the network.
+        UserError: a field does not exist, is out of bounds, or does not fit the network.
     """
     config = model.config
     fields = plain_card(said) if isinstance(said, ModelCard) else dict(said or {})
@@ -182,7 +182,7 @@ def describe(
 
 
 def imagenet_fields(model: ImageClassifier) -> dict[str, Any]:
-    """How a published network of ImageNet is fed; its classes have numbers for names."""
+    """Preprocessing of networks published for ImageNet; classes are named by their numbers."""
     config = model.config
     if config.in_channels != len(IMAGENET_MEAN):
         return {}
@@ -195,13 +195,13 @@ def imagenet_fields(model: ImageClassifier) -> dict[str, Any]:
 
 
 def check_network(fields: Mapping[str, Any]) -> None:
-    """Refuse the configuration of a network that nobody has, before it is built.
+    """Reject an implausible network configuration before the network is built.
 
     Raises:
-        UserError: it has no name, or a number or a list beyond all bounds.
+        UserError: the name is missing, or a number or list is out of bounds.
     """
     if not isinstance(fields.get("name"), str):
-        raise UserError("it names no network")
+        raise UserError("it does not name a network")
     for name, value in fields.items():
         values = value if isinstance(value, list | tuple) else [value]
         numbers = [v for v in values if isinstance(v, int | float)]
@@ -210,19 +210,19 @@ def check_network(fields: Mapping[str, Any]) -> None:
     depths = fields.get("depths", ())
     blocks = sum(d for d in depths if isinstance(d, int)) if isinstance(depths, list | tuple) else 0
     if blocks > MAX_BLOCKS:
-        raise UserError(f"a network of {blocks:,} blocks; at most {MAX_BLOCKS:,} are expected")
+        raise UserError(f"the network has {blocks:,} blocks; at most {MAX_BLOCKS:,} are allowed")
 
 
 def _without_the_rule(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a card without the words for its ``test_crop``, which are written anyway."""
+    """Drop the words that describe ``test_crop``, since they are added again when writing."""
     rule = RESIZE.get(str(fields.get("test_crop", "resize_crop")))
     return {**fields, "resize": None} if fields.get("resize") == rule else fields
 
 
 def _bounded(content: Any) -> dict[str, Any]:
-    """A card of few and short values, so that a message about a wrong one is short, too."""
+    """Check the number and nesting of a card's values, which also keeps error messages short."""
     if not isinstance(content, dict):
-        raise UserError("it is no JSON object")
+        raise UserError("it is not a JSON object")
     left = _MAX_VALUES
     waiting: list[tuple[Any, int]] = [(content, 0)]
     while waiting:
@@ -230,7 +230,7 @@ def _bounded(content: Any) -> dict[str, Any]:
         if isinstance(value, dict | list | tuple):
             left -= len(value)
             if left < 0 or depth > 4:
-                raise UserError("it has too many values, or they are nested too deep")
+                raise UserError("it has too many values, or they are nested too deeply")
             parts = value.values() if isinstance(value, dict) else value
             waiting.extend((part, depth + 1) for part in parts)
     return content

@@ -1,4 +1,4 @@
-"""The schema of a run's checkpoints: what others than the trainer need to know of it."""
+"""The parts of the checkpoint schema that are used outside the trainer."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from normfree.errors import UserError
 from normfree.weights.card import ModelCard, read_card
 from normfree.weights.torch_file import is_state_dict
 
-#: Raised by one if a checkpoint's content changes so that older versions cannot read it.
+#: Version of checkpoints, incremented when older versions of normfree can no longer read them.
 FORMAT = 1
 
 
 def is_checkpoint(content: object) -> bool:
-    """Whether a file of ``torch.save`` is a run's."""
+    """Whether the content of a ``torch.save`` file is a checkpoint of a run."""
     return isinstance(content, dict) and {"format", "step", "config", "state"} <= content.keys()
 
 
 def check_checkpoint(content: Any, source: str) -> dict[str, Any]:
-    """The content of a checkpoint, once it is known to be one.
+    """Check that the content of a file is a checkpoint, and return it.
 
     Args:
-        content: of a file.
-        source: the file, for messages.
+        content: content of the file.
+        source: name of the file in messages.
 
     Raises:
-        UserError: it is none, or of a version that cannot be read.
+        UserError: it is not a checkpoint, or its version is not supported.
     """
     known = is_checkpoint(content) and content["format"] == FORMAT
     whole = known and all(isinstance(content[part], dict) for part in ("config", "state"))
@@ -41,7 +41,7 @@ def averaged_weights(content: Any, source: str) -> tuple[Mapping[str, Tensor], M
     """The averaged weights of a checkpoint, and their card.
 
     Raises:
-        UserError: they are missing or damaged.
+        UserError: the weights or the card are missing or damaged.
     """
     weights = check_checkpoint(content, source)["state"].get("ema")
     if not is_state_dict(weights):
@@ -53,7 +53,7 @@ def averaged_weights(content: Any, source: str) -> tuple[Mapping[str, Tensor], M
 
 
 def _card_of(config: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The card of a checkpoint from before they had one."""
+    """Build the card of an older checkpoint, which was saved without one."""
     try:
         recipe, derived = config["recipe"], config["derived"]
         said = ("model", "classes", "mean", "std", "test_size", "test_margin")
@@ -66,5 +66,5 @@ def _card_of(config: Mapping[str, Any], source: str) -> dict[str, Any]:
         }
     except (KeyError, TypeError, AttributeError):
         raise UserError(
-            f"{source} does not say how its network is fed; use the model.safetensors of its run"
+            f"{source} has no preprocessing settings; use the model.safetensors of its run"
         ) from None

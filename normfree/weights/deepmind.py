@@ -1,7 +1,7 @@
-"""The authors' parameter names and layouts, as ours.
+"""Convert the authors' parameter names and layouts to ours.
 
-Haiku names a parameter by the path of the modules that made it, and numbers the blocks of a network
-in one sequence. Convolutions are stored (height, width, in, out), linear layers (in, out).
+Haiku names a parameter by the path of its modules and numbers all blocks of a network in one
+sequence. Convolutions have the layout (height, width, in, out), linear layers (in, out).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _PARAMETERS = {"w": "weight", "b": "bias"}
 
 
 def parameter_name(haiku: str, depths: tuple[int, ...]) -> str:
-    """Our name of a parameter of the authors' networks.
+    """Our name for a parameter of the authors' networks.
 
     Args:
-        haiku: the module's path and the parameter's name, joined by ``/``.
-        depths: blocks of each stage.
+        haiku: the module path and the parameter name, joined by ``/``.
+        depths: number of blocks in each stage.
 
     Raises:
-        UserError: no network has such a parameter.
+        UserError: none of the authors' networks has this parameter.
 
     Example:
         >>> parameter_name("NFNet/~/nf_block_3/~/conv1/w", depths=(1, 2, 6, 3))
@@ -57,13 +57,13 @@ def parameter_name(haiku: str, depths: tuple[int, ...]) -> str:
         return name
     places = [(stage, place) for stage, depth in enumerate(depths) for place in range(depth)]
     if int(number or 0) >= len(places):
-        raise UserError(f"{haiku!r} is of a network with more than {len(places)} blocks")
+        raise UserError(f"{haiku!r} belongs to a network with more than {len(places)} blocks")
     stage, place = places[int(number or 0)]
     return f"stages.{stage}.{place}.{name}"
 
 
 def block_count(names: Iterable[str]) -> int:
-    """How many blocks a network of the authors' has.
+    """Number of blocks in one of the authors' networks.
 
     >>> block_count(["NFNet/~/nf_block/skip_gain", "NFNet/~/nf_block_1/~/conv0/w"])
     2
@@ -73,7 +73,7 @@ def block_count(names: Iterable[str]) -> int:
 
 
 def parameter_layout(value: np.ndarray) -> Tensor:
-    """HWIO → OIHW, IO → OI; vectors and scalars as they are.
+    """HWIO → OIHW, IO → OI; vectors and scalars are unchanged.
 
     >>> parameter_layout(np.zeros((3, 3, 8, 16))).shape
     torch.Size([16, 8, 3, 3])
@@ -86,13 +86,13 @@ def parameter_layout(value: np.ndarray) -> Tensor:
 
 
 def state_dict(parameters: Mapping[str, np.ndarray], depths: tuple[int, ...]) -> dict[str, Tensor]:
-    """The authors' parameters as a state dict of ours.
+    """Convert the authors' parameters to our state dict.
 
     Args:
-        parameters: the module's path and the parameter's name, joined by ``/`` → value.
-        depths: blocks of each stage.
+        parameters: maps the module path and parameter name, joined by ``/``, to the value.
+        depths: number of blocks in each stage.
 
     Returns:
-        Values in their own dtype, ready for :func:`normfree.weights.load_state_dict`.
+        A state dict in the original dtypes, ready for :func:`normfree.weights.load_state_dict`.
     """
     return {parameter_name(k, depths): parameter_layout(v) for k, v in parameters.items()}

@@ -1,4 +1,4 @@
-"""Where weights are: in a file, a run directory or a repository of the Hugging Face hub."""
+"""Locate weights: in a file, a run directory, or a repository on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _REPOSITORY = re.compile(rf"({_NAME}/{_NAME})(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,
 
 
 def locate(weights: str | Path) -> Path:
-    """The file of weights.
+    """Find the file that holds the weights.
 
     Args:
-        weights: a path, as it is; a run directory, for its ``model.safetensors`` or, before there
-            is one, its newest checkpoint; ``hf:owner/name`` or ``hf:owner/name@revision``, for the
-            ``model.safetensors`` there, downloaded once and then taken from the local cache.
+        weights: a file, returned as is; a run directory, whose ``model.safetensors`` is used or,
+            if there is none yet, its newest checkpoint; ``hf:owner/name`` or
+            ``hf:owner/name@revision``, whose ``model.safetensors`` is downloaded once and cached.
 
     Raises:
-        UserError: the directory holds no weights, huggingface_hub is not installed, or the file
-            cannot be had.
+        UserError: the directory has no weights, huggingface_hub is not installed, or the download
+            fails.
 
     Example:
         >>> locate("runs/7/model.safetensors").name
@@ -35,23 +35,23 @@ def locate(weights: str | Path) -> Path:
     match = _REPOSITORY.fullmatch(str(weights).removeprefix(PREFIX))
     if match is None or ".." in str(weights):
         raise UserError(
-            f"{printable(str(weights), 200)} names no repository: expected {PREFIX}owner/name"
+            f"{printable(str(weights), 200)} is not a repository: expected {PREFIX}owner/name"
         )
     repository, revision = match.groups()
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
         raise UserError(
-            f"{weights} needs the hub's client: pip install 'normfree[hub]', or download the "
-            f"{FILE} of https://huggingface.co/{repository} and give its path"
+            f"{weights} needs huggingface_hub: pip install 'normfree[hub]', or download {FILE} "
+            f"from https://huggingface.co/{repository} and pass its path"
         ) from None
     try:
         return Path(hf_hub_download(repository, FILE, revision=revision or None))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"cannot get {FILE} of {repository}: {reason[:300]}; without a network, download it "
-            "elsewhere and give its path"
+            f"cannot download {FILE} from {repository}: {reason[:300]}; if this machine is "
+            "offline, download it elsewhere and pass its path"
         ) from error
 
 
@@ -60,4 +60,4 @@ def _of_run(directory: Path) -> Path:
     for candidate in (directory / FILE, *reversed(checkpoints)):
         if candidate.is_file():
             return candidate
-    raise UserError(f"{directory} holds neither {FILE} nor a checkpoint")
+    raise UserError(f"{directory} contains neither {FILE} nor a checkpoint")

@@ -1,4 +1,4 @@
-"""Put the weights of a file into a model: all of them, or none and a list of what does not fit."""
+"""Load weights into a model: either all of them, or none and an error that lists what differs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ _CLASSIFIER = "classifier."
 def load_state_dict(
     model: nn.Module, state: Mapping[str, Tensor], source: str, *, new_classifier: bool = False
 ) -> None:
-    """Copy a state dict into a model, once it is known to fit as a whole.
+    """Copy a state dict into a model after checking that all of it fits.
 
     Args:
-        model: changed in place.
+        model: modified in place.
         state: parameter name → value.
-        source: what to call the state in a message.
-        new_classifier: if the model has another number of classes than the state, keep the model's
-            own fresh classifier, and say so in a warning.
+        source: name of the state dict in messages.
+        new_classifier: if the state dict has a different number of classes, keep the model's own
+            classifier and warn.
 
     Raises:
-        UserError: names that are missing or unexpected, or shapes that differ; the model is left
-            as it was.
+        UserError: names are missing or unexpected, or shapes differ; the model is unchanged.
 
     Example:
         >>> load_state_dict(nn.Linear(2, 1), {"weight": nn.Linear(2, 3).weight}, "a file")
@@ -48,7 +47,7 @@ def load_state_dict(
 def _fitting(
     model: nn.Module, state: Mapping[str, Tensor], source: str, *, new_classifier: bool
 ) -> Mapping[str, Tensor]:
-    """A state dict that fits a model as a whole, with the model's own classifier if need be."""
+    """Check that a state dict fits a model; insert the model's own classifier if necessary."""
     own = model.state_dict()
     ours, theirs = _classifier_shapes(own), _classifier_shapes(state)
     fresh = new_classifier and ours != theirs
@@ -77,12 +76,12 @@ def _fitting(
     broken = [k for k in common if not own[k].is_meta and not _finite(state[k])]
     if broken:
         raise UserError(
-            f"{source} holds weights that are not finite: {_abridged(broken)}; use those of an "
-            "earlier step, or another file"
+            f"{source} contains weights that are not finite: {_abridged(broken)}; use a "
+            "checkpoint of an earlier step, or another file"
         )
     if fresh:
         warnings.warn(
-            f"the classifier starts fresh: {source} has {_classes(theirs)} and the model "
+            f"the classifier is newly initialized: {source} has {_classes(theirs)} and the model "
             f"{_classes(ours)}; everything else is loaded",
             stacklevel=3,
         )
@@ -92,21 +91,22 @@ def _fitting(
 def load_parameters(
     model: ImageClassifier, parameters: Parameters, *, new_classifier: bool = False
 ) -> None:
-    """Copy what :func:`normfree.weights.read_parameters` returned into a model.
+    """Copy the result of :func:`normfree.weights.read_parameters` into a model.
 
     Args:
-        model: changed in place.
-        parameters: of a file.
+        model: modified in place.
+        parameters: parameters of a file.
         new_classifier: see :func:`load_state_dict`.
 
     Raises:
-        UserError: they do not fit, or fit and are of another function; the model is left as it was.
+        UserError: the parameters do not fit, or they fit but the model would compute a different
+            function; the model is unchanged.
     """
     if parameters.layout == "timm" and not timm.is_authors(parameters.values):
         for field, value in timm.structural_fields(parameters.values).items():
             if (own := getattr(model.config, field, value)) != value:
                 raise UserError(
-                    f"{parameters.source} is of timm's network, which needs {field}={value!r}; "
+                    f"{parameters.source} is for timm's network, which needs {field}={value!r}; "
                     f"this {model.config.name} has {own!r}"
                 )
     state = parameters.state_dict(model.config)
@@ -119,13 +119,13 @@ def load_weights(
     """Load the weights of a file into a model.
 
     Args:
-        model: changed in place.
-        weights: a file of ours, timm's or the authors', a run directory, or ``hf:owner/name``.
+        model: modified in place.
+        weights: a file from normfree, timm or the authors, a run directory, or ``hf:owner/name``.
         new_classifier: see :func:`load_state_dict`.
 
     Raises:
-        UserError: the file is absent, damaged, refused or of another network; the model is left as
-            it was.
+        UserError: the file is missing, damaged, rejected, or for another network; the model is
+            unchanged.
     """
     load_parameters(model, read_parameters(locate(weights)), new_classifier=new_classifier)
 
@@ -138,22 +138,22 @@ def build_with(
     dtype: torch.dtype | None = None,
     **fields: Any,
 ) -> ImageClassifier:
-    """A network with the parameters of a file; no memory is taken for it before they fit.
+    """Build a network with the parameters of a file, allocating memory only once they fit.
 
     Args:
-        parameters: of a file.
-        name: of the network.
-        device: where its parameters live.
-        dtype: of its parameters.
-        fields: of its configuration, to override what the file says; another ``num_classes`` keeps
-            all but the classifier.
+        parameters: parameters of a file.
+        name: name of the network.
+        device: device of its parameters.
+        dtype: dtype of its parameters.
+        fields: configuration fields that override those in the file; with another
+            ``num_classes``, everything but the classifier is loaded.
 
     Raises:
-        UserError: the parameters are of another network.
+        UserError: the parameters are for another network.
     """
     new_classifier = "num_classes" in fields
     fields = {**file_fields(parameters, name), **fields}
-    with warnings.catch_warnings():  # it will be said again
+    with warnings.catch_warnings():  # the second call warns again
         warnings.simplefilter("ignore")
         load_parameters(build_on_meta(name, fields), parameters, new_classifier=new_classifier)
     model = build_model(name, device=device, dtype=dtype, **fields)
@@ -164,19 +164,19 @@ def build_with(
 def load_model(
     weights: str | Path, *, device: torch.device | str | None = None, **fields: Any
 ) -> ImageClassifier:
-    """The network of a file, inferred from the file alone, with its weights.
+    """Load a network from a file alone: the architecture is inferred from the file.
 
     Args:
-        weights: a file of ours, timm's or the authors', a run directory, or ``hf:owner/name``.
-        device: where the parameters live.
-        fields: of the configuration, to override; another ``num_classes`` keeps all but the
-            classifier.
+        weights: a file from normfree, timm or the authors, a run directory, or ``hf:owner/name``.
+        device: device of the parameters.
+        fields: configuration fields to override; with another ``num_classes``, everything but the
+            classifier is loaded.
 
     Returns:
         The network, in evaluation mode.
 
     Raises:
-        UserError: the file is absent, damaged or refused, or fits no network here.
+        UserError: the file is missing, damaged or rejected, or matches no known network.
 
     Example:
         >>> import normfree, tempfile
@@ -193,7 +193,7 @@ def load_model(
 def build_identified(
     parameters: Parameters, *, device: torch.device | str | None = None, **fields: Any
 ) -> ImageClassifier:
-    """The network that the parameters of a file are of, see :func:`build_with`."""
+    """Infer the network of a file and build it, see :func:`build_with`."""
     config = identify(parameters)
     known = {name: getattr(config, name) for name in config.__dataclass_fields__ if name != "name"}
     known = {name: value for name, value in known.items() if name != "num_classes"}

@@ -1,4 +1,4 @@
-"""The authors' weights: arrays out of a pickle that is read, never run (see ``unpickle``)."""
+"""The authors' weights: read arrays from a pickle without executing it (see ``unpickle``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_AXES = 8
 
 
 class _DType:
-    """A dtype on its way: its code, then its byte order."""
+    """A dtype under construction: its code first, then its byte order."""
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -27,9 +27,9 @@ class _DType:
     def build(self, state: Any) -> None:
         order = state[1] if isinstance(state, tuple) and len(state) >= 2 else ""
         if not isinstance(order, str) or order not in ("<", ">", "|", "="):
-            raise Refused("it holds a damaged dtype")
+            raise Refused("it contains a damaged dtype")
         structured = any(part is not None for part in state[2:5])
-        check(not structured, "it holds arrays of structures, not of numbers")
+        check(not structured, "it contains structured arrays")
         self.code = (order if order != "|" else "") + self.code.lstrip("<>=|")
 
     def numpy(self) -> np.dtype:
@@ -37,29 +37,29 @@ class _DType:
 
 
 class _Array:
-    """An array on its way: empty, then with its state."""
+    """An array under construction: empty first, then with its state."""
 
     value: np.ndarray | None = None
 
     def build(self, state: Any) -> None:
-        check(isinstance(state, tuple) and len(state) == 5, "it holds a damaged array")
+        check(isinstance(state, tuple) and len(state) == 5, "it contains a damaged array")
         _, shape, dtype, fortran, data = state
         self.value = _array(data, dtype, shape, "F" if fortran is True else "C")
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    check(isinstance(dtype, _DType), "it holds an array without a dtype")
-    check(isinstance(data, bytes | bytearray), "it holds an array whose numbers are not bytes")
+    check(isinstance(dtype, _DType), "it contains an array without a dtype")
+    check(isinstance(data, bytes | bytearray), "it contains an array whose data is not bytes")
     check(
         isinstance(shape, tuple)
         and len(shape) <= _MAX_AXES
         and all(type(side) is int and 0 <= side < 2**40 for side in shape),
-        "it holds an array of no possible shape",
+        "it contains an array with an invalid shape",
     )
     declared = math.prod(shape) * dtype.numpy().itemsize
     check(
         declared == len(data),
-        f"it declares an array of {declared:,} bytes and holds {len(data):,} of them",
+        f"it declares an array of {declared:,} bytes but contains {len(data):,}",
     )
     view = memoryview(data).toreadonly()
     fortran = isinstance(order, str) and order == "F"
@@ -67,13 +67,13 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 
 
 def _new_array(kind: Any, *_: Any) -> _Array:
-    check(is_name(kind, "numpy.ndarray"), "it holds an array of an unknown kind")
+    check(is_name(kind, "numpy.ndarray"), "it contains an array of an unknown kind")
     return _Array()
 
 
 def _new_dtype(code: Any, *_: Any) -> _DType:
     numbers = isinstance(code, str) and _NUMBERS.fullmatch(code)
-    check(numbers, f"it holds an array of dtype {shown(code, 40)}, not of plain numbers")
+    check(numbers, f"it contains an array of dtype {shown(code, 40)}, which is not a numeric dtype")
     return _DType(code)
 
 
@@ -94,7 +94,9 @@ def _encode(text: Any, encoding: Any) -> bytes:
 
 
 def _mapping(content: Any = None) -> dict[str, Any]:
-    check(content is None or isinstance(content, dict), "it holds a mapping made of something else")
+    check(
+        content is None or isinstance(content, dict), "it contains a mapping made of something else"
+    )
     return {} if content is None else content
 
 
@@ -103,7 +105,7 @@ def _default_mapping(*_: Any) -> dict[str, Any]:
 
 
 class _Arrays(Machine):
-    """Knows what writers of arrays use."""
+    """Interprets the names that pickles of arrays use."""
 
     def __init__(self, size: int) -> None:
         super().__init__(
@@ -123,7 +125,7 @@ class _Arrays(Machine):
 
     def device_array(self, make: Any, arguments: Any, state: Any, *_: Any) -> Any:
         array = self.call(make, arguments)
-        check(isinstance(array, _Array), "it holds a device array made of something else")
+        check(isinstance(array, _Array), "it contains a device array made of something else")
         array.build(state)
         return array
 
@@ -133,14 +135,14 @@ class _Arrays(Machine):
         return Name(dotted)
 
     def attribute(self, module: Any, name: Any) -> Name:
-        """What dill writes for a function of an extension module."""
+        """The encoding by dill of a function in an extension module."""
         check(
             isinstance(module, Name) and isinstance(name, str), "it takes an attribute of a value"
         )
         return self.name(f"{module.dotted}.{name}")
 
 
-#: What a file may name, and what stands for it here.
+#: Names that a file may use → their implementation here.
 _KNOWN: dict[str, Callable[..., Any] | None] = {
     "numpy.ndarray": None,
     "numpy.dtype": _new_dtype,
@@ -170,21 +172,21 @@ _MODULES = frozenset(
 
 
 def read_pickled_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a pickled ``{module: {name: array}}``, as the authors published their weights.
+    """Read a pickled ``{module: {name: array}}``, the format of the authors' published weights.
 
-    Guaranteed of any file: nothing that it names is imported or called, and no memory is taken that
-    is not proportional to the bytes really in the file. Only arrays of plain numbers in dicts with
-    text as keys come out; anything else is refused by name before anything is returned.
+    For any file, nothing that it names is imported or called, and memory use is proportional to
+    the actual size of the file. The result has only numeric arrays, in dicts with string keys; if
+    the file contains anything else, it is rejected with an error that names the object.
 
     Args:
-        path: of the pickle, of any protocol, written by ``pickle`` or ``dill``; arrays of NumPy or
-            of JAX.
+        path: a pickle of any protocol, written by ``pickle`` or ``dill``, with arrays of NumPy or
+            JAX.
 
     Returns:
         ``module/name`` → read-only array.
 
     Raises:
-        UserError: the file is damaged, or holds or names anything but arrays and dicts.
+        UserError: the file is damaged, or contains anything but arrays and dicts.
 
     Example:
         >>> import pickle, tempfile
@@ -207,22 +209,22 @@ def read_pickled_arrays(path: str | Path) -> dict[str, np.ndarray]:
             "dicts, such as the authors' F0_haiku.npz"
         ) from None
     except (OSError, ValueError, IndexError, KeyError) as error:
-        raise UserError(f"{path} is damaged or no pickle: {error}") from None
+        raise UserError(f"{path} is damaged or not a pickle: {error}") from None
 
 
 def _flatten(tree: Any, size: int) -> dict[str, np.ndarray]:
-    """The arrays by their joined names, of which neither grow beyond ``size``."""
-    check(isinstance(tree, dict), "it holds no dict")
+    """Join module and parameter names; bound the total size of names and of arrays by ``size``."""
+    check(isinstance(tree, dict), "it is not a dict")
     flat: dict[str, np.ndarray] = {}
     letters = numbers = 0
     for module, parameters in tree.items():
-        check(isinstance(parameters, dict), f"{shown(module)} holds no dict")
+        check(isinstance(parameters, dict), f"{shown(module)} is not a dict")
         for name, array in parameters.items():
             whole = isinstance(array, _Array) and array.value is not None
-            check(whole, f"{shown(module)} holds something that is no array: {shown(name)}")
+            check(whole, f"{shown(name)} in {shown(module)} is not an array")
             letters += len(module) + 1 + len(name)
             numbers += array.value.nbytes
-            check(letters <= size, "its names repeat, so that they grow when joined")
-            check(numbers <= size, "its arrays share their bytes, so that they grow when copied")
+            check(letters <= size, "its names repeat so often that joining them would take memory")
+            check(numbers <= size, "its arrays share data, so copying them would take more memory")
             flat[f"{module}/{name}"] = array.value
     return flat

@@ -1,4 +1,4 @@
-"""Weights that others have published, and what they say of them. Nothing here is measured by us."""
+"""Weights published by others, with the accuracies they report. We have measured none of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class Pretrained(NamedTuple):
     """Published weights of a network, trained on ImageNet-1k with 1000 classes.
 
     Attributes:
-        model: our name of the network.
-        weights: ``hf:owner/name`` for :func:`normfree.create_model`, or the address of a file to
-            download and pass by its path.
-        licence: as its publisher states it; for the authors' files, that of their repository.
-        top1: accuracy on ImageNet's validation set in percent, as its publisher states it.
-        size: side of the test images, pixels, of that accuracy.
+        model: our name for the network.
+        weights: ``hf:owner/name`` for :func:`normfree.create_model`, or the URL of a file to
+            download and pass as a path.
+        licence: license stated by the publisher; for the authors' files, that of their repository.
+        top1: accuracy on the ImageNet validation set reported by the publisher, percent.
+        size: side of the test images for that accuracy, pixels.
         origin: who trained it, and how it differs from the paper's network.
     """
 
@@ -39,9 +39,9 @@ _BY_AUTHORS = (
     Pretrained("nfnet_f6", _AUTHORS.format("F6"), "Apache-2.0", 86.5, 576, "the authors, with SAM"),
 )
 
-_COPY = "the authors; a copy by timm, whose own code computes them a little differently"
-_OWN = "timm; pooled shortcuts, its figure is with its own padding at an even size"
-_OWN_REGNET = "timm; channels in multiples of 8, its figure is with its own padding at an even size"
+_COPY = "the authors; copied by timm, whose own code computes a slightly different function"
+_OWN = "timm; pooled shortcuts; accuracy measured with timm's padding at an even size"
+_OWN_REGNET = "timm; channels in multiples of 8; accuracy measured with timm's padding, even size"
 
 #: top-1: timm's results-imagenet.csv.
 _BY_TIMM = (
@@ -58,5 +58,5 @@ _BY_TIMM = (
     ),
 )
 
-#: Everything published for the networks here that normfree can read.
+#: All published weights that normfree can read for its networks.
 PRETRAINED: tuple[Pretrained, ...] = _BY_AUTHORS + _BY_TIMM

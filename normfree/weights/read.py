@@ -1,4 +1,4 @@
-"""What a file of weights holds, inferred from its content."""
+"""Read weights files; the format and the network are inferred from the content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from normfree.weights.safetensors_file import looks_like_safetensors, read_safet
 from normfree.weights.torch_file import OLD, ZIP, is_state_dict, read_torch
 
 _PICKLE = b"\x80"
-#: The first convolution and the classifier, and their axes of input and output channels.
+#: Patterns of the first convolution and the classifier, with their input and output axes.
 _ENDS = {
     "normfree": (r"stem\.conv0?\.weight", 1, r"classifier\.weight", 0),
     "timm": (r"stem\.conv1?\.weight", 1, r"head\.fc\.weight", 0),
@@ -34,13 +34,13 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 @dataclass(frozen=True)
 class Parameters:
-    """The content of a file, under its own names.
+    """The content of a weights file, under the file's own names.
 
     Attributes:
-        source: the file, for messages.
-        layout: whose names and shapes they are.
+        source: name of the file in messages.
+        layout: whose parameter names and shapes the file uses.
         values: name → value.
-        card: what our own files say of the network; None in files of others.
+        card: the model card; None for files that normfree did not write.
     """
 
     source: str
@@ -49,10 +49,10 @@ class Parameters:
     card: ModelCard | None = None
 
     def state_dict(self, config: ClassifierConfig) -> dict[str, Tensor]:
-        """The values under our names, for a network with this configuration.
+        """Convert the values to our names and shapes, for a network with this configuration.
 
         Raises:
-            UserError: they are of no network of their layout.
+            UserError: the values do not belong to a network of their layout.
         """
         try:
             match self.layout:
@@ -64,21 +64,22 @@ class Parameters:
                     return dict(self.values)
         except UserError:
             raise
-        except (RuntimeError, LookupError, TypeError, ValueError):  # of tensors of odd shapes
+        except (RuntimeError, LookupError, TypeError, ValueError):  # tensors of unexpected shapes
             raise UserError(
-                f"{self.source} has tensors of other kinds or shapes than the networks of "
+                f"{self.source} has tensors whose types or shapes do not match the networks of "
                 f"{self.layout}"
             ) from None
 
 
 def read_parameters(path: str | Path) -> Parameters:
-    """Read the weights of a file, whatever its name says it is.
+    """Read the weights of a file. The format is detected from the content, not the file name.
 
-    It may be a ``.safetensors`` file (ours or timm's), one of ``torch.save`` (a checkpoint of ours
-    gives its averaged weights) or a pickle of arrays (the authors'). None of them runs code.
+    Supported are ``.safetensors`` files (normfree's or timm's), ``torch.save`` files (a normfree
+    checkpoint gives its averaged weights), and pickles of arrays (the authors'). Reading never
+    executes code from the file.
 
     Raises:
-        UserError: the file is absent, damaged, refused or of no known kind.
+        UserError: the file is missing, damaged, rejected, or of an unknown format.
     """
     path = Path(path)
     if not path.is_file():
@@ -94,8 +95,8 @@ def read_parameters(path: str | Path) -> Parameters:
     if head.startswith(_PICKLE):
         return Parameters(str(path), "deepmind", read_pickled_arrays(path))
     raise UserError(
-        f"{path} holds no weights that normfree knows: expected a .safetensors file, one of "
-        "torch.save, or a pickle of arrays"
+        f"{path} holds no weights that normfree can read: expected a .safetensors file, a "
+        "torch.save file, or a pickle of arrays"
     )
 
 
@@ -109,7 +110,7 @@ def _of_torch(path: Path) -> Parameters:
             content = content[key]
             break
     if not is_state_dict(content):
-        raise UserError(f"{path} holds no state dict: a dict of names to tensors")
+        raise UserError(f"{path} holds no state dict, a dict of names to tensors")
     values = {name.removeprefix("module."): value for name, value in content.items()}
     return Parameters(str(path), _layout(values), values)
 
@@ -119,10 +120,10 @@ def _layout(values: Mapping[str, Tensor]) -> Literal["normfree", "timm"]:
 
 
 def identify(parameters: Parameters) -> ClassifierConfig:
-    """The configuration of the network that weights belong to.
+    """Infer the configuration of the network that the weights belong to.
 
     Raises:
-        UserError: they fit no registered network, and the file does not say what they are of.
+        UserError: the weights match no registered network, and the file has no card.
     """
     if parameters.card is not None:
         try:
@@ -140,18 +141,17 @@ def identify(parameters: Parameters) -> ClassifierConfig:
         if {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in state.items()}:
             return config
     raise UserError(
-        f"{parameters.source} ({len(parameters.values)} tensors under the names of "
-        f"{parameters.layout}) fits no network that normfree lists; name the nearest one to see "
-        "what differs"
+        f"{parameters.source} ({len(parameters.values)} tensors with {parameters.layout} names) "
+        "fits no network that normfree lists; name the nearest one to see what differs"
     )
 
 
 def file_fields(parameters: Parameters, name: str) -> dict[str, Any]:
-    """The fields that a network must have for the weights of a file.
+    """The configuration fields that a network needs for the weights of a file.
 
     Args:
-        parameters: of the file.
-        name: of the network.
+        parameters: parameters of the file.
+        name: name of the network.
     """
     card = parameters.card
     if card is not None and card.model["name"] == name:
@@ -171,7 +171,7 @@ def file_fields(parameters: Parameters, name: str) -> dict[str, Any]:
 
 
 def _candidates(parameters: Parameters) -> Iterable[str]:
-    """Networks with as many blocks."""
+    """Registered networks with the same number of blocks."""
     if parameters.layout == "deepmind":
         blocks = deepmind.block_count(parameters.values)
         return [name for name in list_models() if sum(model_config(name).depths) == blocks]

@@ -1,4 +1,4 @@
-"""Weights out: ours with all that rebuilds the network, or under timm's names."""
+"""Save weights, either in our layout, from which the network can be rebuilt, or in timm's."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Layout = Literal["normfree", "timm"]
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """What :func:`convert` did.
+    """The result of :func:`convert`.
 
     Attributes:
-        model: name of the network, ours.
-        written_as: name of the network under the names that were written.
-        source_layout: whose names the source had.
-        parameters: how many numbers.
-        source_sha256: of the source, hexadecimal; recorded in the new file too.
-        sha256: of the new file.
+        model: our name for the network.
+        written_as: name of the network in the layout that was written.
+        source_layout: layout of the source.
+        parameters: number of parameters.
+        source_sha256: SHA-256 of the source, hexadecimal; also recorded in the new file.
+        sha256: SHA-256 of the new file.
     """
 
     model: str
@@ -53,36 +53,36 @@ def save_model(
     """Write a model as a ``.safetensors`` file.
 
     Args:
-        model: whose weights.
-        path: of the file; an older one is replaced at once, when the new one is whole.
+        model: the model whose weights are saved.
+        path: path of the file; an existing file is replaced atomically.
         layout: ``"normfree"``, from which :func:`normfree.weights.load_model` rebuilds the network,
             or ``"timm"``, which ``timm.create_model(..., checkpoint_path=path)`` reads.
-        card: how the network is fed and where it comes from, or some fields of
-            :class:`normfree.weights.ModelCard`; its ``model`` is always the configuration.
+        card: preprocessing and provenance, as a :class:`normfree.weights.ModelCard` or some of its
+            fields; the field ``model`` is always taken from the model.
 
     Raises:
-        UserError: timm has no such network, the card does not fit it, or nothing can be written
-            there.
+        UserError: timm has no such network, the card does not fit the model, or the path is not
+            writable.
     """
     config = model.config
     state: Mapping[str, Tensor] = model.state_dict()
     if layout == "timm":
         state = timm.parameters(state, config)
-    metadata = {KEY: describe(model, card).to_json()}  # one key: the library orders several anew
+    metadata = {KEY: describe(model, card).to_json()}  # the library does not keep the key order
     write_safetensors(check_writable(path), state, metadata)
 
 
 def check_writable(path: str | Path) -> Path:
-    """A path that a file may be written to: nothing is there, or an ordinary file.
+    """Check that a file may be written to a path, and create its directory.
 
     Raises:
-        UserError: a directory, a device, a pipe; or no directory can be made for it.
+        UserError: the path is a directory, a device or a pipe, or its directory cannot be created.
     """
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a directory; name a file in it")
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no ordinary file and is not replaced; name another file")
+        raise UserError(f"{path} is not a regular file and is not replaced; name another file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,20 +93,20 @@ def check_writable(path: str | Path) -> Path:
 def convert(
     source: str | Path, out: str | Path, *, model: str | None = None, to: Layout = "normfree"
 ) -> Conversion:
-    """Weights of one kind as a ``.safetensors`` file of another.
+    """Convert weights to a ``.safetensors`` file in our layout or timm's.
 
     Args:
-        source: a file of ours, timm's or the authors', or ``hf:owner/name``.
+        source: a file from normfree, timm or the authors, or ``hf:owner/name``.
         out: the file to write.
-        model: name of the network; None infers it from the names and shapes.
-        to: whose names to write.
+        model: name of the network; None infers it from the parameter names and shapes.
+        to: layout of the new file.
 
     Returns:
-        What was done, with the checksums of both files.
+        A summary with the checksums of both files.
 
     Raises:
-        UserError: the source is absent, damaged, refused or of another network, or timm has no
-            such network.
+        UserError: the source is missing, damaged, rejected, or for another network, or timm has
+            no such network.
     """
     path, out = locate(source), Path(out)
     parameters = read_parameters(path)

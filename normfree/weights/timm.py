@@ -1,24 +1,25 @@
-r"""timm's parameter names and layouts, as ours, and back.
+r"""Convert between timm's parameter names and layouts and ours.
 
-Two kinds of timm's networks share the names.
+timm has two kinds of normalizer-free networks, with the same parameter names.
 
-``dm_nfnet_*`` are the authors' networks with the authors' parameters: values are copied as they
-are, both ways, and computed here they are the authors' function again. timm itself computes them
-with ``var + 1e-5`` in the standardization and the error-function GELU, hence a little differently.
+``dm_nfnet_*`` are the authors' networks with the authors' parameters. Values are copied unchanged
+in both directions, and our networks compute the authors' function. timm's own code computes a
+slightly different function, because it uses ``var + 1e-5`` in the weight standardization and the
+exact GELU.
 
-All others (``nf_resnet50``, ``nf_regnet_b1``, ``nfnet_f0``, …) were trained as timm computes them:
-γ multiplies every convolution instead of every activation, and there is no SkipInit gain. For these
-the same function is kept by moving constants,
+All others (``nf_resnet50``, ``nf_regnet_b1``, ``nfnet_f0``, …) were trained with timm's
+formulation: γ multiplies every convolution instead of every activation, and there is no SkipInit
+gain. Their function is preserved by moving constants,
 
 .. math::
     g' = g\,\gamma\,\sqrt{\frac{\max(N\sigma^2, \varepsilon)}{N(\sigma^2 + 10^{-5})}},
     \qquad W'_\text{classifier} = W_\text{classifier} / \gamma, \qquad \text{skip gain} = 1
 
-with γ in :math:`g'` only where no activation comes before the convolution (the first of the stem
-and the last of the network), since elsewhere ours multiplies by it already.
+where :math:`g'` includes γ only if no activation precedes the convolution (the first one of the
+stem and the last one of the network). Elsewhere our activation already multiplies by γ.
 
-Differs from: timm, in the zero padding of strided convolutions at even sizes (it pads both sides)
-for these other networks. At sizes :math:`32k + 1` both agree, so such sizes are their default here.
+Differs from: timm, for the second kind, in the zero padding of strided convolutions at even sizes,
+where timm pads both sides. At sizes :math:`32k + 1` both agree, so these are the default here.
 """
 
 from __future__ import annotations
@@ -56,13 +57,13 @@ _IN_BLOCK = re.compile(r"(stages\.\d+\.\d+)\.(?:(.+)\.)?(\w+)")
 _FIRST = ("stem.conv", "stem.conv0")
 _ALPHA, _FLOOR, _EPS = 0.2, 1e-4, 1e-5
 
-#: Fields that make our networks equal to timm's of the same names.
+#: Fields that make our networks equal to timm's networks of the same name.
 RESNET: Mapping[str, Any] = MappingProxyType({"pool_shortcut": True})
 REGNET: Mapping[str, Any] = MappingProxyType({"channel_divisor": 8})
-#: timm trained its own at 256 and tests them at 288 pixels.
+#: timm trained its own networks at 256 pixels and tests them at 288.
 SIZES: Mapping[str, Any] = MappingProxyType({"train_size": 257, "test_size": 289})
 
-#: timm's name → our name, and the fields that make ours the same.
+#: timm's name → our name, and the fields that make our network equal to timm's.
 MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
     {
         **{f"dm_nfnet_f{i}": (f"nfnet_f{i}", {}) for i in range(7)},
@@ -73,10 +74,10 @@ MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
 
 
 def parameter_name(timm: str) -> str:
-    """Our name of a parameter of timm's normalizer-free networks.
+    """Our name for a parameter of timm's normalizer-free networks.
 
     Raises:
-        UserError: they have no such parameter.
+        UserError: none of these networks has this parameter.
 
     Example:
         >>> parameter_name("stages.2.0.conv2b.gain"), parameter_name("head.fc.weight")
@@ -92,7 +93,7 @@ def parameter_name(timm: str) -> str:
             return f"{block}.skip_gain"
     module, _, parameter = timm.rpartition(".")
     if module not in _REST:
-        raise UserError(f"none of timm's networks that normfree has owns a parameter {timm!r}")
+        raise UserError(f"none of timm's normalizer-free networks has a parameter {timm!r}")
     return f"{_REST[module]}.{parameter}"
 
 
@@ -106,31 +107,31 @@ def has_timm_names(names: Iterable[str]) -> bool:
 
 
 def is_authors(names: Iterable[str]) -> bool:
-    """Whether timm keeps the authors' own parameters here: only ``dm_nfnet_*`` have SkipInit."""
+    """Whether these are the authors' parameters; in timm only ``dm_nfnet_*`` have SkipInit."""
     return any(name.endswith(".skipinit_gain") for name in names)
 
 
 def structural_fields(parameters: Mapping[str, Tensor]) -> Mapping[str, Any]:
-    """What our configuration must have to be timm's network."""
+    """The configuration fields that make our network equal to timm's."""
     if "stem.conv.weight" not in parameters:
         return {}
     return RESNET if parameters["stem.conv.weight"].shape[-1:] == (7,) else REGNET
 
 
 def rename(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our names and shapes, with timm's values: gains (c,), linear layers (o, i)."""
+    """Convert to our names and shapes without changing values: gains (c,), linear layers (o, i)."""
     return {(ours := parameter_name(k)): _our_shape(ours, v) for k, v in parameters.items()}
 
 
 def state_dict(parameters: Mapping[str, Tensor], config: ClassifierConfig) -> dict[str, Tensor]:
-    """Parameters of timm as a state dict of ours.
+    """Convert timm's parameters to our state dict.
 
     Args:
         parameters: timm's name → value.
-        config: of our network that they are for.
+        config: configuration of our network.
 
     Returns:
-        The values themselves for ``dm_nfnet_*``; for others, those of the same function.
+        The same values for ``dm_nfnet_*``; for others, values that give the same function.
     """
     state = rename(parameters)
     if is_authors(parameters):
@@ -147,7 +148,7 @@ def state_dict(parameters: Mapping[str, Tensor], config: ClassifierConfig) -> di
 
 
 def timm_model(config: Any) -> str:
-    """What timm calls a network of ours.
+    """The name in timm of one of our networks.
 
     Raises:
         UserError: timm has no such network.
@@ -169,15 +170,16 @@ def timm_model(config: Any) -> str:
 
 
 def parameters(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
-    """A state dict of ours as timm's parameters.
+    """Convert our state dict to timm's parameters.
 
     Args:
-        state: of a network of ours.
-        config: of that network.
+        state: state dict of our network.
+        config: configuration of that network.
 
     Returns:
-        timm's name → value, for the network that :func:`timm_model` names. Values are copied for
-        ``dm_nfnet_*``; of others timm computes the same function, their SkipInit gains absorbed.
+        timm's name → value, for the network that :func:`timm_model` names. Values are unchanged
+        for ``dm_nfnet_*``. For others, timm computes the same function, with the SkipInit gains
+        absorbed into the convolutions.
 
     Raises:
         UserError: timm has no such network.
@@ -221,7 +223,7 @@ def _convolutions(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def _bare(conv: str) -> bool:
-    """Whether a convolution has no activation before it."""
+    """Whether no activation precedes a convolution."""
     return conv in (*_FIRST, "head.conv")
 
 

@@ -1,10 +1,10 @@
-"""Files of ``torch.save``: checked whole, then read without running anything.
+"""Read ``torch.save`` files, fully checked and without executing anything.
 
-``torch.load(weights_only=True)`` imports nothing that a file names, but it does not compare
-checksums, believes declared sizes (a 3 kB file asks for 8 TB through a stride of zero), and gives
-what is sparse, on ``meta`` or without text for names. Here the zip archive is read by Python's
-:mod:`zipfile`, which compares the checksum of each member that is used, and the pickle in it by
-:class:`normfree.weights.torch_pickle.Tensors`.
+``torch.load(weights_only=True)`` imports nothing that a file names. However, it does not verify
+checksums, trusts declared sizes (a 3 kB file can declare 8 TB through a stride of zero), and
+returns sparse tensors, meta tensors, and dicts with arbitrary keys. Here Python's :mod:`zipfile`
+reads the archive and verifies the checksum of each member that is used, and
+:class:`normfree.weights.torch_pickle.Tensors` reads the pickle.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from normfree.weights.torch_pickle import Storage, Tensors
 from normfree.weights.unpickle import Refused, check
 
 ZIP = b"PK\x03\x04"
-#: How files begin that torch before 1.6 wrote: a pickle of a number.
+#: First bytes of files written by torch before 1.6: a pickled magic number.
 OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _MAX_MEMBERS = 200_000
 _MAX_DEPTH = 64
 
 
 def read_torch(path: str | Path) -> Any:
-    """The content of a file of ``torch.save``, on the CPU.
+    """Read a ``torch.save`` file to the CPU.
 
-    Guaranteed of any file: nothing that it names is imported or called, damage is noticed by its
-    checksums (files of torch before 1.6 have none), and no memory is taken that is not proportional
-    to the bytes really in the file.
+    For any file, nothing that it names is imported or called, damage is detected by checksums
+    (files written by torch before 1.6 have none), and memory use is proportional to the actual
+    size of the file.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
-        Tensors, numbers, text, and the dicts, lists and tuples that hold them.
+        Tensors, numbers and strings, in dicts, lists and tuples.
 
     Raises:
-        UserError: the file is absent, damaged, or holds or names anything else.
+        UserError: the file is missing, damaged, or contains anything else.
 
     Example:
         >>> import tempfile
@@ -65,16 +65,16 @@ def read_torch(path: str | Path) -> Any:
         raise UserError(f"{path} is damaged or refused: {reason}; nothing in it was run") from None
     except MemoryError:
         raise
-    except Exception as error:  # what zipfile raises on a damaged archive is not documented
+    except Exception as error:  # zipfile raises undocumented exceptions on damaged archives
         raise UserError(f"{path} is damaged or refused: {_said(error)}") from None
     return content
 
 
 def read_torch_bytes(content: bytes) -> Any:
-    """The same of a file that lies in memory.
+    """Read a ``torch.save`` file from memory, like :func:`read_torch`.
 
     Raises:
-        Refused: it holds or names anything but tensors and plain values.
+        Refused: it contains anything but tensors and plain values.
     """
     return _read_zip(io.BytesIO(content), len(content))
 
@@ -83,21 +83,21 @@ def _read_zip(file: Path | IO[bytes], size: int) -> Any:
     with zipfile.ZipFile(file) as archive:
         members = checked_members(archive, size)
         pickles = [name for name in members if name.endswith("/data.pkl")]
-        check(len(pickles) == 1, "it is no file of torch.save")
+        check(len(pickles) == 1, "it is not a torch.save file")
         root = pickles[0].removesuffix("data.pkl")
         if f"{root}byteorder" in members:
             order = archive.read(f"{root}byteorder")
-            check(order == b"little", "its numbers are not in little-endian order")
+            check(order == b"little", "its data is not little-endian")
         storages: dict[str, Storage] = {}
 
         def storage(dtype: torch.dtype, key: str, count: int) -> Storage:
             if key not in storages:
                 name = f"{root}data/{key}"
-                check(name in members, "it lacks numbers of a tensor")
+                check(name in members, "it lacks the data of a tensor")
                 held = members[name].file_size
                 check(
                     held == count * dtype.itemsize,
-                    f"it declares {count * dtype.itemsize:,} bytes of numbers and holds {held:,}",
+                    f"it declares {count * dtype.itemsize:,} bytes of data but contains {held:,}",
                 )
                 storages[key] = Storage(dtype, bytearray(archive.read(name)))
             _check_same(storages[key], dtype, count)
@@ -109,7 +109,7 @@ def _read_zip(file: Path | IO[bytes], size: int) -> Any:
 
 
 def checked_members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members of an archive by name, none compressed and together no larger than the file."""
+    """The members of an archive by name, all uncompressed and in total no larger than the file."""
     infos = archive.infolist()
     check(len(infos) <= _MAX_MEMBERS, f"it has more than {_MAX_MEMBERS:,} members")
     check(len({info.filename for info in infos}) == len(infos), "two of its members share a name")
@@ -129,7 +129,7 @@ def _interpret(content: bytes, machine: Tensors) -> Any:
 
 
 def _read_old(path: Path) -> Any:
-    """Five pickles, one after another, then the numbers of each storage after their count."""
+    """Read the format before torch 1.6: five pickles, then the count and data of each storage."""
     storages: dict[str, tuple[Storage, int]] = {}
     with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as file:
         left = size = len(file)
@@ -138,23 +138,23 @@ def _read_old(path: Path) -> Any:
             nonlocal left
             if key not in storages:
                 left -= count * dtype.itemsize
-                check(left >= 0, "it declares more numbers than it holds")
+                check(left >= 0, "it declares more data than it contains")
                 storages[key] = Storage(dtype, bytearray(count * dtype.itemsize)), count
             _check_same(storages[key][0], dtype, count)
             return storages[key][0]
 
         stream = cast(IO[bytes], file)
-        for _ in range(3):  # a magic number, the protocol, and the machine it was written on
+        for _ in range(3):  # a magic number, the protocol, and system information
             Tensors(size, storage).run(stream)
         content = Tensors(size, storage).run(stream)
         keys = Tensors(size, storage).run(stream)
         check(isinstance(keys, list) and all(isinstance(k, str) for k in keys), "it is damaged")
         once = len(keys) == len({*keys}) and {*keys} == storages.keys()
-        check(once, "it lacks numbers of a tensor")
+        check(once, "it lacks the data of a tensor")
         for key in keys:
             held, count = storages[key]
             (written,) = struct.unpack("<q", file.read(8))
-            check(written == count, "it declares another number of numbers than it holds")
+            check(written == count, "it declares different sizes for the same storage")
             data = file.read(len(held.data))
             check(len(data) == len(held.data), "it ends early")
             held.data[:] = data
@@ -163,45 +163,46 @@ def _read_old(path: Path) -> Any:
 
 def _check_same(storage: Storage, dtype: torch.dtype, count: int) -> None:
     same = storage.dtype == dtype and len(storage.data) == count * dtype.itemsize
-    check(same, "it declares one storage in two ways")
+    check(same, "it declares one storage with different types or sizes")
 
 
 def _check_tree(content: Any, most: int) -> None:
-    """Refuse what is deep, endless, or large only because it repeats its parts.
+    """Reject content that is deeply nested, recursive, or large only through shared references.
 
     Args:
-        content: of the file.
-        most: values that it may have, and a quarter of the bytes: some tensors share their numbers.
+        content: content of the file.
+        most: largest number of values, and a quarter of the largest number of tensor bytes, since
+            tensors may share data.
     """
     sizes: dict[int, tuple[int, int]] = {}
 
     def count(value: Any, depth: int) -> tuple[int, int]:
-        """Values and bytes of tensors."""
+        """Number of values, and bytes of tensors."""
         if isinstance(value, Tensor):
             return 1, value.nbytes
         if not isinstance(value, dict | list | tuple):
             return 1, 0
         check(depth < _MAX_DEPTH, f"it is nested more than {_MAX_DEPTH} deep")
         if id(value) not in sizes:
-            sizes[id(value)] = most + 1, 0  # should it hold itself
+            sizes[id(value)] = most + 1, 0  # exceeds the limit if the value contains itself
             parts = value.values() if isinstance(value, dict) else value
             counted = [count(part, depth + 1) for part in parts]
             sizes[id(value)] = 1 + sum(c[0] for c in counted), sum(c[1] for c in counted)
         values, numbers = sizes[id(value)]
-        check(values <= most, "it repeats its parts, so that it grows when it is read")
-        check(numbers <= 4 * most, "its tensors share their numbers too often")
+        check(values <= most, "it repeats shared values so often that it is too large")
+        check(numbers <= 4 * most, "its tensors share the same data too often")
         return values, numbers
 
     count(content, 0)
 
 
 def _said(error: Exception) -> str:
-    """What an error says, on a line."""
+    """The message of an error as a single line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def is_state_dict(value: object) -> bool:
-    """Whether a value is a dict of names to tensors.
+    """Whether a value is a dict from names to tensors.
 
     >>> is_state_dict({"weight": torch.zeros(1)}), is_state_dict({0: torch.zeros(1)})
     (True, False)

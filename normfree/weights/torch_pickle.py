@@ -1,4 +1,4 @@
-"""What ``torch.save`` writes of tensors, built without running the file (see ``unpickle``)."""
+"""Rebuild the tensors of a ``torch.save`` pickle without executing it (see ``unpickle``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from normfree.weights.unpickle import Machine, Name, Refused, check, shown
 
-#: Kind of storage, as a file names it → dtype.
+#: Storage class named in a file → dtype.
 _STORAGES: Mapping[str, torch.dtype] = MappingProxyType(
     {
         "torch.DoubleStorage": torch.float64,
@@ -33,11 +33,11 @@ _MAX_SIDE = 2**40
 
 
 class Storage:
-    """The numbers behind tensors, still flat.
+    """A flat buffer that tensors share.
 
     Args:
-        dtype: of the numbers.
-        data: their bytes, which the tensors will share.
+        dtype: dtype of the elements.
+        data: contents of the buffer.
     """
 
     def __init__(self, dtype: torch.dtype, data: bytearray) -> None:
@@ -45,19 +45,19 @@ class Storage:
         self.data = data
 
     def tensor(self, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-        """Some of the numbers as a tensor; none of them at two places."""
+        """A tensor over part of the buffer, in which no two elements share an address."""
         count = len(self.data) // self.dtype.itemsize
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         empty = 0 in size
-        check(empty or last < count, "it holds a tensor that reaches beyond its numbers")
-        check(empty or _distinct(size, stride), "it holds a tensor that repeats its numbers")
+        check(empty or last < count, "it contains a tensor that extends beyond its storage")
+        check(empty or _distinct(size, stride), "it contains a tensor that repeats its elements")
         if empty:
             return torch.empty(size, dtype=self.dtype)
         return torch.frombuffer(self.data, dtype=self.dtype).as_strided(size, stride, offset)
 
 
 def _distinct(size: tuple[int, ...], stride: tuple[int, ...]) -> bool:
-    """Whether no two places of a tensor can have the same address, as for any dense tensor."""
+    """Whether all elements of a tensor have distinct addresses, as in any dense tensor."""
     reach = 0
     for step, n in sorted((step, n) for n, step in zip(size, stride, strict=True) if n > 1):
         if step <= reach:
@@ -67,11 +67,11 @@ def _distinct(size: tuple[int, ...], stride: tuple[int, ...]) -> bool:
 
 
 class Tensors(Machine):
-    """Knows tensors, numbers, text, and the dicts, lists and tuples that hold them.
+    """Interprets pickles of tensors, numbers and strings in dicts, lists and tuples.
 
     Args:
-        size: of the file, bytes.
-        storage: from dtype, key and number of elements to the storage that the file holds.
+        size: size of the file, bytes.
+        storage: returns the storage for a dtype, key and number of elements.
     """
 
     content = "tensor"
@@ -90,7 +90,7 @@ class Tensors(Machine):
         self.storage = storage
 
     def is_key(self, key: object) -> bool:
-        """Optimizers number their parameters."""
+        """Also allows integers, because optimizers number their parameters."""
         return isinstance(key, str) or (type(key) is int and 0 <= key < 2**20)
 
     def _on_empty_list(self, _: None) -> None:
@@ -112,32 +112,32 @@ class Tensors(Machine):
     def _on_binpersid(self, _: None) -> None:
         match self.stack.pop():
             case ("storage", Name() as kind, str(key), str(), int(count), *views):
-                check(views in ([], [None]), "it holds a storage that is part of another")
+                check(views in ([], [None]), "it contains a storage that is part of another")
             case _:
-                raise Refused("it refers to something that is no storage")
-        check(kind.dotted in _STORAGES, f"it holds numbers of a kind {shown(kind.dotted)}")
-        check(0 <= count < _MAX_SIDE, "it holds a storage of no possible size")
+                raise Refused("it refers to something that is not a storage")
+        check(kind.dotted in _STORAGES, f"it contains a storage of type {shown(kind.dotted)}")
+        check(0 <= count < _MAX_SIDE, "it contains a storage with an invalid size")
         self.stack.append(self.storage(_STORAGES[kind.dotted], key, count))
 
     def build(self, target: Any, state: Any) -> None:
-        """PyTorch gives an ordered dict of parameters an attribute with versions; it is left."""
+        """Ignore the ``_metadata`` attribute that PyTorch attaches to state dicts."""
         check(isinstance(target, dict) and isinstance(state, dict), "it sets the state of a value")
 
     def _tensor(
         self, storage: Any, offset: Any, size: Any, stride: Any, gradient: Any, hooks: Any, *_: Any
     ) -> Tensor:
-        check(isinstance(storage, Storage), "it holds a tensor without numbers")
+        check(isinstance(storage, Storage), "it contains a tensor without data")
         sides = (*_sides(size), *_sides(stride), *_sides((offset,)))
-        check(len(sides) == 2 * len(size) + 1, "it holds a tensor of no possible shape")
+        check(len(sides) == 2 * len(size) + 1, "it contains a tensor with an invalid shape")
         return storage.tensor(offset, size, stride)
 
     def _parameter(self, data: Any, *_: Any) -> Tensor:
-        check(isinstance(data, Tensor), "it holds a parameter that is no tensor")
+        check(isinstance(data, Tensor), "it contains a parameter that is not a tensor")
         return data
 
     def _mapping(self, *items: Any) -> dict[str, Any]:
         empty = not items or (len(items) == 1 and isinstance(items[0], list) and not items[0])
-        check(empty, "it holds a mapping made of something else")
+        check(empty, "it contains a mapping made of something else")
         return {}
 
     def _size_of_tensor(self, sides: Any) -> torch.Size:
@@ -150,5 +150,5 @@ def _sides(value: Any) -> tuple[int, ...]:
         and len(value) <= _MAX_AXES
         and all(type(side) is int and 0 <= side < _MAX_SIDE for side in value)
     )
-    check(possible, "it holds a tensor of no possible shape")
+    check(possible, "it contains a tensor with an invalid shape")
     return tuple(value)

@@ -1,13 +1,14 @@
-"""A pickle that is read, never run.
+"""Read a pickle without executing it.
 
-A pickle is a program for a stack machine: it may import anything and call it. An allow-list on the
-standard unpickler does not bound what is left: before any hook is asked it hashes tuples of tuples
-(60 of them in 300 bytes take 2⁶⁰ steps), makes room for a memo as large as the file says, and
-copies what it repeats. Here the opcodes are interpreted one by one. A name in the file stays a
-name; the few that a :class:`Machine` knows have a counterpart, and any other ends the reading.
+A pickle is a program for a stack machine that may import and call anything. An allow-list in the
+standard unpickler does not bound its time and memory: before it calls any hook, it hashes nested
+tuples (60 of them in 300 bytes take 2⁶⁰ steps), allocates a memo as large as the file declares,
+and copies repeated values. Here the opcodes are interpreted one by one. A name in the file is
+never imported. The few names that a :class:`Machine` knows have their own implementation here, and
+any other name is an error.
 
-Nothing that comes from a file is compared, hashed or put into words unless it is text or a number:
-that of nested tuples may take for ever.
+A value from a file is compared, hashed or formatted only if it is a string or a number. For nested
+tuples, these operations could take forever.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (
 
 
 class Refused(Exception):  # noqa: N818
-    """Why a file is not read; the caller adds its name."""
+    """The reason why a file is rejected; the caller adds the file's name."""
 
 
 def check(condition: Any, reason: str) -> None:
-    """Refuse the file unless a condition holds."""
+    """Reject the file unless a condition holds."""
     if not condition:
         raise Refused(reason)
 
 
 def shown(value: object, most: int = 80) -> str:
-    """A value of a file as a message shows it: text cut short, of all else the kind.
+    """A value of a file for use in a message: a string, truncated, or else the type's name.
 
     >>> shown("os.system"), shown([[]])
     ("'os.system'", 'a list')
@@ -44,10 +45,10 @@ def shown(value: object, most: int = 80) -> str:
 
 
 class Name:
-    """What a pickle would import.
+    """A name that a pickle would import.
 
     Args:
-        dotted: module and name.
+        dotted: module and attribute, joined by dots.
     """
 
     __slots__ = ("dotted",)
@@ -66,14 +67,14 @@ def is_name(value: object, *dotted: str) -> bool:
 
 
 class Machine:
-    """The stack and the memo of a pickle, and what each opcode does to them.
+    """The stack and memo of a pickle, with a method for each supported opcode.
 
     Args:
-        known: what a file may name → what stands for it; None for what is named but not called.
-        size: of the file, bytes; calls make no more bytes than that in all.
+        known: allowed name → its implementation; None for names that are not called.
+        size: size of the file, bytes; also the most bytes that all calls together may create.
     """
 
-    #: What the file is to hold, for messages.
+    #: What the file should contain, for messages.
     content = "array"
 
     def __init__(self, known: Mapping[str, Callable[..., Any] | None], size: int) -> None:
@@ -85,11 +86,11 @@ class Machine:
         self.texts: dict[str, str] = {}
 
     def run(self, file: IO[bytes]) -> Any:
-        """What the pickle that starts here builds; the file is left behind its end.
+        """Interpret the pickle at the current position, and leave the file at its end.
 
         Raises:
-            Refused: it needs something else than what is known.
-            ValueError, IndexError, KeyError: it is damaged.
+            Refused: the pickle needs anything that is not allowed.
+            ValueError, IndexError, KeyError: the pickle is damaged.
         """
         for opcode, argument, _ in pickletools.genops(file):
             self.step(opcode.name, argument)
@@ -98,7 +99,7 @@ class Machine:
     def step(self, opcode: str, argument: Any) -> None:
         """Interpret one opcode."""
         if opcode in _VALUES:
-            if isinstance(argument, str):  # equal text once: comparing it again takes no time
+            if isinstance(argument, str):  # intern strings, so that comparing them is fast
                 argument = self.texts.setdefault(argument, argument)
             self.stack.append(argument)
         elif opcode in _CONSTANTS:
@@ -109,25 +110,25 @@ class Machine:
             raise Refused(f"it uses the opcode {opcode}, which {self.content}s do not need")
 
     def name(self, dotted: str) -> Name:
-        """A name that is known."""
+        """An allowed name."""
         if dotted not in self.known:
             raise Refused(f"it names {shown(dotted, 100)}, which no {self.content} needs")
         return Name(dotted)
 
     def call(self, function: object, arguments: object) -> Any:
-        """What stands for a call."""
+        """The result of a call."""
         make = self.known.get(function.dotted) if isinstance(function, Name) else None
         if make is None or not isinstance(function, Name) or not isinstance(arguments, tuple):
-            raise Refused(f"it calls something that makes no {self.content}")
+            raise Refused(f"it calls something that does not create {self.content}s")
         try:
             return make(*arguments)
         except TypeError:
             raise Refused(
-                f"it calls {function.dotted} with other arguments than {self.content}s have"
+                f"it calls {function.dotted} with arguments that {self.content}s do not have"
             ) from None
 
     def is_key(self, key: object) -> bool:
-        """Whether a dict may have this key: text hashes in the time of its length."""
+        """Whether a value may be a dict key; hashing a string takes time linear in its length."""
         return isinstance(key, str)
 
     def build(self, target: Any, state: Any) -> None:
@@ -138,11 +139,11 @@ class Machine:
         self.stack.append(self.name(argument.replace(" ", ".")))
 
     def _on_inst(self, argument: str) -> None:
-        raise Refused(f"it makes an object of {shown(argument.replace(' ', '.'), 100)}")
+        raise Refused(f"it creates an object of {shown(argument.replace(' ', '.'), 100)}")
 
     def _on_stack_global(self, _: None) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        check(isinstance(name, str) and isinstance(module, str), "it names no text")
+        check(isinstance(name, str) and isinstance(module, str), "it has a name that is not text")
         self.stack.append(self.name(f"{module}.{name}"))
 
     def _on_mark(self, _: None) -> None:
@@ -209,7 +210,7 @@ class Machine:
         made = self.call(function, arguments)
         if isinstance(made, bytes):
             self.bytes_left -= len(made)
-            check(self.bytes_left >= 0, "it makes more bytes than it holds")
+            check(self.bytes_left >= 0, "it creates more bytes than it contains")
         self.stack.append(made)
 
     def _on_build(self, _: None) -> None:

@@ -1,10 +1,10 @@
-"""Damaged files of every format: each must give an answer or one clear line.
+"""Damaged files of every format: each must give an answer or a one-line error.
 
     python tests/fuzz/fuzz_files.py --count 3000 --seed 0 [--formats safetensors onnx] [--keep DIR]
 
-Each file is read in a process of its own, which may take 5 seconds and 1 GB more than the process
-that starts it. Whatever else happens (another exception, a signal, no end) is a failure; the files
-that fail are kept.
+Each file is read in its own process, which may use 5 seconds and 1 GB more than the process that
+starts it. Anything else (another exception, a signal, a hang) is a failure, and failing files are
+kept.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Mutation = Callable[[bytes, random.Random], bytes]
 
 
 class Format(NamedTuple):
-    """A kind of file: who writes it, who damages it, who reads it."""
+    """A file format: how to write, mutate and read it."""
 
     write: Callable[[ImageClassifier, Path], Path]
     mutations: tuple[Mutation, ...]
@@ -54,7 +54,7 @@ class Format(NamedTuple):
 
 
 def predict(path: Path) -> None:
-    """Load a file and classify an image, unless its card says that this is large."""
+    """Load a file and classify an image, unless its card asks for large images."""
     predictor = normfree.load(path, trusted=True)
     if predictor.card.test_size + predictor.card.test_margin <= 256:
         predictor.predict(IMAGE)
@@ -96,7 +96,7 @@ SUFFIX = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
 
 
 def fuzz(name: str, count: int, seed: int, keep: Path | None = None) -> Counter[str]:
-    """Damage and read files of one format.
+    """Mutate and read files of one format.
 
     Args:
         name: of the format.
@@ -112,7 +112,7 @@ def fuzz(name: str, count: int, seed: int, keep: Path | None = None) -> Counter[
         model = pico(in_channels=1)
         whole = kind.write(model, Path(directory) / f"whole{SUFFIX.get(name, '.pth')}")
         data = whole.read_bytes()
-        kind.read(whole)  # imports what it needs, once for all
+        kind.read(whole)  # imports everything needed before forking
         for number in range(count):
             draw = random.Random(f"{name} {seed} {number}")
             damaged = draw.choice(kind.mutations)(data, draw)
@@ -130,7 +130,7 @@ def fuzz(name: str, count: int, seed: int, keep: Path | None = None) -> Counter[
 
 
 def in_a_process(read: Callable[[], object]) -> str:
-    """What reading ends in, in a process with little time and memory."""
+    """The outcome of reading in a process with limited time and memory."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -183,7 +183,7 @@ def _resident() -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Damage files, print a line for each format, and fail if anything failed."""
+    """Fuzz all formats, print one line each, and exit with an error if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=3000, help="files in all")
     parser.add_argument("--seed", type=int, default=0)

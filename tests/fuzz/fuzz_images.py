@@ -2,9 +2,9 @@
 
     python -m tests.fuzz.fuzz_images --count 5000 --seed 0
 
-Real photographs are stored in every format that is read, then damaged: bits, bytes of the header,
-sizes, truncation, splices. A worker process decodes and transforms them one by one; it is killed
-when it takes too long, and replaced when it dies. Image ``index`` of a seed is always the same.
+Real photographs are encoded in every supported format, then mutated: bits, header bytes, sizes,
+truncation, splices. A worker process decodes and transforms them one by one. It is killed if it
+takes too long, and replaced if it dies. Image ``index`` of a seed is always the same.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from sklearn.datasets import load_sample_images
 from normfree.data import EvalTransform, TrainTransform, decode
 from normfree.errors import BadImageError
 
-SIZE = (90, 67)  # width and height: neither is a common number, so that they are found in headers
+SIZE = (90, 67)  # width and height: uncommon numbers, so that they can be found in headers
 _HUGE = (0, 1, 2, 255, 16_383, 32_767, 65_535, 100_000, 2**31 - 1, 2**32 - 1)
 
 
 @dataclass
 class Report:
-    """What became of the images.
+    """Outcomes of a fuzzing run.
 
     Attributes:
-        outcomes: how many ended as an image, as a BadImageError, and in ways that are failures.
-        formats: how many ended so, by format.
-        failures: index → what happened, for whatever is neither.
-        seconds: longest time of an image.
+        outcomes: number of images that gave an image, a BadImageError, or a failure.
+        formats: the same, by format.
+        failures: index → description of the failure.
+        seconds: longest time for one image.
         megabytes: largest growth of a worker's memory.
     """
 
@@ -56,10 +56,10 @@ class Report:
 
 @cache
 def originals() -> dict[str, bytes]:
-    """A photograph in every format, by a name that says which."""
+    """A photograph in every format, by the name of the format."""
     china, flower = (Image.fromarray(image) for image in load_sample_images().images)
     photo, other = china.resize(SIZE), flower.resize(SIZE)
-    grey, deep = photo.convert("L"), np.asarray(photo.convert("L")).astype(np.uint16) * 257
+    gray, deep = photo.convert("L"), np.asarray(photo.convert("L")).astype(np.uint16) * 257
     exif = Image.Exif()
     exif.update({0x0112: 6, 0x010F: "a camera", 0x0132: "2021:02:11 00:00:00", 0x011A: 72.0})
     forms: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
@@ -76,7 +76,7 @@ def originals() -> dict[str, bytes]:
         "gif": (photo.quantize(64), "gif", {}),
         "gif animated": (photo, "gif", {"save_all": True, "append_images": [other]}),
         "bmp": (photo, "bmp", {}),
-        "bmp grey": (grey, "bmp", {}),
+        "bmp gray": (gray, "bmp", {}),
         "tiff": (photo, "tiff", {"exif": exif}),
         "tiff lzw": (photo, "tiff", {"compression": "tiff_lzw"}),
         "tiff jpeg": (photo, "tiff", {"compression": "jpeg"}),
@@ -121,7 +121,7 @@ def _edit_header(content: bytearray, rng: np.random.Generator) -> None:
 
 
 def _edit_sizes(content: bytearray, rng: np.random.Generator) -> None:
-    """Wherever width or height are stored: as text, or in two or four bytes."""
+    """Change width or height wherever they are stored, as text or in two or four bytes."""
     form = rng.choice(["<H", ">H", "<I", ">I", "text"])
     for side in SIZE:
         value = int(rng.choice(_HUGE))
@@ -140,7 +140,7 @@ def _truncate(content: bytearray, rng: np.random.Generator) -> None:
 
 
 def _splice(content: bytearray, rng: np.random.Generator) -> None:
-    """A piece of another image, or of this one, inserted or written over."""
+    """Insert or overwrite with a piece of this or another image."""
     donor = list(originals().values())[rng.integers(len(originals()))]
     start = int(rng.integers(len(donor)))
     piece = donor[start : start + int(rng.integers(1, 2000))]
@@ -157,7 +157,7 @@ _DAMAGES = (_flip_bits, _edit_header, _edit_sizes, _edit_sizes, _truncate, _spli
 
 
 def _with_valid_checksums(png: bytes) -> bytearray:
-    """Chunks with their right checksums, so that damage reaches the decoder."""
+    """Correct the chunk checksums, so that the damage reaches the decoder."""
     fixed, at = bytearray(png[:8]), 8
     while at + 12 <= len(png):
         length = int.from_bytes(png[at : at + 4], "big")
@@ -199,7 +199,7 @@ def _collect(
     ours: Connection, report: Report, index: int, seconds: float, memory: int, seed: int
 ) -> int:
     """Results of one worker until it is done, dies or hangs; the index to continue with."""
-    ours.recv()  # it is ready
+    ours.recv()  # the worker is ready
     while True:
         try:
             result = ours.recv() if ours.poll(2 * seconds) else ("hang", 2 * seconds, 0.0, "")
@@ -224,7 +224,7 @@ def _collect(
 
 
 def _work(theirs: Connection, seed: int, start: int, stop: int, memory: int) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff's complaints
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # silence libtiff
     originals()
     decode(originals()["png"])  # loads what Pillow loads lazily
     used = _status("VmSize")
@@ -232,7 +232,7 @@ def _work(theirs: Connection, seed: int, start: int, stop: int, memory: int) -> 
     theirs.send("ready")
     for index in range(start, stop):
         _, content = mutated(seed, index)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak memory counter
         before, began = _status("VmHWM"), time.perf_counter()
         try:
             image = decode(content)
@@ -259,7 +259,7 @@ def _status(key: str) -> int:
 
 
 def main() -> None:
-    """Fuzz, print what happened, keep the images that failed."""
+    """Fuzz, print the outcomes, and keep the images that failed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)

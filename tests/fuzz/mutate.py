@@ -1,4 +1,4 @@
-"""Damage of every kind that files meet, and some that only people make."""
+"""Mutations of files: typical corruption, and some that only an attacker would produce."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOSTILE = (
 
 
 def flip(data: bytes, draw: random.Random) -> bytes:
-    """One to eight bits."""
+    """Flip one to eight bits."""
     changed = bytearray(data)
     for _ in range(draw.randint(1, 8)):
         changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
@@ -40,7 +40,7 @@ def flip(data: bytes, draw: random.Random) -> bytes:
 
 
 def flip_near_an_end(data: bytes, draw: random.Random) -> bytes:
-    """A bit where headers and directories are."""
+    """Flip a bit near either end, where headers and directories are."""
     changed = bytearray(data)
     place = draw.randrange(min(400, len(data)))
     changed[place if draw.random() < 0.5 else -1 - place] ^= 1 << draw.randrange(8)
@@ -48,32 +48,32 @@ def flip_near_an_end(data: bytes, draw: random.Random) -> bytes:
 
 
 def truncate(data: bytes, draw: random.Random) -> bytes:
-    """The end is missing."""
+    """Cut off the end."""
     return data[: draw.randrange(len(data))]
 
 
 def splice(data: bytes, draw: random.Random) -> bytes:
-    """A part of the file in the place of another."""
+    """Copy one part of the file over another."""
     length = draw.randint(1, max(1, min(500, len(data) // 2)))
     start, end = (draw.randrange(len(data) - length + 1) for _ in range(2))
     return data[:end] + data[start : start + length] + data[end + length :]
 
 
 def insert(data: bytes, draw: random.Random) -> bytes:
-    """Bytes that were not there."""
+    """Insert random bytes."""
     place = draw.randrange(len(data))
     return data[:place] + draw.randbytes(draw.randint(1, 64)) + data[place:]
 
 
 def erase(data: bytes, draw: random.Random) -> bytes:
-    """A part became zeros."""
+    """Set a part to zeros."""
     place = draw.randrange(len(data))
     length = min(draw.randint(1, 4096), len(data) - place)
     return data[:place] + bytes(length) + data[place + length :]
 
 
 def lengthen(data: bytes, draw: random.Random) -> bytes:
-    """A number, perhaps of a length, became another."""
+    """Overwrite a number, which may be a length."""
     form = draw.choice(["<H", "<I", "<Q"])
     width = struct.calcsize(form)
     value = draw.choice([0, 1, 2**15 - 1, 2**31 - 1, 2**32 - 1, 2**40, 2**63]) % 2 ** (8 * width)
@@ -87,12 +87,12 @@ BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 
 
 def any_bytes(data: bytes, draw: random.Random) -> bytes:
-    """One of these."""
+    """Apply one of the mutations above."""
     return draw.choice(BYTES)(data, draw)
 
 
 def swap_json(text: bytes, draw: random.Random) -> bytes:
-    """A value of a JSON text became another, went away, or got a neighbour."""
+    """Replace, remove or add values in a JSON text."""
     tree = json.loads(text)
     for _ in range(draw.randint(1, 3)):
         parent, key = draw.choice(_places(tree))
@@ -120,7 +120,7 @@ def _places(tree: Any) -> list[tuple[Any, Any]]:
 
 
 def in_safetensors(data: bytes, draw: random.Random) -> bytes:
-    """The header changed, with its length put right; perhaps in the card only."""
+    """Mutate the header, or only the card in it, and correct the header length."""
     length = int.from_bytes(data[:8], "little")
     header, rest = data[8 : 8 + length], data[8 + length :]
     if draw.random() < 0.6 and b'"normfree"' in header:
@@ -134,7 +134,7 @@ def in_safetensors(data: bytes, draw: random.Random) -> bytes:
 
 
 def in_zip(data: bytes, draw: random.Random) -> bytes:
-    """A member changed, with the checksums put right."""
+    """Mutate a member and recompute the checksums."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     telling = [n for n in content if n.endswith((".pkl", ".json", "normfree"))]

@@ -1,4 +1,4 @@
-"""A few hundred damaged files; ``fuzz_files.py`` makes as many as one likes."""
+"""A few hundred damaged files; run ``fuzz_files.py`` for more."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_damaged_files_give_an_answer_or_one_line(name: str) -> None:
-    """In a process of its own: forks of one that has run threads may not compute."""
+    """Run in a separate process: forks of a process that has used threads may deadlock."""
     script = [sys.executable, str(ROOT / "tests/fuzz/fuzz_files.py")]
     done = subprocess.run(
         [*script, "--count", "40", "--seed", "7", "--formats", name],

@@ -10,7 +10,9 @@ def test_mutated_images_end_in_an_image_or_a_bad_image_error():
     report = fuzz(count, seed=7)
     assert not report.failures
     assert report.outcomes["image"] + report.outcomes["bad image"] == count
-    assert min(report.outcomes.values()) > count / 10  # both happen: the damage is not trivial
+    assert (
+        min(report.outcomes.values()) > count / 10
+    )  # both outcomes occur, so the damage is not trivial
     assert {name for name, _ in report.formats} == set(originals())
 
 

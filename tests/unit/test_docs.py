@@ -1,4 +1,4 @@
-"""The examples of the documentation run as they are printed, block after block."""
+"""Run the code blocks of the documentation pages in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names that users write are there, and no others by accident."""
+"""A snapshot of the public API."""
 
 from __future__ import annotations
 

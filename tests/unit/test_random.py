@@ -1,4 +1,4 @@
-"""Counted randomness: the same numbers everywhere, and as good as independent ones."""
+"""Counter-based random numbers: the same everywhere, and statistically independent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ N = 1 << 16
 
 
 def test_the_numbers_stay_what_they_are():
-    """A change of these makes every run and every golden curve another one."""
+    """Changing these values changes every run and every golden curve."""
     assert [mix(x) for x in (0, 1, 0xFFFFFFFF)] == [0, 2261973619, 2578835075]
     assert [fold_in(0, 0), fold_in(0, 1), fold_in(7, 3)] == [340428713, 380648332, 2075135294]
     keys = example_keys(seed=3, epoch=np.array([0, 0, 1]), index=np.array([0, 59999, 0]))
@@ -68,7 +68,7 @@ def test_uniform_is_uniform(stream):
     assert (share - 0.5).abs().max() < 6 * 0.5 / (4 * N) ** 0.5
 
 
-def test_streams_places_epochs_seeds_and_neighbours_are_uncorrelated():
+def test_streams_places_epochs_seeds_and_neighbors_are_uncorrelated():
     def draw(seed, epoch, stream):
         keys = torch.from_numpy(example_keys(seed, epoch, np.arange(N)))
         return uniform(keys, stream, 3).T.double() - 0.5
@@ -113,7 +113,7 @@ def test_beta_has_the_distribution_function_of_the_books(alpha):
     draws = np.sort(beta(torch.from_numpy(example_keys(0, 3, np.arange(N))), 7, alpha).numpy())
     exact = CLOSED_FORMS[alpha](draws)
     gap = max(np.abs(exact - np.arange(N) / N).max(), np.abs(exact - np.arange(1, N + 1) / N).max())
-    assert gap * N**0.5 < 2  # Kolmogorov and Smirnov: p = 7e-4
+    assert gap * N**0.5 < 2  # Kolmogorov–Smirnov, p = 7e-4
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2, 0.4, 0.7, 3.0, 10.0, 100.0])
@@ -143,7 +143,7 @@ def test_small_alphas_reach_far_below_the_smallest_float32():
     x = beta(torch.from_numpy(example_keys(0, 3, np.arange(N))), 7, 0.01)
     logarithm = x[(x > 0) & (x < 0.5)].log10()
     assert logarithm.min() < -280
-    # Near 0 the density is x^(α − 1): log x is uniform but for a factor x^α.
+    # Near 0 the density is x^(α − 1): log x is uniform up to a factor x^α.
     share = ((x > 1e-200) & (x < 1e-100)).double().mean()
     tail = 0.5 * (10 ** (-100 * 0.01) - 10 ** (-200 * 0.01))
     assert abs(share - tail) < 4 * (tail / N) ** 0.5
@@ -160,7 +160,7 @@ def test_beta_follows_the_example_the_stream_and_alpha():
     assert beta(keys[:0], 5, 0.2).shape == (0,)
 
 
-def test_draws_of_different_streams_and_neighbours_are_uncorrelated():
+def test_draws_of_different_streams_and_neighbors_are_uncorrelated():
     keys = torch.from_numpy(example_keys(0, 3, np.arange(N)))
     base = beta(keys, 0, 0.2)
     rows = torch.stack([base, base.roll(1), beta(keys, 1, 0.2), uniform(keys, 2, 1)[:, 0].double()])

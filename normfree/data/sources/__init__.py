@@ -1,11 +1,11 @@
-"""Where images come from: one file a source, opened by a short description.
+"""Data sources, one per file, each opened by a short description such as ``folder:DIR``.
 
-A source is added by a file that calls :func:`register_source` and a line here that imports it.
+To add a source, write a file that calls :func:`register_source` and import it here.
 """
 
 from __future__ import annotations
 
-from normfree.data.sources import digits, idx, synthetic  # noqa: F401 (they register themselves)
+from normfree.data.sources import digits, idx, synthetic  # noqa: F401 (importing registers them)
 from normfree.data.sources.folder import FolderSource
 from normfree.data.sources.registry import (
     Opening,

@@ -1,4 +1,4 @@
-"""``digits``: scikit-learn's handwritten digits, real images that need no network."""
+"""``digits``: scikit-learn's handwritten digits, real images that need no download."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from normfree.errors import UserError
 
 @register_source("digits")
 def open_digits(argument: str, split: Split, opening: Opening) -> ArraySource:
-    """1,797 handwritten digits, 8 × 8 pixels, grey: 1,442 to train on and 355 to validate.
+    """1,797 handwritten digits, 8 × 8 pixels, grayscale: 1,442 for training, 355 for validation.
 
     Every fifth example of each class is for validation. The file does not record who wrote which
-    digit, so the same 43 people wrote in both splits: accuracy here is for writers seen in
+    digit, so the splits cannot be separated by writer: validation accuracy is for writers seen in
     training.
 
     Args:
-        argument: nothing.
+        argument: empty.
         split: ``train`` or ``val``.
         opening: not used.
 
     Returns:
-        The digits, their 17 grey levels spread over 0 to 255.
+        The digits, with their 17 gray levels scaled to 0 to 255.
 
     Raises:
-        UserError: if scikit-learn is not installed.
+        UserError: scikit-learn is not installed.
 
     >>> from normfree.data import open_source
     >>> train, val = open_source("digits", "train"), open_source("digits", "val")
@@ -34,7 +34,7 @@ def open_digits(argument: str, split: Split, opening: Opening) -> ArraySource:
     (1442, 355, (8, 8, 1))
 
     Source: E. Alpaydin and C. Kaynak, *Optical Recognition of Handwritten Digits* (1998), UCI; the
-    part that scikit-learn ships.
+    subset included in scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits
@@ -44,7 +44,7 @@ def open_digits(argument: str, split: Split, opening: Opening) -> ArraySource:
         ) from error
     stored = load_digits()
     labels = stored.target.astype(np.int64)
-    turn = np.zeros_like(labels)  # how many of its class came before each example
+    turn = np.zeros_like(labels)  # number of earlier examples of the same class
     for label in range(10):
         turn[labels == label] = np.arange((labels == label).sum())
     chosen = (turn % 5 == 4) == (split == "val")

@@ -1,4 +1,4 @@
-"""``folder:DIR``: a directory of photographs, one sub-directory a class."""
+"""``folder:DIR``: a directory of images with one subdirectory per class."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _DIRECTORIES: dict[Split, tuple[str, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class FolderSource:
-    """Photographs in files, decoded on access.
+    """Images in files, decoded on access.
 
     Args:
-        files: the photographs.
-        labels: the label of every photograph.
-        classes: names of the classes.
-        ignored: how many files were ignored because their ending is not that of an image or they
-            lie beside the classes.
-        notes: what a person should know about this source: that ``val`` is the directory ``test``,
-            or that a linked directory was not followed.
-        limits: how large a file may be.
+        files: paths of the images.
+        labels: class index of each image.
+        classes: class names.
+        ignored: number of ignored files: those without an image extension, and those outside the
+            class directories.
+        notes: remarks for the user: that ``val`` is the directory ``test``, or that a linked
+            directory was not followed.
+        limits: size limits of an image.
     """
 
     files: tuple[str, ...] = field(repr=False)
@@ -51,29 +51,29 @@ class FolderSource:
         return len(self.files)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Photograph ``index`` in color.
+        """Image ``index`` in RGB.
 
         Raises:
-            BadImageError: if it cannot be read.
+            BadImageError: the image cannot be read.
         """
         return decode(Path(self.files[index]), limits=self.limits)
 
     def name(self, index: int) -> str:
-        """The file of photograph ``index``, as a terminal may show it."""
+        """The path of image ``index``, escaped for display."""
         return printable(self.files[index])
 
 
 def folder_splits(argument: str) -> dict[Split, Path]:
     """The splits of a folder and their directories.
 
-    ``val`` is the first of ``val``, ``validation`` and ``valid`` that exists. Where there is none,
-    ``test`` is the validation split, and there is no test split.
+    ``val`` is the first of ``val``, ``validation`` and ``valid`` that exists. If none exists,
+    ``test`` becomes the validation split, and there is no test split.
 
     Args:
         argument: ``DIR``.
 
     Raises:
-        UserError: if there is no such directory.
+        UserError: the directory does not exist.
     """
     directory = _expanded(argument)
     if not directory.is_dir():
@@ -90,20 +90,20 @@ def folder_splits(argument: str) -> dict[Split, Path]:
 
 @register_source("folder", "DIR", splits=lambda argument: tuple(folder_splits(argument)))
 def open_folder(argument: str, split: Split, opening: Opening) -> FolderSource:
-    """The photographs of ``DIR/train/CLASS/``, ``DIR/val/CLASS/`` or ``DIR/test/CLASS/``.
+    """The images of ``DIR/train/CLASS/``, ``DIR/val/CLASS/`` or ``DIR/test/CLASS/``.
 
-    The classes are the directories of ``train``, sorted by name; a class may have directories of
-    its own and links to directories. Hidden files are ignored. See :func:`folder_splits` for other
-    names of ``val``.
+    The classes are the subdirectories of ``train``, sorted by name. A class may contain
+    subdirectories and links to directories. Hidden files are ignored. See :func:`folder_splits`
+    for other names of ``val``.
 
     Args:
         argument: ``DIR``.
         split: ``train``, ``val`` or ``test``.
-        opening: its classes are those of ``val`` and ``test`` where there is no ``train``.
+        opening: provides the classes of ``val`` and ``test`` if there is no ``train``.
 
     Raises:
-        UserError: if a directory is missing, empty or cannot be read, ``val`` has a class that
-            ``train`` lacks, or a class cannot be named in UTF-8.
+        UserError: a directory is missing, empty or unreadable, ``val`` has a class that ``train``
+            lacks, or a class name is not valid UTF-8 text.
     """
     directory, splits = _expanded(argument), folder_splits(argument)
     known = opening.classes
@@ -135,15 +135,15 @@ def _class_trees(place: Path, known: tuple[str, ...]) -> Iterator[tuple[str, Tre
             raise UserError(f"{place / name}: {unknown_name('class', name, known)}")
         tree = read_tree(place / name, endings)
         if not tree.files:
-            raise UserError(f"{place / name} holds no images: add some or remove the directory")
+            raise UserError(f"{place / name} has no images: add some or remove the directory")
         yield name, tree
 
 
 def _about_val(split: Split, place: Path) -> Iterator[str]:
     if split == "val" and place.name == "test":
         yield (
-            f"there is no {place.with_name('val')}: the validation images are those of {place}, "
-            "so the accuracy on them is not that of a test"
+            f"there is no {place.with_name('val')}: {place} is used for validation, so the "
+            "accuracy on it is not a test accuracy"
         )
 
 
@@ -151,8 +151,8 @@ def _about_links(place: Path, trees: dict[str, Tree]) -> Iterator[str]:
     skipped = [link for tree in trees.values() for link in tree.skipped]
     if skipped:
         yield (
-            f"{len(skipped)} linked directories in {place} were not followed, because they lead "
-            f"back into what is read already: {printable(skipped[0])}"
+            f"{len(skipped)} linked directories in {place} were not followed, because they point "
+            f"into directories that are read already: {printable(skipped[0])}"
         )
 
 
@@ -184,7 +184,7 @@ def _place(directory: Path, splits: dict[Split, Path], split: Split) -> Path:
 
 
 def _class_names(directory: Path) -> Iterator[str]:
-    """The classes, sorted; their names are saved with the weights, hence must be text."""
+    """The classes, sorted; their names are saved with the weights, so they must be valid text."""
     for entry in filter(is_directory, visible(directory)):
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in entry.name):
             raise UserError(

@@ -1,4 +1,4 @@
-"""``idx:DIR``: the IDX files in which MNIST and Fashion-MNIST are shipped, compressed or not."""
+"""``idx:DIR``: the IDX files of MNIST and Fashion-MNIST, compressed or not."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ FASHION_CLASSES = (
 
 _PREFIX: dict[Split, str] = {"train": "train", "val": "t10k"}
 _UNSIGNED_BYTE = 0x08
-_MAX_VALUES = 2**30  # of a file: twice those of the largest in use (EMNIST by class)
-_MOST_PER_BYTE = 1032  # bytes that deflate makes of one
+_MAX_VALUES = 2**30  # per file: twice as many as the largest in use (EMNIST by class)
+_MOST_PER_BYTE = 1032  # the largest expansion of deflate
 _CHUNK = 2**24
 
 
 @register_source("idx", "DIR")
 def open_idx(argument: str, split: Split, opening: Opening) -> ArraySource:
-    """The images and labels of a directory of IDX files, in memory.
+    """Read the images and labels of a directory of IDX files into memory.
 
     Args:
         argument: a directory with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the
-            same for ``t10k``, each with or without ``.gz``. If its name contains ``fashion``, the
-            classes get Fashion-MNIST's names; otherwise their numbers.
+            same for ``t10k``, each with or without ``.gz``. If the directory's name contains
+            ``fashion``, the classes are named as in Fashion-MNIST; otherwise by their numbers.
         split: ``train``, or ``val`` for the ``t10k`` files.
-        opening: its classes are those of ``val`` where there are no training labels.
+        opening: provides the classes of ``val`` if there are no training labels.
 
     Raises:
-        UserError: if a file is missing, is not what its name says, ends early, is too large or does
-            not match the other one.
+        UserError: a file is missing, has the wrong type, is truncated, is too large, or does not
+            match its counterpart.
     """
     directory = Path(argument).expanduser()
     images_file = _find(directory, f"{_PREFIX[split]}-images", 3)
@@ -58,11 +58,11 @@ def open_idx(argument: str, split: Split, opening: Opening) -> ArraySource:
     images, labels = read_idx(images_file, 3), read_idx(labels_file, 1)
     if len(images) != len(labels):
         raise UserError(
-            f"{images_file} holds {len(images)} images but {labels_file} {len(labels)} labels: "
+            f"{images_file} has {len(images)} images but {labels_file} has {len(labels)} labels: "
             "the two files do not belong together"
         )
     if not images.size:
-        raise UserError(f"{images_file} holds no images")
+        raise UserError(f"{images_file} has no images")
     known = opening.classes
     if split == "train" or not known or any(directory.glob("train-labels*")):
         training = labels if split == "train" else read_idx(_find(directory, "train-labels", 1), 1)
@@ -78,16 +78,16 @@ def open_idx(argument: str, split: Split, opening: Opening) -> ArraySource:
 def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
     """Read an IDX file of unsigned bytes.
 
-    The format: two zero bytes, the type (8: unsigned byte), the number of dimensions, each
-    dimension as a big-endian 32-bit integer, then the values. The header is read first, and no more
-    is decompressed than it declares.
+    The format is two zero bytes, the type (8: unsigned byte), the number of dimensions, each
+    dimension as a big-endian 32-bit integer, then the values. The header is read first, and no
+    more than it declares is decompressed.
 
     Args:
         path: the file; decompressed if its name ends in ``.gz``.
-        dimensions: how many dimensions it must have.
+        dimensions: expected number of dimensions.
 
     Raises:
-        UserError: if it is not such a file, is not complete or has more than 2³⁰ values.
+        UserError: the file is of another type, is incomplete, or has more than 2³⁰ values.
     """
     try:
         with open_regular(path) as file:
@@ -105,7 +105,7 @@ def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
 def _read(
     file: BufferedReader | gzip.GzipFile, path: Path, dimensions: int, most: int
 ) -> UInt8[np.ndarray, "..."]:
-    """The array of an opened file that has ``most`` bytes at most."""
+    """Read the array of an open file of at most ``most`` bytes."""
     expected = bytes([0, 0, _UNSIGNED_BYTE, dimensions])
     begin = file.read(4)
     if begin != expected:
@@ -115,12 +115,12 @@ def _read(
         )
     sizes = file.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:
-        raise UserError(f"{path} ends within its header: download it again")
+        raise UserError(f"{path} ends inside its header: download it again")
     shape = tuple(int(size) for size in np.frombuffer(sizes, dtype=">u4"))
     count = math.prod(shape)
     declared = f"{path} should hold {' × '.join(map(str, shape))} = {count} values"
     if count > _MAX_VALUES:
-        raise UserError(f"{declared}, more than the {_MAX_VALUES} that are read into memory")
+        raise UserError(f"{declared}, more than the limit of {_MAX_VALUES}")
     if count > most:
         raise UserError(f"{declared} but is too small for that: download it again")
     values = np.empty(count, dtype=np.uint8)
@@ -133,7 +133,7 @@ def _read(
 
 
 def _fill(values: UInt8[np.ndarray, " n"], file: BufferedReader | gzip.GzipFile) -> int:
-    """Read until the array is full or the file ends; how many bytes were read."""
+    """Read until the array is full or the file ends; returns the number of bytes read."""
     view, found = memoryview(values.data), 0
     while found < len(view) and (read := file.readinto(view[found : found + _CHUNK])):
         found += read
@@ -141,7 +141,7 @@ def _fill(values: UInt8[np.ndarray, " n"], file: BufferedReader | gzip.GzipFile)
 
 
 def _find(directory: Path, stem: str, dimensions: int) -> Path:
-    """The file, under either of the spellings in use (``-idx3`` and ``.idx3``)."""
+    """The file, under either common spelling (``-idx3`` or ``.idx3``)."""
     names = [f"{stem}{mark}idx{dimensions}-ubyte{end}" for mark in "-." for end in ("", ".gz")]
     for name in names:
         if (directory / name).exists():

@@ -1,4 +1,4 @@
-"""The table of sources: a short description such as ``folder:DIR`` opens one."""
+"""The registry of data sources; a short description such as ``folder:DIR`` opens one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from normfree.errors import UserError, unknown_name
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What a source may need to know beside its argument and its split.
+    """Options for opening a source, besides its argument and split.
 
     Attributes:
-        classes: the classes of ``val`` or ``test`` where there are no training images to name them.
-        limits: how large an image file may be.
+        classes: classes of ``val`` or ``test`` if there are no training images to define them.
+        limits: size limits of an image.
     """
 
     classes: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ Splits: TypeAlias = Callable[[str], Sequence[Split]]
 
 
 class _Kind(NamedTuple):
-    form: str  # what follows the colon, "" for nothing
+    form: str  # placeholder for the argument after the colon; "" for none
     open: Opener
     splits: Splits
 
@@ -46,17 +46,17 @@ def _train_and_val(argument: str) -> tuple[Split, ...]:
 def register_source(
     name: str, form: str = "", splits: Splits = _train_and_val
 ) -> Callable[[Opener], Opener]:
-    """Add a source: decorates ``open(argument, split, opening) -> Source``.
+    """Register a source: a decorator for ``open(argument, split, opening) -> Source``.
 
-    ``examples/add_a_data_source.py`` is a worked example.
+    ``examples/add_a_data_source.py`` is a complete example.
 
     Args:
-        name: what comes before the colon.
-        form: what follows it, as the help writes it (``DIR``); "" for nothing.
-        splits: argument → the splits there are; ``train`` and ``val`` by default.
+        name: the part before the colon.
+        form: placeholder for the argument in help texts (``DIR``); "" if there is no argument.
+        splits: argument → available splits; ``train`` and ``val`` by default.
 
     Raises:
-        ValueError: if the name is taken.
+        ValueError: the name is taken.
 
     >>> @register_source("digits")
     ... def open_other_digits(argument, split, opening): ...
@@ -75,7 +75,7 @@ def register_source(
 
 
 def source_names() -> list[str]:
-    """The sources there are, as one writes them.
+    """The registered sources, with placeholders for their arguments.
 
     >>> source_names()
     ['digits', 'folder:DIR', 'idx:DIR', 'synthetic:N']
@@ -89,14 +89,14 @@ def open_source(
     """Open a source by its description.
 
     Args:
-        spec: ``digits``, ``idx:DIR``, ``folder:DIR``, ``synthetic:N`` or what
-            :func:`register_source` added.
-        split: ``train``; ``val``, which selects weights; or ``test``, which selects nothing.
-        classes: the classes of ``val`` or ``test`` where there are no training images to name them.
-        limits: how large an image file may be.
+        spec: ``digits``, ``idx:DIR``, ``folder:DIR``, ``synthetic:N`` or a source added with
+            :func:`register_source`.
+        split: ``train``; ``val``, used for model selection; or ``test``, never used for selection.
+        classes: classes of ``val`` or ``test`` if there are no training images to define them.
+        limits: size limits of an image.
 
     Raises:
-        UserError: if there is no such source or split, or it cannot be opened.
+        UserError: the source or split does not exist or cannot be opened.
 
     >>> open_source("synthetic:64", "train").name(3)
     'synthetic[3]'
@@ -107,7 +107,7 @@ def open_source(
     """
     kind, argument = _find(spec)
     if split == "test" and "test" not in kind.splits(argument):
-        raise UserError(f"{reprlib.repr(spec)} has no test split of its own: evaluate on val")
+        raise UserError(f"{reprlib.repr(spec)} has no test split: evaluate on val")
     return kind.open(argument, split, Opening(classes=tuple(classes or ()), limits=limits))
 
 
@@ -115,7 +115,7 @@ def has_split(spec: str, split: Split) -> bool:
     """Whether a source has a split.
 
     Raises:
-        UserError: if there is no such source.
+        UserError: the source does not exist.
 
     >>> has_split("digits", "val"), has_split("digits", "test")
     (True, False)
@@ -137,7 +137,7 @@ def _find(spec: str) -> tuple[_Kind, str]:
     kind = _KINDS[name]
     if bool(argument) != bool(kind.form):
         raise UserError(
-            f"the source {reprlib.repr(spec)} is not complete or has too much: "
+            f"the source {reprlib.repr(spec)} lacks an argument or has an extra one: "
             f"write {_written(name)}"
         )
     return kind, argument

@@ -1,4 +1,4 @@
-"""What a source of labelled images is."""
+"""The interface of a data source, and a source held in memory."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 Split: TypeAlias = Literal["train", "val", "test"]
-"""``val`` is the split that selects weights; ``test``, where there is one, selects nothing."""
+"""``val`` is used for model selection; ``test``, if there is one, is never used for selection."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Labelled images, numbered from 0."""
+    """Labeled images, indexed from 0."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; a label is an index into them."""
+        """Class names; a label is an index into them."""
         ...
 
     @property
     def labels(self) -> Int[np.ndarray, " n"]:
-        """The label of every image, int64."""
+        """Class index of each image, int64."""
         ...
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for color."""
+        """1 for grayscale, 3 for RGB."""
         ...
 
     def __len__(self) -> int: ...
@@ -37,24 +37,24 @@ class Source(Protocol):
         """Image ``index``.
 
         Raises:
-            BadImageError: if it cannot be read.
+            BadImageError: the image cannot be read.
         """
         ...
 
     def name(self, index: int) -> str:
-        """What messages call image ``index``: its file, for instance."""
+        """The name of image ``index`` in messages, such as its path."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """A source whose images have one size and are held in memory; the loader reads whole batches.
+    """Images of one size, held in memory; the loader reads whole batches at once.
 
     Args:
-        title: what the images are called, ``digits`` for instance.
+        title: name of the source in messages, such as ``digits``.
         pixels: all images, channels last.
-        labels: the label of every image.
-        classes: names of the classes.
+        labels: class index of each image.
+        classes: class names.
 
     >>> pixels = np.zeros((2, 8, 8, 1), dtype=np.uint8)
     >>> source = ArraySource("blank", pixels, np.array([0, 1]), ("left", "right"))
@@ -69,7 +69,7 @@ class ArraySource:
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for color."""
+        """1 for grayscale, 3 for RGB."""
         return self.pixels.shape[3]
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""``synthetic:N``: patterns that need no files, for smoke tests and for timing."""
+"""``synthetic:N``: generated patterns, for smoke tests and timing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _FORM = (
     "synthetic:N, synthetic:NxSIZE, synthetic:NxSIZExCHANNELS or synthetic:NxSIZExCHANNELSxCLASSES"
 )
 _SEED = 2102_06171
-_IN_MEMORY = 2**26  # bytes of a split: above, images are made when they are asked for
-_MAX_IMAGE = 2**24  # bytes
+_IN_MEMORY = 2**26  # bytes per split; images of larger splits are generated on access
+_MAX_IMAGE = 2**24  # bytes per image
 
 
 @record
 class Shape:
-    """What follows ``synthetic:``, each number as in ``NxSIZExCHANNELSxCLASSES``."""
+    """The numbers after ``synthetic:``, in the order of ``NxSIZExCHANNELSxCLASSES``."""
 
     examples: int = Field(default=256, gt=0, le=2**24)
     size: int = Field(default=32, gt=0, le=2**12)
@@ -37,21 +37,21 @@ class Shape:
 
 @register_source("synthetic", "N")
 def open_synthetic(argument: str, split: Split, opening: Opening) -> Source:
-    """Waves in noise, one direction a class: learnable, and the same on every machine.
+    """Sine waves in noise, one direction per class: learnable, and the same on every machine.
 
-    Up to 64 MB of pixels are made at once; the images of a larger source are made on access, so
-    that ``synthetic:1000000x192`` needs no more memory than ``synthetic:1000``.
+    A split of up to 64 MB is generated at once. The images of a larger split are generated on
+    access, so ``synthetic:1000000x192`` needs no more memory than ``synthetic:1000``.
 
     Args:
         argument: ``N``, ``NxSIZE``, ``NxSIZExCHANNELS`` or ``NxSIZExCHANNELSxCLASSES``: number of
-            training images, side in pixels (32), channels (3) and classes (10). ``val`` has a
-            quarter as many images.
+            training images, side in pixels (default 32), channels (3) and classes (10). ``val``
+            has a quarter as many images.
         split: ``train`` or ``val``.
         opening: not used.
 
     Raises:
-        UserError: if the description has another form, a number is too large, or there are fewer
-            images than classes.
+        UserError: the argument has another form, a number is too large, or there are fewer images
+            than classes.
 
     >>> source = open_synthetic("40x16x1x4", "val", Opening())
     >>> len(source), source.image(0).shape, source.classes
@@ -87,20 +87,20 @@ def _parsed(argument: str) -> Shape:
         raise UserError(f"synthetic:{reprlib.repr(argument)[1:-1]} is too large: {error}") from None
     if (image := shape.size**2 * shape.channels) > _MAX_IMAGE:
         raise UserError(
-            f"synthetic:{argument} is too large: an image would have {image:,} bytes, and at most "
-            f"{_MAX_IMAGE:,} are made"
+            f"synthetic:{argument} is too large: an image would have {image:,} bytes, and the "
+            f"limit is {_MAX_IMAGE:,}"
         )
     return shape
 
 
 @dataclass(frozen=True, eq=False)
 class SyntheticSource:
-    """Synthetic images, made on access.
+    """Synthetic images, generated on access.
 
     Args:
-        examples: how many images there are.
-        shape: of the images, and the number of classes.
-        split: ``train`` or ``val``; their images differ.
+        examples: number of images.
+        shape: size and channels of the images, and the number of classes.
+        split: ``train`` or ``val``, which have different images.
     """
 
     examples: int
@@ -109,12 +109,12 @@ class SyntheticSource:
 
     @property
     def stream(self) -> int:
-        """A number for each split, from which its randomness follows."""
+        """The random stream of the split."""
         return int(self.split == "val")
 
     @cached_property
     def labels(self) -> Int[np.ndarray, " n"]:
-        """The label of every image: the classes take turns."""
+        """Class index of each image, cycling through the classes."""
         return np.arange(self.examples, dtype=np.int64) % self.shape.classes
 
     @cached_property
@@ -125,7 +125,7 @@ class SyntheticSource:
 
     @property
     def channels(self) -> int:
-        """Of every image."""
+        """Channels per image."""
         return self.shape.channels
 
     def __len__(self) -> int:
@@ -136,7 +136,7 @@ class SyntheticSource:
         return self.drawn(index, numpy_generator(_SEED, self.stream, index))
 
     def drawn(self, index: int, rng: np.random.Generator) -> UInt8[np.ndarray, "h w c"]:
-        """An image of the class of ``index``, with wavelength, phases and noise drawn."""
+        """An image of the class of ``index``, with random wavelength, phases and noise."""
         turn = (index % self.shape.classes) / self.shape.classes
         return _wave(turn, self.shape.size, self.shape.channels, rng)
 
@@ -148,7 +148,7 @@ class SyntheticSource:
 def _wave(
     turn: float, size: int, channels: int, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "size size channels"]:
-    """A wave of four pixels or more that runs at ``turn`` half-turns, in noise."""
+    """A noisy sine wave at an angle of ``turn · 180°``, with a wavelength of 4 to 8 pixels."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
     along: Float32[np.ndarray, "size size"] = np.cos(np.pi * turn) * x + np.sin(np.pi * turn) * y
     length = rng.uniform(4, 8)

@@ -1,4 +1,4 @@
-"""The files below a directory: links followed, loops not, nothing lost silently."""
+"""List the files below a directory. Links are followed, loops are not, and skips are reported."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from normfree.errors import UserError
 
 
 class Tree(NamedTuple):
-    """What lies below a directory.
+    """The contents of a directory tree.
 
     Attributes:
-        files: those with a wanted ending: of a directory, sorted, then of its sub-directories.
-        others: how many other visible files there are.
-        skipped: links to directories that were not followed, because they lead back.
+        files: files with a wanted extension: sorted within a directory, then its subdirectories.
+        others: number of other visible files.
+        skipped: links to directories that were not followed, because those are read already.
     """
 
     files: tuple[str, ...]
@@ -24,14 +24,14 @@ class Tree(NamedTuple):
 
 
 def read_tree(directory: Path, endings: frozenset[str]) -> Tree:
-    """List a directory and what is below it; hidden entries are ignored.
+    """List a directory tree; hidden entries are ignored.
 
     Args:
-        directory: where to start.
-        endings: of the wanted files, in lower case.
+        directory: root of the tree.
+        endings: extensions of the wanted files, in lower case.
 
     Raises:
-        UserError: if a directory cannot be read.
+        UserError: a directory cannot be read.
     """
     files: list[str] = []
     skipped: list[str] = []
@@ -55,14 +55,14 @@ def read_tree(directory: Path, endings: frozenset[str]) -> Tree:
 
 
 class _Disjoint:
-    """Directories none of which is below another, so that each is read once."""
+    """A set of directories that do not contain each other, so that each is read once."""
 
     def __init__(self) -> None:
         self.roots: set[Path] = set()
         self.above: set[Path] = set()
 
     def add(self, directory: Path) -> bool:
-        """Add a directory unless it overlaps with one that is here; whether it was added."""
+        """Add a directory unless it overlaps with the set; returns whether it was added."""
         if directory in self.above or not self.roots.isdisjoint([directory, *directory.parents]):
             return False
         self.roots.add(directory)
@@ -74,7 +74,7 @@ def visible(directory: str | Path) -> list[os.DirEntry[str]]:
     """The entries of a directory that are not hidden, sorted by name.
 
     Raises:
-        UserError: if it cannot be read.
+        UserError: the directory cannot be read.
     """
     try:
         with os.scandir(directory) as entries:
@@ -88,7 +88,7 @@ def visible(directory: str | Path) -> list[os.DirEntry[str]]:
 
 
 def is_directory(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a directory or a link to one; a link to itself is neither."""
+    """Whether an entry is a directory or a link to one; False for a link to itself."""
     try:
         return entry.is_dir()
     except OSError:

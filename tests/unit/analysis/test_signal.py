@@ -22,7 +22,7 @@ def fresh(seed, name="nfnet_f0", **fields):
 
 
 def ratios(seeds, count, size, **fields):
-    """Measured over expected variance after every block, averaged over networks."""
+    """Measured / expected variance after each block, averaged over networks."""
     rows = []
     for seed in range(seeds):
         model = fresh(seed, **fields)
@@ -33,7 +33,7 @@ def ratios(seeds, count, size, **fields):
 
 
 def test_f0_follows_the_analytic_sequence():
-    """Within 15 % after each of the twelve blocks, at the size it trains on."""
+    """The ratio is within 15 % after each of the twelve blocks, at the training size."""
     measured = ratios(seeds=3, count=32, size=192)
     assert len(measured) == 12
     assert (np.abs(measured - 1) < 0.15).all(), measured
@@ -46,7 +46,7 @@ def test_every_activation_follows_the_analytic_sequence(activation):
 
 
 def test_without_the_gain_the_variance_is_lost():
-    """What the two tests above would see if γ were forgotten."""
+    """The two tests above fail if γ is left out."""
     model = fresh(0, **SMALL)
     for module in model.modules():
         if hasattr(module, "gain") and isinstance(module.gain, float):
@@ -57,7 +57,7 @@ def test_without_the_gain_the_variance_is_lost():
 
 
 def test_mean_pooling_of_white_noise_is_what_the_sequence_leaves_out():
-    """Each strided transition keeps about a quarter of the variance: why noise is tiled."""
+    """With white noise each strided transition keeps a quarter of the variance, hence the tiles."""
     signals = signal_propagation(
         fresh(0, **SMALL), torch.randn(16, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     )
@@ -101,7 +101,7 @@ def test_the_model_is_left_as_it_was():
     keys = torch.arange(3)
     want = model(images(), keys)
     signal_propagation(model, images(), skip_gain=1)
-    with pytest.raises(RuntimeError):  # and when it fails on the way
+    with pytest.raises(RuntimeError):  # also restored after an error
         signal_propagation(model, images(channels=4), skip_gain=1)
     assert [m.training for m in model.modules()] == modes
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

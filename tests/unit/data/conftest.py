@@ -1,4 +1,4 @@
-"""Real photographs in a folder: crops of the two that scikit-learn ships."""
+"""A folder of real images: crops of the two photographs that scikit-learn includes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-TRAIN, VAL = 7, 4  # photographs of each class
+TRAIN, VAL = 7, 4  # images per class
 
 
 @pytest.fixture(scope="session")
 def photographs():
-    """One large photograph a class, as bytes (h, w, 3)."""
+    """One large photograph per class, uint8 (h, w, 3)."""
     images = load_sample_images().images
     return {"china": images[0], "flower": images[1]}
 

@@ -16,7 +16,7 @@ from normfree.data.preprocess import center_crop_resize
 from normfree.data.resize import resize_bicubic
 
 DRAWS = 20_000
-LIMIT = math.log(4 / 3)  # of the logarithm of the aspect ratio, on either side
+LIMIT = math.log(4 / 3)  # largest absolute log aspect ratio
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 1000))
@@ -40,7 +40,7 @@ def test_an_image_too_small_for_a_box_is_used_whole():
     assert box == (0, 0, 10, 1000)
 
 
-def test_whole_images_become_the_centre_crop(photographs):
+def test_whole_images_become_the_center_crop(photographs):
     image = photographs["china"][:10]
     rng = np.random.default_rng(0)
     ours = random_crop_resize(image, 16, rng, flip=False)
@@ -63,10 +63,10 @@ def test_about_half_are_mirrored(photographs):
         ours = random_crop_resize(image, 8, np.random.default_rng(seed))
         if np.allclose(ours, plain, atol=1e-3):
             continue
-        # The samples of a mirrored crop are mirrored: only the rounding of the taps differs.
+        # A mirrored crop has mirrored samples, up to the rounding of the taps.
         np.testing.assert_allclose(ours, plain[:, ::-1], atol=0.5)
         mirrored += 1
-    assert 160 <= mirrored <= 240  # four standard errors: 40
+    assert 160 <= mirrored <= 240  # four standard errors are 40
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 1000))
@@ -79,7 +79,7 @@ def test_a_resized_crop_lies_inside(height, width, seed):
 
 
 def _chances(height, width):
-    """For each area (rows) and log aspect ratio (columns): whether such a box fits."""
+    """Whether a box fits, for each area (rows) and log aspect ratio (columns)."""
     area = np.linspace(0.08, 1, 2000)[:, None]
     log_ratio = np.linspace(-LIMIT, LIMIT, 2001)
     not_too_wide = np.log(area * height / width) + log_ratio <= 0
@@ -88,7 +88,7 @@ def _chances(height, width):
 
 
 def _check(values, places, density):
-    """Kolmogorov and Smirnov's test of values against a density; p = 7e-4."""
+    """Kolmogorov–Smirnov test of values against a density, at p = 7e-4."""
     exact = np.cumsum(density) / density.sum()
     ours = np.searchsorted(np.sort(values), places, side="right") / len(values)
     assert np.abs(ours - exact).max() * len(values) ** 0.5 < 2
@@ -96,7 +96,7 @@ def _check(values, places, density):
 
 @pytest.fixture(scope="module", params=[(750, 1000), (1000, 750), (1000, 1000), (500, 2000)])
 def resized_crops(request):
-    """A shape, its boxes that were drawn, and how many were not."""
+    """An image shape, the boxes drawn for it, and the number of failed draws."""
     height, width = request.param
     rng = np.random.default_rng(0)
     boxes = np.array([random_resized_crop_box(height, width, rng) for _ in range(DRAWS)])
@@ -119,7 +119,7 @@ def test_aspect_ratios_are_log_uniform_where_they_fit(resized_crops):
 def test_places_are_uniform(resized_crops):
     shape, boxes, _ = resized_crops
     first, free = boxes[:, :2], np.array(shape) - boxes[:, 2:]
-    jitter = np.random.default_rng(1).random(first.shape)  # makes whole numbers continuous
+    jitter = np.random.default_rng(1).random(first.shape)  # makes integers continuous
     for place in ((first + jitter) / (free + 1)).T:
         _check(place, np.linspace(0, 1, 1001)[1:], np.ones(1000))
 

@@ -41,38 +41,40 @@ def test_jpeg_is_close(photographs):
 
 def test_the_orientation_of_the_camera_is_applied(pixels):
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: the top is at the right
+    exif[0x0112] = 6  # the camera was rotated: the top of the scene is on the right
     ours = decode(_encoded(Image.fromarray(pixels), exif=exif))
     np.testing.assert_array_equal(ours, np.rot90(pixels, k=-1))
 
 
-def test_grey_is_repeated_and_colour_reduced(pixels):
-    grey = _encoded(Image.fromarray(pixels[..., 0]))
-    np.testing.assert_array_equal(decode(grey), np.repeat(pixels[..., :1], 3, axis=2))
-    np.testing.assert_array_equal(decode(grey, channels=1), pixels[..., :1])
+def test_gray_is_repeated_and_color_reduced(pixels):
+    gray = _encoded(Image.fromarray(pixels[..., 0]))
+    np.testing.assert_array_equal(decode(gray), np.repeat(pixels[..., :1], 3, axis=2))
+    np.testing.assert_array_equal(decode(gray, channels=1), pixels[..., :1])
     assert decode(_encoded(Image.fromarray(pixels)), channels=1).shape == (5, 7, 1)
 
 
 @pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
-def test_sixteen_bit_grey_is_scaled_not_clipped(kind):
+def test_sixteen_bit_gray_is_scaled_not_clipped(kind):
     deep = _encoded(Image.fromarray(np.array([[0, 256, 32768, 65535]], dtype=np.uint16)), kind)
     assert decode(deep, channels=1).ravel().tolist() == [0, 1, 128, 255]
 
 
-def test_grey_of_ten_bits_is_scaled():
+def test_gray_of_ten_bits_is_scaled():
     deep = b"P5 3 1 1023\n" + np.array([0, 512, 1023], dtype=">u2").tobytes()
     assert decode(deep, channels=1).ravel().tolist() == [0, 128, 255]
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("floating-point", np.float32), ("32-bit", np.int32)])
-def test_grey_without_a_known_white_is_bad(kind, dtype):
+def test_gray_without_a_known_white_is_bad(kind, dtype):
     image = Image.fromarray(np.array([[0, 1, 200]], dtype=dtype))
-    with pytest.raises(BadImageError, match=f"{kind} grey has no known white: store it with 8"):
+    with pytest.raises(
+        BadImageError, match=f"{kind} grayscale has no known white level: store it with 8"
+    ):
         decode(_encoded(image, "tiff"))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "CMYK"])
-def test_every_mode_becomes_colour(pixels, mode):
+def test_every_mode_becomes_color(pixels, mode):
     kind = "tiff" if mode == "CMYK" else "png"
     ours = decode(_encoded(Image.fromarray(pixels).convert(mode), kind))
     assert ours.shape == (5, 7, 3)

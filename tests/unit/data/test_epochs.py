@@ -31,6 +31,6 @@ def test_a_billion_steps_take_no_time():
     began = time.perf_counter()
     length = {"examples": 1_281_167, "batch_size": 4096, "total_steps": 10**9}
     assert epoch_ended(10**9, **length) == 3_197_086
-    assert epoch_end(360, **length) == 112_602  # the paper's
+    assert epoch_end(360, **length) == 112_602  # the paper's ImageNet run
     assert epoch_ended(112_602, **length) == 360
     assert time.perf_counter() - began < 0.1

@@ -36,7 +36,7 @@ def _same(first, second):
 
 @pytest.fixture
 def damaged(folder):
-    """The folder with two unreadable training and one unreadable validation photographs."""
+    """The folder with two unreadable training images and one unreadable validation image."""
     (folder / "train/china/6.jpg").write_bytes(b"")
     whole = (folder / "train/flower/0.jpg").read_bytes()
     (folder / "train/flower/0.jpg").write_bytes(whole[: len(whole) // 2])
@@ -52,7 +52,7 @@ def test_batches_of_tiny_images():
     plan = _plan(source, 64)
     batch = list(train_batches(source, None, plan, start=0, stop=25))[22]
     epochs, indices = plan.places(22)
-    assert epochs[0] != epochs[-1]  # this batch straddles two epochs
+    assert epochs[0] != epochs[-1]  # this batch spans two epochs
     expected = source.pixels[indices].transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(batch.images.numpy(), expected)
     np.testing.assert_array_equal(batch.labels.numpy(), source.labels[indices])
@@ -87,7 +87,7 @@ def test_any_number_of_workers_gives_the_same_batches(folder, workers):
     state = torch.get_rng_state()
     helped = list(train_batches(source, transform, plan, start=2, stop=7, workers=workers))
     _same(helped, alone)
-    assert torch.equal(torch.get_rng_state(), state)  # the caller's randomness is left alone
+    assert torch.equal(torch.get_rng_state(), state)  # the global generator is untouched
 
     val = open_source(f"folder:{folder}", "val")
     alone = list(eval_batches(val, EvalTransform(16), 3))
@@ -104,7 +104,7 @@ def test_an_epoch_crops_anew(folder):
     assert first.images.is_contiguous()
 
 
-def test_a_transformed_grey_image_keeps_its_channel():
+def test_a_transformed_gray_image_keeps_its_channel():
     source = open_source("digits", "val")
     batch = next(eval_batches(source, EvalTransform(12, margin=0), 7))
     assert batch.images.shape == (7, 1, 12, 12)
@@ -152,7 +152,7 @@ def test_training_skips_named_and_counted(damaged, workers):
     for batch, places in zip(batches, map(plan.places, range(3)), strict=True):
         assert len(batch.labels) == len(source)  # one epoch
         stands_in = places.indices.copy()
-        for _ in range(2):  # the epoch's next readable one stands in, label and all
+        for _ in range(2):  # the epoch's next readable example replaces it, including its label
             bad = np.isin(stands_in, [6, 7])
             times += bad.sum()
             stands_in = np.where(bad, np.roll(stands_in, -1), stands_in)
@@ -162,7 +162,7 @@ def test_training_skips_named_and_counted(damaged, workers):
 
 
 class Damaged(ArraySource):
-    """Its first 150 images cannot be read; counts what is decoded."""
+    """A source whose first 150 images cannot be read; it counts reads."""
 
     decoded = 0
 
@@ -174,7 +174,7 @@ class Damaged(ArraySource):
 
 
 def test_many_damaged_images_are_replaced_by_all_the_others_and_met_once_each():
-    labels = np.repeat(np.arange(4), 50)  # sorted, as in folders: three whole classes are damaged
+    labels = np.repeat(np.arange(4), 50)  # sorted, as in folders: three entire classes are damaged
     source = Damaged("half", np.zeros((200, 4, 4, 1), np.uint8), labels, tuple("abcd"))
     source.pixels[:, 0, 0, 0] = np.arange(200)
     plan, log = BatchPlan(seed=0, examples=200, batch_size=200), BadImages()
@@ -188,7 +188,7 @@ def test_many_damaged_images_are_replaced_by_all_the_others_and_met_once_each():
     assert log.count == 150
     assert source.decoded == 150 + len(shown)
     assert set(shown.tolist()) == set(range(150, 200))
-    assert np.bincount(shown)[150:].max() < len(shown) / 8  # no neighbour stands in for a class
+    assert np.bincount(shown)[150:].max() < len(shown) / 8  # no single image replaces a whole class
 
 
 @pytest.mark.parametrize("workers", [0, 2])

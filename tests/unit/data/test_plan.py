@@ -17,7 +17,7 @@ pairings = st.sampled_from(["two_batches", "in_batch"])
 
 @st.composite
 def plans(draw, scopes=("batch",)):
-    """A plan that is not split, and two ways to split it."""
+    """An unsplit plan and two ways to split it."""
     batch_size = draw(st.integers(2, 40))
     ascent = st.builds(Ascent, fraction=st.floats(0.01, 1), scope=st.sampled_from(scopes))
     settings = {
@@ -38,7 +38,7 @@ def micro_batches(plan, step):
 
 
 def mixtures(plan, step):
-    """(image, partner, kind, key, whether it ascends) of every example of a global step."""
+    """(image, partner, kind, key, ascent) of every example of a global step."""
     found = []
     for part in micro_batches(plan, step):
         places = list(
@@ -69,10 +69,10 @@ def test_every_epoch_visits_every_example_once(both):
         read = set()
         for part in micro_batches(plan, step):
             read |= set(zip(part.epochs.tolist(), part.indices.tolist(), strict=True))
-        assert len(read) == plan.reads  # some are read by two micro-batches, each counts once
+        assert len(read) == plan.reads  # images read by two micro-batches count once
         visited.update(read)
     assert max(visited.values()) == 1
-    for epoch in range(steps * plan.reads // plan.examples):  # the whole ones
+    for epoch in range(steps * plan.reads // plan.examples):  # complete epochs only
         assert sorted(i for e, i in visited if e == epoch) == list(range(plan.examples))
 
 
@@ -208,7 +208,7 @@ def test_a_batch_larger_than_several_epochs_draws_each_order_once():
         ({"accumulate": 0}, "accumulate should be greater than or equal to 1"),
         ({"world": 3, "accumulate": 3}, r"a batch of 8 .* 9 micro-batches .*lower --accumulate"),
         ({"seed": -1}, "seed should be greater than or equal to 0"),
-        ({"batch_size": 1, "mixing": "mixup", "pairing": "in_batch"}, "two or more"),
+        ({"batch_size": 1, "mixing": "mixup", "pairing": "in_batch"}, "at least two"),
         ({"mixing": "blend"}, "mixing should be 'none'"),
     ],
 )

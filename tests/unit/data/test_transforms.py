@@ -35,7 +35,7 @@ def test_eval_transform_is_the_preprocessing_it_names(photographs):
     )
 
 
-def test_resize_crop_keeps_the_centre():
+def test_resize_crop_keeps_the_center():
     image = np.zeros((64, 64, 1), dtype=np.uint8)
     image[16:48, 16:48] = 255
     ours = resize_crop(image, 32, margin=32)

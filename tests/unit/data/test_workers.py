@@ -1,4 +1,4 @@
-"""Worker processes: bounded, in order, clear about what went wrong, and gone with their master."""
+"""Worker processes: bounded, in order, with clear errors, and never outliving the main process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from normfree.errors import UserError
 
 
 class Text(NamedTuple):
-    """A result that says how large it is."""
+    """A result with a given size."""
 
     text: str
     nbytes: int = 1
 
 
 class Touch:
-    """Leaves a file for each number that it was called with."""
+    """Creates a file for each number it is called with."""
 
     def __init__(self, directory, nbytes):
         self.directory, self.nbytes = directory, nbytes
@@ -80,15 +80,15 @@ def test_workers_start_once():
 @pytest.mark.parametrize(
     ("nbytes", "prefetch", "ahead"),
     [
-        (10, 45, 4),  # as many as fit
-        (10, 5, 2),  # one for each worker, though it does not fit
-        (1, 1 << 30, 16),  # no more than eight for each worker
+        (10, 45, 4),  # as many as fit in the budget
+        (10, 5, 2),  # one per worker, even beyond the budget
+        (1, 1 << 30, 16),  # at most eight per worker
     ],
 )
 def test_what_is_read_ahead_is_bounded_in_bytes(tmp_path, nbytes, prefetch, ahead):
     touch = Touch(tmp_path, nbytes)
     results = read_ahead(touch, range(100), 2, prefetch)
-    next(results)  # how large a result is is known from here on
+    next(results)  # the size of a result is known from here on
     deadline = time.monotonic() + 10
     while len(touch.called()) < 1 + ahead and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -189,7 +189,7 @@ def test_large_arrays_are_there_once_for_all_workers():
 
 
 def shared_memory_of(image, rng):
-    """Which file the pixels of the source lie in, as an image."""
+    """The inode of the file that holds the source's pixels, as an image."""
     address = image.__array_interface__["data"][0]
     for line in Path("/proc/self/maps").read_text().splitlines():
         first, last = (int(end, 16) for end in line.split()[0].split("-"))
@@ -210,7 +210,7 @@ if __name__ == "__main__":
 
 
 def processes_of(group):
-    """Those that have the mark in their environment, as children inherit it."""
+    """Processes with the mark in their environment, which children inherit."""
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
@@ -223,7 +223,7 @@ def processes_of(group):
 
 @contextmanager
 def started(use, tmp_path):
-    """A main process whose two workers hang after the first number, and the mark of them all."""
+    """A main process whose two workers hang after the first number, and their common mark."""
     script = tmp_path / "script.py"
     script.write_text(MAIN.format(use=use))
     mark = {"NORMFREE_TEST": str(tmp_path), "PYTHONPATH": str(Path.cwd())}
@@ -236,7 +236,7 @@ def started(use, tmp_path):
 def test_a_killed_main_process_takes_all_others_with_it(tmp_path):
     with started("print('ready', flush=True); next(results)", tmp_path) as (process, mark):
         assert process.stdout.readline() == "ready\n"
-        assert len(processes_of(mark)) >= 4  # this one, two workers, the fork server
+        assert len(processes_of(mark)) >= 4  # main process, two workers, fork server
         process.kill()
         began = time.monotonic()
         while (left := processes_of(mark)) and time.monotonic() - began < 5:
@@ -244,7 +244,7 @@ def test_a_killed_main_process_takes_all_others_with_it(tmp_path):
         for number in left:
             os.kill(number, signal.SIGKILL)
         assert left == []
-        assert process.stdout.read() == ""  # nobody holds the pipe any more
+        assert process.stdout.read() == ""  # no process holds the pipe anymore
 
 
 def test_a_main_process_that_ends_without_closing_does_not_hang(tmp_path):

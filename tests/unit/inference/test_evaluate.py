@@ -13,12 +13,12 @@ from normfree.inference import METRICS, Answers, evaluate
 
 
 def plain(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels, as they are."""
+    """Return images and labels unchanged."""
     return batch.images.float(), batch.labels
 
 
 class Table(nn.Module):
-    """Looks its logits up by the only pixel of the image."""
+    """Looks up its logits by the image's only pixel."""
 
     def __init__(self, logits: np.ndarray) -> None:
         super().__init__()
@@ -104,5 +104,5 @@ def test_a_metric_is_added_in_one_place() -> None:
 
 def test_what_a_metric_means_nothing_for_is_said() -> None:
     found = evaluate({"": Table(np.eye(4, dtype=np.float32))}, batches(np.arange(4), 2), plain)[""]
-    with pytest.raises(UserError, match="top5 means nothing"):
+    with pytest.raises(UserError, match="top5 does not apply"):
         found["top5"]

@@ -30,7 +30,7 @@ SAID = {name: value for name, value in CARD.items() if value is not None}
 
 
 def network(**fields: object) -> ImageClassifier:
-    """A network with blocks that matter, of images with an odd side."""
+    """A network with active residual branches, for images with an odd side."""
     torch.manual_seed(0)
     model = build_model("nfnet_pico", **({"num_classes": 3, "in_channels": 1} | fields)).eval()
     for name, parameter in model.named_parameters():
@@ -86,7 +86,7 @@ def test_onnx_from_outside(tmp_path: Path) -> None:
     assert sides[0].dim_param == "batch"
     assert [side.dim_value for side in sides[1:]] == [1, 9, 9]
     used = {node.op_type for node in proto.graph.node}
-    assert used <= {  # what small devices have, too
+    assert used <= {  # operators that small devices support
         *("Conv", "Gelu", "Gemm", "AveragePool", "ReduceMean", "Relu", "Sigmoid"),
         *("Unsqueeze", "Mul", "Add"),
     }
@@ -155,5 +155,5 @@ def test_files_of_others_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no card"):
         open_exported(tmp_path / "relu.onnx")
     save_model(network(), tmp_path / "weights.safetensors")
-    with pytest.raises(UserError, match=r"no exported graph: expected \.onnx or \.pt2"):
+    with pytest.raises(UserError, match=r"not an exported graph: expected \.onnx or \.pt2"):
         open_exported(tmp_path / "weights.safetensors")

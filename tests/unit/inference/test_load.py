@@ -59,10 +59,10 @@ def test_what_is_no_network_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"neither model.safetensors nor a checkpoint"):
         load(tmp_path)
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00\x00")
-    with pytest.raises(UserError, match="holds no weights that normfree knows"):
+    with pytest.raises(UserError, match="holds no weights that normfree can read"):
         load(tmp_path / "cut.safetensors")
     save_file({"w": torch.zeros(1)}, tmp_path / "bare.safetensors")
-    with pytest.raises(UserError, match="has weights, but not what normfree train writes"):
+    with pytest.raises(UserError, match="has weights, but not the card that normfree train"):
         load(tmp_path / "bare.safetensors")
 
 
@@ -74,7 +74,7 @@ def test_a_card_that_is_no_card_is_said(card: str, tmp_path: Path) -> None:
 
 
 def trained(directory: Path) -> Path:
-    """A run that was stopped before its first evaluation: checkpoints only."""
+    """A run that stopped before its first evaluation and has only checkpoints."""
     fit(tiny_recipe(directory / "run", epochs=1, keep_checkpoints=2))
     return directory / "run"
 
@@ -104,7 +104,7 @@ def test_a_checkpoint_from_before_cards(tmp_path: Path) -> None:
     assert dataclasses.replace(before.card, normfree=now.card.normfree) == now.card
     content["config"]["derived"].pop("mean")
     torch.save(content, newest)
-    with pytest.raises(UserError, match="does not say how its network is fed"):
+    with pytest.raises(UserError, match="has no preprocessing settings"):
         load(newest)
 
 

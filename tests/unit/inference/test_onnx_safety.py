@@ -31,7 +31,7 @@ def _external(model: Any) -> None:
 
 
 def _hidden(model: Any) -> None:
-    """In an attribute, where a look at the initializers alone does not find it."""
+    """Hidden in an attribute, where a check of the initializers alone would miss it."""
     node = model.graph.node.add(op_type="Constant", output=["x"])
     tensor = onnx.helper.make_tensor("x", onnx.TensorProto.FLOAT, [1], [0.0])
     entry = tensor.external_data.add()
@@ -65,9 +65,9 @@ CHANGES: dict[str, tuple[Callable[[Any], None], str]] = {
     "another file": (_external, "is in another file, which is not opened"),
     "another file, hidden": (_hidden, "is in another file, which is not opened"),
     "a loop": (_loop, "operator 'Loop'"),
-    "a graph in a graph": (_graph, "graphs in its graph"),
+    "a graph in a graph": (_graph, "nested graphs"),
     "an operator of others": (_foreign, "which no network here needs"),
-    "numbers that are not there": (_declared, "has another size than its shape"),
+    "numbers that are not there": (_declared, "does not match its shape"),
     "padding without end": (_padded, "pads are out of bounds"),
 }
 

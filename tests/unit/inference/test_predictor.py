@@ -97,12 +97,12 @@ def test_images_of_pillow_are_read_as_their_files_are(
     np.testing.assert_array_equal(found, want)
 
 
-def test_grey_and_colour() -> None:
-    grey = np.arange(100, dtype=np.uint8).reshape(10, 10)
+def test_gray_and_color() -> None:
+    gray = np.arange(100, dtype=np.uint8).reshape(10, 10)
     model = pico()
     predictor = Predictor(model, describe(model, CARD))
-    want = predictor.probabilities(np.repeat(grey[:, :, None], 3, axis=2))
-    for image in (grey, grey[:, :, None], Image.fromarray(grey)):
+    want = predictor.probabilities(np.repeat(gray[:, :, None], 3, axis=2))
+    for image in (gray, gray[:, :, None], Image.fromarray(gray)):
         np.testing.assert_array_equal(predictor.probabilities(image), want)
 
 
@@ -196,7 +196,7 @@ def test_published_weights_are_fed_as_imagenet_is(tmp_path: Path) -> None:
 
 
 def test_the_loss_of_the_logits_is_differentiable_by_the_model_itself() -> None:
-    """``predictor.model`` is the network: it can be trained on."""
+    """``predictor.model`` is the network itself, which can be trained further."""
     model = pico()
     predictor = Predictor(model, describe(model, CARD))
     assert predictor.model is model

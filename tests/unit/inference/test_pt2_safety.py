@@ -1,4 +1,4 @@
-"""Files that run code when PyTorch's own reader opens them; ours opens none of them."""
+"""Files that execute code in PyTorch's own reader; normfree opens none of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Members = dict[str, bytes]
 
 
 class Touch:
-    """Leaves a file where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -43,12 +43,12 @@ def saved(value: object) -> bytes:
 
 
 def pickled_inputs(members: Members, marker: Path) -> None:
-    """What PyTorch keeps as an example of the graph's inputs."""
+    """Replace the sample inputs that PyTorch stores."""
     members["data/sample_inputs/model.pt"] = saved(((Touch(marker),), {}))
 
 
 def pickled_weight(members: Members, marker: Path) -> None:
-    """A weight that says of itself that it is a pickle."""
+    """Declare a weight as a pickle."""
     place = "data/weights/model_weights_config.json"
     config = json.loads(members[place])
     weight = next(iter(config["config"].values()))
@@ -58,7 +58,7 @@ def pickled_weight(members: Members, marker: Path) -> None:
 
 
 def expression(members: Members, marker: Path) -> None:
-    """A size that sympy evaluates."""
+    """Add a size that sympy evaluates."""
     text = members["models/model.json"].decode()
     code = f"__import__('os').system('touch {marker}')"
     assert "Symbol('" in text
@@ -94,15 +94,15 @@ def pack(members: Members, path: Path) -> Path:
 
 @pytest.fixture(params=list(HOSTILE))
 def hostile(request: pytest.FixtureRequest, exported: Members, tmp_path: Path) -> Path:
-    """A file that leaves ``marker`` beside it when PyTorch reads it."""
+    """A file that creates ``marker`` next to it when PyTorch reads it."""
     members = dict(exported)
     HOSTILE[request.param](members, tmp_path / "marker")
     return pack(members, tmp_path / "model.pt2")
 
 
 def test_pytorchs_reader_runs_it(hostile: Path) -> None:
-    """The files below are as dangerous as they are said to be."""
-    with contextlib.suppress(Exception):  # whatever comes after
+    """Check that these files do execute code in PyTorch's reader."""
+    with contextlib.suppress(Exception):  # later errors do not matter
         torch.export.load(hostile)
     assert (hostile.parent / "marker").exists()
 
@@ -141,7 +141,7 @@ def test_the_refusal_says_why_and_what_else_there_is(exported: Members, tmp_path
 
 
 def test_our_own_files_pass_also_those_of_before(exported: Members, tmp_path: Path) -> None:
-    """Older files have a pickle of plain tensors, which is left out, and PyTorch's remarks."""
+    """Older files have a pickle of plain tensors, which is dropped, and PyTorch's metadata."""
     assert exported["data/sample_inputs/model.pt"] == b""
     old = exported | {
         "data/sample_inputs/model.pt": saved(((torch.zeros(2, 1, 9, 9),), {})),
@@ -164,7 +164,7 @@ def test_equal_networks_give_equal_files_without_paths_of_the_machine(
         contents.append((tmp_path / name).read_bytes())
     assert contents[0] == contents[1]
     assert b"site-packages" not in contents[0]
-    torch.export.load(tmp_path / "a.pt2")  # by PyTorch alone
+    torch.export.load(tmp_path / "a.pt2")  # with PyTorch's own reader
 
 
 def edit(members: Members, change: Callable[[Any], None]) -> Members:
@@ -200,7 +200,7 @@ def _object(graph: Any) -> None:
         (_call("torch.load"), "it calls 'torch.load'"),
         (_call("torch.hub.load"), "it calls 'torch.hub.load'"),
         (_call("torch.ops.aten.from_file.default"), "it calls 'torch.ops.aten.from_file"),
-        (_code, "holds code"),
+        (_code, "contains code"),
         (_spec, "nests objects"),
         (_object, "as_custom_obj"),
     ],

@@ -1,4 +1,4 @@
-"""Files of weights as others write them, of networks small enough for tests."""
+"""Weights files in the formats of other projects, for networks small enough for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from normfree.weights import deepmind
 
 
 def pico(**fields: object) -> ImageClassifier:
-    """A network with no value at its start."""
+    """A network without any parameter at its initial value."""
     model = build_model("nfnet_pico", **{"num_classes": 5, **fields})
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -23,7 +23,7 @@ def pico(**fields: object) -> ImageClassifier:
 
 
 def haiku_tree(model: ImageClassifier) -> dict[str, dict[str, np.ndarray]]:
-    """The parameters of an NFNet as the authors' code names and lays them out."""
+    """The parameters of an NFNet with the authors' names and layouts."""
     tree: dict[str, dict[str, np.ndarray]] = {}
     depths = model_config(model.config.name).depths
     for key, value in model.state_dict().items():
@@ -36,7 +36,7 @@ def haiku_tree(model: ImageClassifier) -> dict[str, dict[str, np.ndarray]]:
 
 
 def write_haiku(model: ImageClassifier, path: Path) -> Path:
-    """A pickle, whatever its name says: as the authors published theirs."""
+    """Write a pickle under any file name, like the authors' published weights."""
     path.write_bytes(pickle.dumps(haiku_tree(model), 3))
     return path
 

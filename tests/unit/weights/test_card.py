@@ -34,7 +34,7 @@ OLD = {
 
 
 def file(directory: Path, card: Any, **fields: Any) -> Path:
-    """Weights of a network of grey images and five classes, under a card."""
+    """Weights of a network for grayscale images and five classes, with a card."""
     model = pico(in_channels=1)
     if isinstance(card, dict) and "model" not in card:
         config = dataclasses.asdict(model.config) | fields
@@ -57,7 +57,7 @@ def test_older_cards_still_load(tmp_path: Path) -> None:
     older = {k: v for k, v in OLD.items() if k not in ("test_crop", "loss")}
     assert normfree.load(file(tmp_path, older)).card.loss == "softmax"
     unfinished = json.dumps(OLD | {"model": dataclasses.asdict(pico(in_channels=1).config)})
-    unfinished = unfinished.replace('"test_top1": 0.5', '"test_top1": NaN')  # as Python writes it
+    unfinished = unfinished.replace('"test_top1": 0.5', '"test_top1": NaN')  # json.dumps writes NaN
     assert normfree.load(file(tmp_path, unfinished)).card.metrics["test_top1"] is None
 
 
@@ -71,8 +71,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a margin": ({"test_margin": -1}, "test_margin should be greater than or equal to 0"),
     "a rule": ({"test_crop": "stretch"}, "test_crop should be 'resize_crop' or 'crop_resize'"),
     "a loss": ({"loss": "hinge"}, "loss should be 'softmax' or 'sigmoid'"),
-    "means": ({"mean": [1.0, 2.0]}, "one value for each channel"),
-    "no mean": ({"mean": None}, "mean and std belong together"),
+    "means": ({"mean": [1.0, 2.0]}, "one value for each image channel"),
+    "no mean": ({"mean": None}, "mean and std must be given together"),
     "a deviation": ({"std": [0.0]}, "std must be positive"),
     "classes": ({"classes": list("abcdef")}, "6 classes, but the network has 5 outputs"),
     "a class": ({"classes": [["a"] * 1000] * 5}, "should be a valid string"),
@@ -109,7 +109,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
     "classes": ({"num_classes": 20_000_000}, "out of bounds"),
     "blocks": ({"depths": [1, 1, 1, 10**7]}, "out of bounds"),
     "fewer blocks": ({"depths": [1, 1, 1, 900_000]}, "900,003 blocks"),
-    "a name": ({"name": ["nfnet_pico"]}, "names no network"),
+    "a name": ({"name": ["nfnet_pico"]}, "does not name a network"),
     "nested lists": ({"name": [[[["x"] * 50] * 50] * 50]}, "damaged card"),
     "another name": ({"name": "nfnet_pica"}, "did you mean nfnet_pico"),
     "width": ({"widths": [32, 64, 96, 900_000]}, "does not fit"),
@@ -165,7 +165,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 
 
 def test_a_card_fits_its_network() -> None:
-    with pytest.raises(UserError, match="one value for each channel"):
+    with pytest.raises(UserError, match="one value for each image channel"):
         describe(pico(in_channels=1), {"mean": [1.0] * 3, "std": [1.0] * 3})
     card = ModelCard(model={"name": "x"}, test_size=8)
     assert describe(pico(), card).model["name"] == "nfnet_pico"

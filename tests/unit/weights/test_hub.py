@@ -14,7 +14,7 @@ from tests.unit.weights.files import pico
 
 
 def client(monkeypatch: pytest.MonkeyPatch, download: Any) -> None:
-    """Put a stand-in for the hub's client in its place."""
+    """Replace the hub client with a fake."""
     module = types.ModuleType("huggingface_hub")
     module.hf_hub_download = download  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
@@ -43,7 +43,7 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError("no connection,\nand not in the cache")
 
     client(monkeypatch, download)
-    message = "cannot get model.safetensors of a/b: no connection, and not in the cache; without"
+    message = "cannot download model.safetensors from a/b: no connection, and not in the cache; if"
     with pytest.raises(UserError, match=message):
         locate("hf:a/b")
 

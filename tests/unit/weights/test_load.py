@@ -23,7 +23,7 @@ from tests.unit.weights.files import haiku_tree, pico, write_haiku
 
 
 def write_timm(model: ImageClassifier, path: Path) -> Path:
-    """As timm writes an NFNet: its names, gains of four axes."""
+    """Write an NFNet in timm's format, with timm's names and 4-D gains."""
     timm_names = {}
     for name, value in model.state_dict().items():
         timm_names[_timm_name(name)] = (
@@ -76,7 +76,7 @@ WRITERS = {"authors": write_haiku, "timm": write_timm, "ours": write_ours, "bare
 @pytest.mark.parametrize("kind", list(WRITERS))
 def test_the_file_alone_gives_the_network(kind: str, tmp_path: Path) -> None:
     model = pico(in_channels=1)
-    path = WRITERS[kind](model, tmp_path / "weights.whatever")  # what it is, is in the file
+    path = WRITERS[kind](model, tmp_path / "weights.whatever")  # the content identifies the format
     loaded = load_model(path)
     assert not loaded.training
     assert loaded.config == model.config
@@ -100,7 +100,7 @@ def test_create_model_takes_what_the_file_tells(kind: str, tmp_path: Path) -> No
 def test_a_new_classifier_keeps_the_rest_and_says_so(kind: str, tmp_path: Path) -> None:
     model = pico()
     path = WRITERS[kind](model, tmp_path / "weights")
-    with pytest.warns(UserWarning, match="the classifier starts fresh: .* 5 classes .* 7 classes"):
+    with pytest.warns(UserWarning, match="newly initialized: .* 5 classes .* 7 classes"):
         created = normfree.create_model("nfnet_pico", weights=path, num_classes=7)
     assert created.classifier.weight.shape[0] == 7
     for name, value in model.state_dict().items():
@@ -159,7 +159,7 @@ def test_weights_of_no_known_network(tmp_path: Path) -> None:
     path = write_bare(pico(widths=(32, 64, 96, 112)), tmp_path / "w")
     with pytest.raises(UserError, match=r"\(75 tensors .*\) fits no network|fits no network"):
         load_model(path)
-    # The card of our own files tells what names and shapes cannot.
+    # Our own files have a card with what names and shapes do not determine.
     model = pico(widths=(32, 64, 96, 112), alpha=0.3, activation="silu")
     assert load_model(write_ours(model, tmp_path / "w")).config == model.config
 
@@ -196,7 +196,7 @@ def test_old_torch_files(tmp_path: Path) -> None:
         (b"", "holds no weights"),
         (b"PK\x03\x04 but no archive", "damaged or refused"),
         (b"hello, these are no weights", "holds no weights"),
-        (b"\x10\0\0\0\0\0\0\0{not a header....", "damaged or no .safetensors"),
+        (b"\x10\0\0\0\0\0\0\0{not a header....", "damaged or not a .safetensors"),
         (b"\x80\x04.", "damaged"),
     ],
 )

@@ -94,14 +94,14 @@ def test_a_card_survives(tmp_path: Path) -> None:
 def test_to_timm_and_back(
     name: str, fields: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # timm has no pico: it stands here for F0, which has the same names and is 500 times as large.
+    # timm has no pico network: it replaces F0, which has the same names and is 500 times larger.
     models = {"dm_nfnet_pico": ("nfnet_pico", {}), **timm.MODELS}
     monkeypatch.setattr(timm, "MODELS", models)
     torch.manual_seed(0)
     model = build_model(name, num_classes=7, **fields).eval()
     with torch.no_grad():
         for key, value in model.named_parameters():
-            if key.endswith(("gain", "bias")):  # a fresh skip_gain is zero and hides its branch
+            if key.endswith(("gain", "bias")):  # skip_gain starts at zero
                 value.add_(0.5 * torch.rand(value.shape) + 0.1)
         torch.nn.init.normal_(model.classifier.weight)
     save_model(model, tmp_path / "ours")
@@ -116,7 +116,7 @@ def test_to_timm_and_back(
     if name == "nfnet_pico":
         for key, value in model.state_dict().items():
             assert torch.equal(back.state_dict()[key], value), key
-    else:  # timm has no SkipInit: it is absorbed, and the function stays
+    else:  # timm has no SkipInit: the gain is absorbed, and the function is unchanged
         x = torch.randn(2, 3, 65, 65)
         with torch.no_grad():
             want, got = model(x), back(x)

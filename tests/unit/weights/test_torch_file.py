@@ -19,7 +19,7 @@ from tests.unit.weights.files import pico
 
 
 def content() -> dict[str, Any]:
-    """Everything that checkpoints hold."""
+    """All types of values in a checkpoint."""
     model = pico()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     model(torch.randn(2, 3, 8, 8)).sum().backward()
@@ -86,8 +86,8 @@ class Hostile:
 
 
 ODD = {
-    "stride zero": (lambda: torch.zeros(1).expand(10**12), "repeats its numbers"),
-    "overlaps": (lambda: torch.zeros(9).as_strided((4, 4), (1, 1)), "repeats its numbers"),
+    "stride zero": (lambda: torch.zeros(1).expand(10**12), "repeats its elements"),
+    "overlaps": (lambda: torch.zeros(9).as_strided((4, 4), (1, 1)), "repeats its elements"),
     "sparse": (lambda: torch.zeros(2, 2).to_sparse(), "_rebuild_sparse_tensor"),
     "meta": (lambda: torch.zeros(3, device="meta"), "_rebuild_meta_tensor"),
     "a call": (Hostile, "builtin.*print"),
@@ -122,22 +122,22 @@ def test_a_storage_smaller_than_declared(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(1000)}, tmp_path / "a.pt")
     with zipfile.ZipFile(tmp_path / "a.pt") as file:
         pickled = next(file.read(n) for n in file.namelist() if n.endswith("data.pkl"))
-    with pytest.raises(UserError, match="declares 4,000 bytes of numbers and holds 4"):
+    with pytest.raises(UserError, match="declares 4,000 bytes of data but contains 4"):
         read_torch(archive(tmp_path / "b.pt", pickled, _0=b"1234"))
-    with pytest.raises(UserError, match="lacks numbers"):
+    with pytest.raises(UserError, match="lacks the data"):
         read_torch(archive(tmp_path / "b.pt", pickled))
 
 
 def doubled(times: int) -> bytes:
-    """A list of the list before, twice: 2 to the power of ``times`` values."""
+    """Nested lists, each containing the previous one twice: 2 ** ``times`` values."""
     return (
         b"\x80\x02]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(times)) + b"."
     )
 
 
 TREES = {
-    "large by repetition": (doubled(50), "repeats its parts"),
-    "in itself": (b"\x80\x02]q\x00h\x00a.", "repeats its parts"),
+    "large by repetition": (doubled(50), "repeats shared values"),
+    "in itself": (b"\x80\x02]q\x00h\x00a.", "repeats shared values"),
     "deep": (b"\x80\x02" + b"]" * 5000 + b"a" * 4999 + b".", "nested more than"),
     "keys of tuples": (b"\x80\x02}))\x86K\x01s.", "keys that are not text"),
     "a large key": (b"\x80\x02}J\xff\xff\xff\x7fK\x01s.", "keys that are not text"),
@@ -160,9 +160,9 @@ def test_trees_that_would_never_end(kind: str, tmp_path: Path) -> None:
 
 def test_one_storage_under_many_names_does_not_grow(tmp_path: Path) -> None:
     w = torch.zeros(25_000)
-    for one in (lambda: w, lambda: w.view(-1)):  # 0.1 MB, 50 MB once copied
+    for one in (lambda: w, lambda: w.view(-1)):  # 0.1 MB, but 50 MB once copied
         torch.save({str(i): one() for i in range(500)}, tmp_path / "a.pt")
-        with pytest.raises(UserError, match="share their numbers too often"):
+        with pytest.raises(UserError, match="share the same data too often"):
             read_torch(tmp_path / "a.pt")
 
 
@@ -173,7 +173,7 @@ def test_old_files_that_declare_more_than_they_hold(tmp_path: Path) -> None:
     count = struct.pack("<q", 10)
     assert data.count(count) == 1
     path.write_bytes(data.replace(count, struct.pack("<q", 10**10)))
-    with pytest.raises(UserError, match="another number of numbers"):
+    with pytest.raises(UserError, match="different sizes for the same storage"):
         read_torch(path)
     for length in range(0, len(data), 7):
         path.write_bytes(data[:length])

@@ -108,8 +108,8 @@ def _remove_images(place):
         ("train", lambda d: shutil.rmtree(d / "train"), "no directory 'train': .*train/CLASS/"),
         ("val", lambda d: shutil.rmtree(d / "val"), "no directory 'val': .*val/CLASS/"),
         ("train", lambda d: shutil.rmtree(d / "train/china"), "1 class directories"),
-        ("train", lambda d: _remove_images(d / "train/china"), "china holds no images: add"),
-        ("val", lambda d: _remove_images(d / "val/flower"), "flower holds no images: add"),
+        ("train", lambda d: _remove_images(d / "train/china"), "china has no images: add"),
+        ("val", lambda d: _remove_images(d / "val/flower"), "flower has no images: add"),
         ("val", lambda d: [shutil.rmtree(c) for c in (d / "val").iterdir()], "val is empty: put"),
         ("val", lambda d: (d / "val/china").rename(d / "val/chino"), "'chino'; did you mean china"),
     ],
@@ -140,8 +140,8 @@ def test_a_test_directory_alone_validates_and_says_so(folder):
     assert has_split(spec, "val")
     assert not has_split(spec, "test")
     (note,) = open_source(spec, "val").notes
-    assert note.startswith(f"there is no {folder / 'val'}: the validation images are those of")
-    with pytest.raises(UserError, match="has no test split of its own: evaluate on val"):
+    assert note.startswith(f"there is no {folder / 'val'}: {folder / 'test'} is used")
+    with pytest.raises(UserError, match="has no test split: evaluate on val"):
         open_source(spec, "test")
     assert not open_source(spec, "train").notes
 
@@ -167,8 +167,8 @@ def test_links_that_lead_back_are_not_followed_and_said(folder, target):
     source = open_source(f"folder:{folder}", "train")
     assert source.labels.tolist() == [0] * 7 + [1] * 7
     assert source.notes == (
-        f"1 linked directories in {folder / 'train'} were not followed, because they lead back "
-        f"into what is read already: {place / 'loop'}",
+        f"1 linked directories in {folder / 'train'} were not followed, because they point "
+        f"into directories that are read already: {place / 'loop'}",
     )
 
 
@@ -255,5 +255,5 @@ def test_special_and_vanished_files_are_bad_images(folder):
 
 def test_the_limits_reach_the_decoder(folder):
     source = open_source(f"folder:{folder}", "val", limits=Limits(max_side=39))
-    with pytest.raises(BadImageError, match="more than 39"):
+    with pytest.raises(BadImageError, match="may exceed 39"):
         source.image(0)

@@ -43,7 +43,7 @@ def test_fashion_mnist():
     assert train.name(3) == "fashion_mnist_subset[3]"
     bags = train.pixels[train.labels == 8].mean()
     sandals = train.pixels[train.labels == 5].mean()
-    assert bags > 2 * sandals  # images and labels belong together
+    assert bags > 2 * sandals  # images match their labels
 
 
 def test_unpacked_files_and_plain_names(directory):
@@ -108,7 +108,7 @@ def test_empty(directory):
     [
         (lambda content: content[:-1], "should hold 12 × 4 × 5 = 240 values but has 239"),
         (lambda content: content + b"\0", "but has 241"),
-        (lambda content: content[:9], "ends within its header"),
+        (lambda content: content[:9], "ends inside its header"),
         (lambda content: b"", "begins with nothing"),
         (lambda content: b"\0\0\x0d\x03" + content[4:], "begins with 00000d03, not 00000803"),
         (lambda content: b"\0\0\x08\x01" + content[4:], "with 3 dimensions"),
@@ -163,7 +163,7 @@ def test_a_gzip_file_is_decompressed_by_its_declared_size(directory):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((60_000, 1000, 1000), "more than the 1073741824 that are"),
+        ((60_000, 1000, 1000), "more than the limit of 1073741824"),
         ((1, 30_000, 30_000), "too small"),
     ],
 )

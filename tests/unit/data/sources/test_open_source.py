@@ -71,7 +71,7 @@ def test_sources_without_a_test_split_say_so(spec):
     assert has_split(spec, "train")
     assert has_split(spec, "val")
     assert not has_split(spec, "test")
-    with pytest.raises(UserError, match="has no test split of its own: evaluate on val"):
+    with pytest.raises(UserError, match="has no test split: evaluate on val"):
         open_source(spec, "test")
 
 

@@ -37,7 +37,7 @@ def test_the_same_every_time_and_different_in_val():
 
 
 def test_the_classes_can_be_learnt():
-    """The amplitude of the Fourier transform does not see the phase: nearest class mean."""
+    """Nearest class mean of Fourier amplitudes, which do not depend on the phase."""
     train, val = (open_source("synthetic:800x16x1", split) for split in ("train", "val"))
     spectra = [np.abs(np.fft.fft2(s.pixels[..., 0] - 128.0)) for s in (train, val)]
     means = np.stack([spectra[0][train.labels == label].mean(axis=0) for label in range(10)])
@@ -69,7 +69,7 @@ def test_a_large_source_is_made_on_access():
     assert source.channels == 3
     assert source.name(3) == "synthetic[3]"
     np.testing.assert_array_equal(source.image(999_999), image)
-    assert not np.array_equal(source.image(999_989), image)  # of the same class
+    assert not np.array_equal(source.image(999_989), image)  # another image of the same class
     val = open_source("synthetic:1000000x192", "val")
     assert len(val) == 250_000
     assert not np.array_equal(val.image(3), source.image(3))
