@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from normfree.cli.options import parse
+from normfree.cli.threads import torch_threads
 from normfree.errors import UsageError, UserError
 from normfree.schema import record
 
@@ -65,18 +66,15 @@ class Options:
 def run(words: Sequence[str]) -> None:
     """Measure: ``normfree bench augment [--peers] [--operations] [--json FILE]``."""
     options = parse(Options, words, prog="normfree bench augment")
-    least = {"batch_size": 2, "part": 1, "size": 1, "layers": 0, "rounds": 2, "threads": 1}
+    least = {"batch_size": 2, "part": 1, "size": 1, "layers": 0, "rounds": 2}
     for name, bound in least.items():
         if getattr(options, name) < bound:
             said = f"--{name.replace('_', '-')} must be at least {bound}"
             raise UsageError(f"{said}, not {getattr(options, name)}")
-    import torch
 
     from normfree.analysis.environment import environment
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(options.threads)
-    try:
+    with torch_threads(options.threads):
         pipelines: list[dict[str, Any]] = []
         operations: list[dict[str, Any]] = []
         for magnitude in options.magnitude:
@@ -84,8 +82,6 @@ def run(words: Sequence[str]) -> None:
             pipelines += bench.pipelines()
             operations += bench.operations() if options.operations else ()
         where = environment()
-    finally:
-        torch.set_num_threads(threads)
     for rows in filter(None, (pipelines, operations)):
         Console().print(_table(rows, options.batch_size))
     if options.json is not None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from normfree.cli.options import parse
+from normfree.cli.threads import torch_threads
 from normfree.errors import UsageError
 from normfree.schema import record
 
@@ -52,25 +53,20 @@ class Options:
 def run(words: Sequence[str]) -> None:
     """Measure: ``normfree bench infer [--models …] [--json FILE]``."""
     options = parse(Options, words, prog="normfree bench infer")
-    for name in ("batch_size", "rounds", "threads", "size"):
+    for name in ("batch_size", "rounds", "size"):
         least = 2 if name == "rounds" else 1
         value = getattr(options, name)
         if value is not None and value < least:
             raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
-    import torch
 
     from normfree.analysis.environment import environment
     from normfree.models import model_config
 
     for name in options.models:
         model_config(name)  # a wrong name is said before anything is measured
-    threads = torch.get_num_threads()
-    torch.set_num_threads(options.threads or threads)
-    try:
+    with torch_threads(options.threads):
         rows = [row for name in options.models for row in _measure(name, options)]
         where = environment()
-    finally:
-        torch.set_num_threads(threads)
     Console().print(_table(rows))
     if options.json is not None:
         found = {"benchmark": "infer", **where, "results": rows}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from normfree.cli.options import parse
+from normfree.cli.threads import torch_threads
 from normfree.errors import UsageError
 from normfree.schema import record
 
@@ -49,17 +49,12 @@ def run(words: Sequence[str]) -> None:
     """Measure: ``normfree bench optim [--model NAME] [--largest-axis N] [--json FILE]``."""
     options = parse(Options, words, prog="normfree bench optim")
     _check(options)
-    import torch
 
     from normfree.analysis.environment import environment
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(options.threads or threads)
-    try:
+    with torch_threads(options.threads):
         tensors, rows = _measure(options)
         where = environment()
-    finally:
-        torch.set_num_threads(threads)
     Console().print(_table(rows))
     if options.json is not None:
         settings = {"model": options.model, "largest_axis": options.largest_axis}
@@ -72,14 +67,11 @@ def _check(options: Options) -> None:
     """Refuse what cannot be measured before anything is."""
     from normfree.models import model_config
 
-    cores = os.cpu_count() or 1
-    bounds = {"largest_axis": (1, None), "threads": (1, cores), "rounds": (2, None)}
-    for name, (least, most) in bounds.items():
-        value, flag = getattr(options, name), f"--{name.replace('_', '-')}"
+    for name, least in (("largest_axis", 1), ("rounds", 2)):
+        value = getattr(options, name)
         if value is not None and value < least:
+            flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} must be at least {least}, not {value}")
-        if value is not None and most is not None and value > most:
-            raise UsageError(f"{flag} must be at most {most}, the cores of this machine")
     model_config(options.model)
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from normfree.cli.options import parse, parse_options
+from normfree.cli.threads import torch_threads
 from normfree.errors import UsageError
 from normfree.recipes import get_recipe
 from normfree.schema import record
@@ -58,22 +59,15 @@ def run(words: Sequence[str]) -> None:
     options = parse(Options, words, prog="normfree bench train")
     if options.rounds < 2:
         raise UsageError(f"--rounds must be at least 2, not {options.rounds}")
-    if options.threads is not None and options.threads < 1:
-        raise UsageError(f"--threads must be at least 1, not {options.threads}")
     base = _changed(get_recipe(options.recipe), options.set)
     recipes = {"recipe": base}
     recipes |= {variant: _changed(base, variant.split(",")) for variant in options.variants}
-    import torch
 
     from normfree.analysis.environment import environment
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(options.threads or threads)
-    try:
+    with torch_threads(options.threads):
         rows = list(_measure(recipes, options.rounds))
         where = environment()
-    finally:
-        torch.set_num_threads(threads)
     Console().print(_table(rows))
     if options.json is not None:
         found = {"benchmark": "train", **where, "recipe": options.recipe, "set": options.set}

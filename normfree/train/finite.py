@@ -20,7 +20,7 @@ class NonFiniteError(UserError):
     def __init__(self, what: str, step: int) -> None:
         super().__init__(
             f"{what} is not finite at step {step}; the checkpoints before it are kept. "
-            "Lower --base-lr, or lengthen --warmup-epochs, or use --precision float32"
+            "Lower the learning rate, lengthen the warm-up, or use --precision float32"
         )
         self.step = step
 

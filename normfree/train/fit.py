@@ -12,7 +12,6 @@ from rich.console import Console
 
 from normfree.data.sources.folder import FolderSource
 from normfree.errors import UserError
-from normfree.models import ImageClassifier
 from normfree.report.curves import plot_curves
 from normfree.train.build import build_card, build_reader, build_state, build_step
 from normfree.train.checkpoint import newest_checkpoint, restore
@@ -22,13 +21,15 @@ from normfree.train.metrics import MetricsFile, read_metrics
 from normfree.train.progress import Progress
 from normfree.train.recipe import Recipe
 from normfree.train.resolve import Resolved, resolve
-from normfree.train.run import Run
+from normfree.train.run import Reader, Run
 from normfree.train.run_dir import RunDirectory, find_run_directory, new_run_directory
 from normfree.train.run_files import RunFiles
 from normfree.train.saved import differences, read_config, write_config
 from normfree.train.sources import Sources, open_sources
 from normfree.train.state import TrainState
+from normfree.train.step import TrainStep
 from normfree.weights import Parameters
+from normfree.weights.card import ModelCard
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,12 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
     sources = open_sources(recipe.data.source)
     recipe.compute.apply()
     with _started(recipe, sources) as start:
-        run = _built(start, sources, console)
-        run.progress.show_derivation(start.resolved)
+        run = _built(start, console)
+        run.progress.show_derivation(start.parts.resolved)
         for note in (
             f"run directory: {start.directory.path}",
             *_about_data(sources),
+            *_about_schedule(start.parts.resolved),
             *start.notes,
         ):
             run.progress.note(note)
@@ -93,34 +95,42 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         return _finish(run)
 
 
-class _Start(NamedTuple):
-    """Where a run begins, or goes on."""
+class _Parts(NamedTuple):
+    """What is built before anything is written: it shows whether the recipe can run."""
 
-    directory: RunDirectory
     resolved: Resolved
     state: TrainState
+    step: TrainStep
+    reader: Reader
+    card: ModelCard
+
+
+class _Start(NamedTuple):
+    """Where a run begins, or resumes."""
+
+    directory: RunDirectory
+    parts: _Parts
     notes: list[str]
 
 
 @contextmanager
 def _started(recipe: Recipe, sources: Sources) -> Iterator[_Start]:
-    """The state to train from; within, no other process writes to the run's directory."""
+    """What to train, and from where; within, no other process writes to the run's directory."""
     if recipe.place.resume:
         directory = find_run_directory(recipe.name, recipe.place.out)
+        saved = read_config(directory.read_config(), directory.config)
         with directory.locked():
-            yield _resumed(recipe, sources, directory)
+            yield _resumed(recipe, sources, directory, saved)
         return
     weights = read_init(recipe.model.init)
-    resolved = resolve(recipe, *sources, inferred=init_fields(recipe.model.name, weights))
-    model, notes = _new_model(resolved, weights)
-    state = build_state(resolved, model)
+    inferred = init_fields(recipe.model.name, weights)
+    parts, notes = _parts(resolve(recipe, *sources, inferred=inferred), sources, weights)
     with new_run_directory(recipe.name, recipe.place.out) as directory:
-        yield _Start(directory, resolved, state, notes)
+        yield _Start(directory, parts, notes)
 
 
-def _resumed(recipe: Recipe, sources: Sources, directory: RunDirectory) -> _Start:
+def _resumed(recipe: Recipe, sources: Sources, directory: RunDirectory, saved: Resolved) -> _Start:
     """From the newest checkpoint, if there is one yet; the weights of ``init`` are in it."""
-    saved = read_config(directory.read_config(), directory.config)
     same = saved.model if saved.recipe.model.name == recipe.model.name else {}
     inferred = {name: value for name, value in same.items() if name != "name"}
     resolved = resolve(recipe, *sources, inferred=inferred)
@@ -131,34 +141,42 @@ def _resumed(recipe: Recipe, sources: Sources, directory: RunDirectory) -> _Star
             "resume it with its own, or start another one with another --out"
         )
     content, damaged = newest_checkpoint(directory.checkpoints)
-    notes = [f"damaged, passed over: {path}" for path in damaged]
-    model, said = _new_model(resolved, read_init(recipe.model.init) if content is None else None)
-    state = build_state(resolved, model)
+    notes = [f"skipped a damaged checkpoint: {path}" for path in damaged]
+    weights = read_init(recipe.model.init) if content is None else None
+    parts, said = _parts(resolved, sources, weights)
     if content is not None:
-        restore(state, content["state"], directory.checkpoints)
-    going_on = f"going on after step {state.step} of {resolved.total_steps}"
-    return _Start(directory, resolved, state, [*notes, *said, going_on])
+        restore(parts.state, content["state"], directory.checkpoints)
+    resuming = f"going on after step {parts.state.step} of {resolved.total_steps}"
+    return _Start(directory, parts, [*notes, *said, resuming])
 
 
-def _new_model(resolved: Resolved, weights: Parameters | None) -> tuple[ImageClassifier, list[str]]:
-    return new_model(resolved.model, resolved.classes, weights, seed=resolved.recipe.seed)
+def _parts(
+    resolved: Resolved, sources: Sources, weights: Parameters | None
+) -> tuple[_Parts, list[str]]:
+    """What is trained and read, and what to say about the weights."""
+    seed = resolved.recipe.seed
+    model, notes = new_model(resolved.model, resolved.classes, weights, seed=seed)
+    state = build_state(resolved, model)
+    step, reader = build_step(resolved, state), build_reader(resolved, sources)
+    return _Parts(resolved, state, step, reader, build_card(resolved)), notes
 
 
-def _built(start: _Start, sources: Sources, console: Console | None) -> Run:
+def _built(start: _Start, console: Console | None) -> Run:
     """Everything that the loop works with."""
-    resolved, recipe, state = start.resolved, start.resolved.recipe, start.state
+    resolved, state, step, reader, card = start.parts
+    recipe = resolved.recipe
     return Run(
         span=resolved.span,
         accumulate=recipe.batch.accumulate,
         loop=recipe.loop,
         state=state,
-        step=build_step(resolved, state),
-        reader=build_reader(resolved, sources),
+        step=step,
+        reader=reader,
         loss=recipe.loss.kind,
         files=RunFiles(
             directory=start.directory,
             config=write_config(resolved),
-            card=build_card(resolved),
+            card=card,
             keep=recipe.loop.keep_checkpoints,
         ),
         metrics=MetricsFile(start.directory.metrics, after=state.step),
@@ -168,21 +186,32 @@ def _built(start: _Start, sources: Sources, console: Console | None) -> Run:
 
 def _about_data(sources: Sources) -> list[str]:
     """What to say of files that are not used, and of classes that are not evaluated."""
-    notes = []
+    notes = [note for source in sources for note in getattr(source, "notes", ())]
     folders = [source for source in sources if isinstance(source, FolderSource)]
     ignored = sum(source.ignored for source in folders)
     if ignored:
         notes.append(
-            f"{ignored} files ignored: no image by their name, or outside the class directories"
+            f"{ignored} files ignored: not named like an image, or outside the class directories"
         )
     classes = sources.train.classes
     missing = sorted(set(range(len(classes))) - set(sources.val.labels.tolist()))
     if missing:
         notes.append(
-            f"{len(missing)} of {len(classes)} classes have no validation images, the accuracy "
-            f"says nothing about them: {', '.join(classes[label] for label in missing[:20])}"
+            f"{len(missing)} of {len(classes)} classes have no validation images, so the accuracy "
+            f"does not cover them: {', '.join(classes[label] for label in missing[:20])}"
         )
     return notes
+
+
+def _about_schedule(resolved: Resolved) -> list[str]:
+    """A warning if the learning rate never reaches its peak."""
+    if resolved.warmup_steps <= resolved.total_steps:
+        return []
+    return [
+        f"warning: the warm-up of {resolved.warmup_steps:.0f} steps is longer than the run of "
+        f"{resolved.total_steps}, so the learning rate never reaches its peak; lower "
+        "--warmup-epochs or --warmup-steps"
+    ]
 
 
 def _say_unreadable(run: Run) -> None:
@@ -210,7 +239,7 @@ def _finish(run: Run) -> Result:
     run.progress.note(note)
     run.progress.note(f"best on validation ({run.state.best:.2%}): {directory.best}")
     if "test_top1" in last:
-        run.progress.note(f"those weights on the test images: {last['test_top1']:.2%}")
+        run.progress.note(f"the same weights on the test images: {last['test_top1']:.2%}")
     return Result(
         directory=directory.path,
         steps=run.state.step,

@@ -54,7 +54,7 @@ def override(recipe: T, values: Mapping[str, Any]) -> T:
 
 def _set(plain: Plain, kind: Any, flag: str, value: Any, given: Mapping[str, Any]) -> None:
     """Put one value into the plain values of a recipe."""
-    homes = find(kind, flag)
+    homes = _reachable(plain, kind, flag)
     path = homes[0].path
     if not path:
         plain[flag] = value
@@ -70,9 +70,35 @@ def _set(plain: Plain, kind: Any, flag: str, value: Any, given: Mapping[str, Any
     elif now is not None and (fitting := [home for home in homes if _is_a(now, home.kind)]):
         now[fitting[0].field] = value
     elif now is not None and SELECTOR in now:
-        raise _of_another_variant(homes, now[SELECTOR])
+        raise _of_another_variant(flag, [home.kind for home in homes], now[SELECTOR])
     else:
         owner[name] = _new(kind, homes[0], value, given)
+
+
+def _reachable(plain: Plain, kind: Any, flag: str) -> list[Setting]:
+    """The settings with this flag that the chosen variants can have.
+
+    Raises:
+        UserError: none of them can.
+    """
+    homes = find(kind, flag)
+    found = [x for x in homes if len(x.path) < 2 or x.kind in _variants(plain, kind, x)]
+    if not found:
+        name, *_ = homes[0].path
+        owners = [x for x in records(hints(kind)[name]) if _holds(x, homes[0])]
+        raise _of_another_variant(flag, owners, plain[name][SELECTOR])
+    return found
+
+
+def _variants(plain: Plain, kind: Any, home: Setting) -> list[Any]:
+    """The components that may stand where the setting's does, under the chosen variant."""
+    name, place = home.path
+    chosen = [x for x in records(hints(kind)[name]) if _is_a(plain[name] or {}, x)]
+    return [variant for owner in chosen for variant in records(hints(owner)[place])]
+
+
+def _holds(owner: Any, home: Setting) -> bool:
+    return home.kind in records(hints(owner)[home.path[1]])
 
 
 def _is_off(kind: Any, flag: str, value: Any) -> bool:
@@ -101,12 +127,10 @@ def _switched(homes: list[Setting], now: Plain | None, value: Any) -> Plain:
     raise unknown_name(option(homes[0].flag).removeprefix("--"), str(value), known)
 
 
-def _of_another_variant(homes: list[Setting], present: str) -> UserError:
-    kinds = " or ".join(word for home in homes for word in words(home.kind))
-    selector = option(flag_of(hints(homes[0].kind)[SELECTOR], SELECTOR))
-    return UserError(
-        f"{option(homes[0].flag)} is a setting of {selector} {kinds}, not of {present}"
-    )
+def _of_another_variant(flag: str, owners: list[Any], present: str) -> UserError:
+    kinds = " or ".join(word for owner in owners for word in words(owner))
+    selector = option(flag_of(hints(owners[0])[SELECTOR], SELECTOR))
+    return UserError(f"{option(flag)} is a setting of {selector} {kinds}, not of {present}")
 
 
 def _new(kind: Any, home: Setting, value: Any, given: Mapping[str, Any]) -> Plain:

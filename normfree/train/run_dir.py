@@ -95,7 +95,7 @@ class RunDirectory:
                 f"{self.path} holds no run to go on with; leave out --resume to start one there"
             ) from None
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-            raise UserError(f"{self.config} is not YAML: {_one_line(error)}") from error
+            raise UserError(f"{self.config} is not YAML: {_one_line(error)}") from None
         if not isinstance(saved, dict):
             raise UserError(f"{self.config} is not the configuration of a run")
         return saved
@@ -139,7 +139,7 @@ def find_run_directory(name: str, out: Path | None) -> RunDirectory:
     """
     if out is not None:
         return RunDirectory(out)
-    runs = _numbered(name)
+    runs = {number: path for number, path in _numbered(name).items() if _is_run(path)}
     if not runs:
         raise UserError(
             f"no {RUNS / name}-N to go on with; leave out --resume, or say where by --out"
@@ -151,6 +151,10 @@ def _numbered(name: str) -> dict[int, Path]:
     pattern = re.compile(re.escape(name) + r"-(\d+)")
     matches = {path: pattern.fullmatch(path.name) for path in RUNS.glob("*")}
     return {int(match[1]): path for path, match in matches.items() if match}
+
+
+def _is_run(path: Path) -> bool:
+    return RunDirectory(path).config.exists()
 
 
 def _first_free(name: str) -> Path:
@@ -188,4 +192,8 @@ def _read_text(path: Path) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    """What is wrong and where, of PyYAML's many lines."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem is None:
+        return " ".join(str(error).split())[:100] or type(error).__name__
+    return str(problem) if mark is None else f"{problem} in line {mark.line + 1}"

@@ -43,7 +43,8 @@ def averaged_weights(content: Any, source: str) -> tuple[Mapping[str, Tensor], M
     Raises:
         UserError: the weights or the card are missing or damaged.
     """
-    weights = check_checkpoint(content, source)["state"].get("ema")
+    state = check_checkpoint(content, source)["state"]
+    weights = state.get("ema", state.get("model"))  # a run without an average has none
     if not is_state_dict(weights):
         raise UserError(f"{source} is a damaged checkpoint: it has no averaged weights")
     card = content.get("card") or _card_of(content["config"], source)

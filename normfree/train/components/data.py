@@ -25,7 +25,7 @@ class Data:
     None: the training images' own if they are held in memory, else ImageNet's."""
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     """What is divided by, per channel, in 0..255. None: as for mean."""
-    test_margin: int | None = Field(default=None, ge=0)
+    test_margin: int | None = Field(default=None, ge=0, le=4096)
     """Pixels of resized side that the center crop of an evaluation image removes.
     None: for photographs an eighth of the test size, but no more than the paper's 32; else 0."""
     test_crop: Literal["resize_crop", "crop_resize"] = "resize_crop"

@@ -89,9 +89,20 @@ def test_train(tmp_path: Path, capsys: Capture) -> None:
         (["--variants", "sam_rho"], "a setting is name=value, not 'sam_rho'"),
         (["--set", "sam_rho=much"], "--sam-rho"),
         (["--rounds", "1"], "--rounds must be at least 2"),
-        (["--threads", "0"], "--threads must be at least 1"),
+        (["--threads", "0"], "--threads must be from 1 to"),
     ],
 )
 def test_what_cannot_be_trained_is_said(words: list[str], said: str, capsys: Capture) -> None:
     assert run("train", *words) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("benchmark", ["train", "infer", "augment", "optim"])
+@pytest.mark.parametrize("threads", ["0", "-1", "100000"])
+def test_threads_are_bounded_by_the_cores(
+    benchmark: str, threads: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["bench", benchmark, "--threads", threads])
+    assert end.value.code == 2
+    assert "--threads must be from 1 to" in capsys.readouterr().err

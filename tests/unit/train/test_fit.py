@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from normfree.data.sources.folder import FolderSource
 from normfree.errors import Interrupted, UserError
@@ -319,3 +321,27 @@ def test_two_runs_cannot_train_in_one_directory(tmp_path: Path) -> None:
     fit(tiny_recipe(out))
     with RunDirectory(out).locked(), pytest.raises(UserError, match="another process is training"):
         fit(tiny_recipe(out, resume=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sam_rho": 0.05, "sam_scope": "micro_batch"}, "raise --accumulate"),
+        ({"model": "nfnet_picco"}, "did you mean nfnet_pico"),
+        ({"clipping": 0.1, "unclipped": ("nothing",)}, "unknown layer"),
+    ],
+)
+def test_a_run_that_cannot_start_leaves_nothing_behind(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        fit(tiny_recipe(tmp_path / "run", **changes))
+    with pytest.raises(UserError, match="holds no run"):
+        fit(tiny_recipe(tmp_path / "run", resume=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_warm_up_that_outlasts_the_run_is_a_warning(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    fit(tiny_recipe(tmp_path / "run", warmup_steps=100, epochs=1), console)
+    assert "warning: the warm-up of 100 steps is longer" in console.file.getvalue()  # type: ignore[attr-defined]

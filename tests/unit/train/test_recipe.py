@@ -91,6 +91,7 @@ def test_impossible_values_are_refused(changes: dict[str, Any], message: str) ->
         ({"mixing": "cutmix", "pairing": "in_batch", "batch_size": 1}, "takes two or more"),
         ({"accumulate": 9, "batch_size": 8}, "choose at most 8"),
         ({"epochs": 3, "steps": 5}, "give --epochs or --steps, not both"),
+        ({"optimizer": "lars", "base_lr": 0.1}, "--base-lr is a setting of --optimizer sgd, not"),
         ({"lr": 0.1, "base_lr": 0.1}, "give --base-lr or --lr, not both"),
         ({"warmup_steps": 1, "warmup_epochs": 1}, "--warmup-epochs or --warmup-steps, not both"),
         ({"step_epochs": 2.0}, "--step-epochs is a setting of --schedule step, not of cosine"),

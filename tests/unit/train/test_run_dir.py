@@ -32,6 +32,8 @@ def test_the_newest_run_of_the_name_is_resumed() -> None:
         find_run_directory("tiny", None)
     for number in (2, 9, 10):
         Path(f"runs/tiny-{number}").mkdir(parents=True)
+        Path(f"runs/tiny-{number}/config.yaml").touch()
+    Path("runs/tiny-11").mkdir()  # of a start that failed
     assert find_run_directory("tiny", None).path == Path("runs/tiny-10")
 
 

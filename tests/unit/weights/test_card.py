@@ -112,7 +112,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
     "a name": ({"name": ["nfnet_pico"]}, "does not name a network"),
     "nested lists": ({"name": [[[["x"] * 50] * 50] * 50]}, "damaged card"),
     "another name": ({"name": "nfnet_pica"}, "did you mean nfnet_pico"),
-    "width": ({"widths": [32, 64, 96, 60_000]}, "does not fit"),
+    "width": ({"widths": [32, 64, 96, 20_000]}, "does not fit"),
     "width out of bounds": ({"widths": [32, 64, 96, 900_000]}, "widths|channels"),
     "an unknown field": ({"wides": 3}, "unknown field"),
     "a number for a list": ({"widths": 3}, "widths"),
