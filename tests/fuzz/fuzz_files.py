@@ -10,6 +10,7 @@ kept.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import resource
@@ -28,6 +29,7 @@ import numpy as np
 import torch
 
 import normfree
+from normfree.analysis.environment import environment
 from normfree.errors import UserError
 from normfree.inference import export_model
 from normfree.models import ImageClassifier
@@ -189,14 +191,16 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--formats", nargs="*", choices=list(FORMATS), default=list(FORMATS))
     parser.add_argument("--keep", type=Path, help="directory for the files that fail")
+    parser.add_argument("--json", type=Path, help="file for the totals")
     options = parser.parse_args(words)
     torch.set_num_threads(1)
-    failed = 0
+    failed, totals = 0, {}
     for name in options.formats:
         began = time.monotonic()
         found = fuzz(name, options.count // len(options.formats), options.seed, options.keep)
         fine = found.pop("answer", 0), found.pop("refused", 0)
         failed += found.total()
+        totals[name] = {"answers": fine[0], "refused": fine[1], "failed": found.total()}
         seconds = time.monotonic() - began
         sys.stdout.write(
             f"{name:12} {sum(fine) + found.total():5} files: {fine[0]} answers, {fine[1]} refused, "
@@ -205,6 +209,9 @@ def main(words: Sequence[str] | None = None) -> int:
         for outcome, times in found.most_common(8):
             sys.stdout.write(f"    {times:4} {outcome}\n")
         sys.stdout.flush()
+    if options.json:
+        report = {"fuzz": "files", **environment(), "seed": options.seed, "formats": totals}
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
     return 1 if failed else 0
 
 

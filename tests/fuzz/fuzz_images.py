@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import multiprocessing
 import os
 import resource
@@ -28,6 +29,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from normfree.analysis.environment import environment
 from normfree.data import EvalTransform, TrainTransform, decode
 from normfree.errors import BadImageError
 
@@ -267,6 +269,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5, help="that one image may take")
     parser.add_argument("--memory", type=int, default=1024, help="megabytes for one image")
     parser.add_argument("--keep", type=Path, help="directory for the images that fail")
+    parser.add_argument("--json", type=Path, help="file for the totals")
     args = parser.parse_args()
     report = fuzz(
         args.count, args.seed, start=args.start, seconds=args.seconds, memory=args.memory * 2**20
@@ -279,6 +282,15 @@ def main() -> None:
         if args.keep:
             args.keep.mkdir(parents=True, exist_ok=True)
             (args.keep / str(index)).write_bytes(mutated(args.seed, index)[1])
+    if args.json:
+        totals = {
+            "fuzz": "images",
+            **environment(),
+            **{"count": args.count, "seed": args.seed, "failures": len(report.failures)},
+            "outcomes": dict(report.outcomes),
+            "most": {"seconds": round(report.seconds, 2), "megabytes": round(report.megabytes)},
+        }
+        args.json.write_text(json.dumps(totals, indent=1) + "\n")
     sys.exit(bool(report.failures))
 
 
