@@ -250,7 +250,7 @@ def _is_bool(annotation: Any) -> bool:
 
 
 def _metavar(option: Option) -> str:
-    """What stands for the value in the help text."""
+    """The placeholder of the value in the help text."""
     if option.positional:
         return option.name.upper()
     words = [

@@ -111,12 +111,12 @@ def _belongs(homes: Sequence[Any]) -> str:
 
 
 def _files(given: dict[str, Any]) -> dict[str, Any]:
-    """What says where the run to go on with lies."""
+    """What locates the run to resume."""
     return {name: given[name] for name in ("out", "name") if name in given}
 
 
 def _saved_recipe(given: Recipe, name: str | None) -> Recipe:
-    """The settings of the run to go on with: they need not be typed again."""
+    """The settings of the run to resume: they need not be typed again."""
     directory = find_run_directory(given.name, given.place.out)
     saved = read_recipe(directory.read_config(), str(directory.config))
     if name is not None and saved.name != name:
