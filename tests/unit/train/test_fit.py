@@ -319,3 +319,14 @@ def test_two_runs_cannot_train_in_one_directory(tmp_path: Path) -> None:
     fit(tiny_recipe(out))
     with RunDirectory(out).locked(), pytest.raises(UserError, match="another process is training"):
         fit(tiny_recipe(out, resume=True))
+
+
+@pytest.mark.parametrize("left", ["", '{"kind": "epoch", "step": 8, "val_top1": null}\n'])
+def test_a_finished_run_without_its_metrics_ends_all_the_same(left: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    recipe = tiny_recipe(out)
+    fit(recipe)
+    (out / "metrics.jsonl").write_text(left)
+    result = fit(recipe.override(resume=True))
+    assert result.steps == 8
+    assert result.last == (json.loads(left) if left else {})
