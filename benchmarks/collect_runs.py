@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from normfree.analysis.environment import environment
-from normfree.train.metrics import read_metrics
+from normfree.report.metrics import read_metrics
 
 
 def outcome(run: Path) -> dict[str, float | int | str]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 from pathlib import Path
 from typing import Any
+
+from normfree.report.metrics import read_metrics
+
+_LARGEST = 1e30  # of a value to draw: matplotlib's arithmetic overflows on larger ones
+_POINTS = 10_000  # of a curve, which is narrower than 1,000 pixels
 
 
 def plot_curves(metrics: Path, out: Path) -> str:
@@ -16,13 +21,16 @@ def plot_curves(metrics: Path, out: Path) -> str:
 
     Returns:
         A message with the path of the image, or with the package to install.
+
+    Raises:
+        UserError: a line of the file is damaged.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         return "no plot of the curves: pip install 'normfree[report]' draws one next time"
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines = read_metrics(metrics)
     steps = [line for line in lines if line["kind"] == "train"]
     epochs = [line for line in lines if line["kind"] == "epoch"]
     figure = Figure(figsize=(12, 3.6), layout="constrained")
@@ -40,11 +48,19 @@ def plot_curves(metrics: Path, out: Path) -> str:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(frameon=False)
-    figure.savefig(out, dpi=120)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as of an axis without a range: it is drawn anyway
+        figure.savefig(out, dpi=120)
     return f"curves: {out}"
 
 
 def _curve(axes: Any, lines: list[dict[str, Any]], x: str, y: str, **style: Any) -> None:
-    points = [(line[x], line[y]) for line in lines if y in line]
+    points = [(line.get(x), line.get(y)) for line in lines]
+    points = [point for point in points if all(map(_can_be_drawn, point))]
+    points = points[:: len(points) // _POINTS + 1]
     if points:
         axes.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else "", **style)
+
+
+def _can_be_drawn(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) <= _LARGEST

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -12,9 +13,14 @@ from normfree.errors import UserError
 from normfree.weights import read_torch
 from normfree.weights.checkpoint import FORMAT, check_checkpoint
 
+_NAME = re.compile(r"step-([0-9]+)\.pt")
+
 
 def save_checkpoint(directory: Path, content: dict[str, Any], *, step: int, keep: int) -> Path:
-    """Write ``step-N.pt`` and remove all but the newest checkpoints.
+    """Write ``step-N.pt`` and remove all but the newest checkpoints up to it.
+
+    Those of later steps are damaged, or the run would have gone on from them: they stay until they
+    are written again.
 
     Args:
         directory: of the checkpoints; made if it is missing.
@@ -26,14 +32,21 @@ def save_checkpoint(directory: Path, content: dict[str, Any], *, step: int, keep
     path = directory / f"step-{step:08d}.pt"
     with atomic_file(path) as file:
         torch.save({"format": FORMAT, "step": step, **content}, file)
-    for old in list_checkpoints(directory)[:-keep]:
+    upto = [done for done in list_checkpoints(directory) if _step(done) <= step]
+    for old in upto[:-keep]:
         old.unlink()
     return path
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    return sorted(directory.glob("step-*.pt"))
+    """The checkpoints of a run, oldest first; files of other names are ignored."""
+    named = [path for path in directory.glob("step-*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(named, key=_step)
+
+
+def _step(path: Path) -> int:
+    """The step in the name of a checkpoint."""
+    return int(path.stem.removeprefix("step-"))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -55,37 +68,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is damaged or no checkpoint ({reason}); use an older one of its directory"
         ) from None
     return check_checkpoint(content, str(path))
-
-
-class Restorable(Protocol):
-    """What takes up the state of a checkpoint."""
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from it."""
-        ...
-
-
-def restore(target: Restorable, state: dict[str, Any], source: Path) -> None:
-    """Go on from the state of a checkpoint.
-
-    Args:
-        target: of the same configuration.
-        state: of the checkpoint.
-        source: what to call it in a message.
-
-    Raises:
-        UserError: it is of another configuration, or was changed by hand.
-    """
-    try:
-        target.load_state_dict(state)
-    except UserError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"the newest checkpoint of {source} does not fit this run ({type(error).__name__}: "
-            f"{said}); remove it to go on from the one before, or start again with another --out"
-        ) from None
 
 
 def newest_checkpoint(directory: Path) -> tuple[dict[str, Any] | None, list[Path]]:

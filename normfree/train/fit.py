@@ -13,14 +13,16 @@ from rich.console import Console
 from normfree.data.sources.folder import FolderSource
 from normfree.errors import UserError
 from normfree.report.curves import plot_curves
+from normfree.report.metrics import read_metrics
 from normfree.train.build import build_card, build_reader, build_state, build_step
-from normfree.train.checkpoint import newest_checkpoint, restore
+from normfree.train.checkpoint import newest_checkpoint
 from normfree.train.init import init_fields, new_model, read_init
 from normfree.train.loop import train_loop
-from normfree.train.metrics import MetricsFile, read_metrics
+from normfree.train.metrics import MetricsFile
 from normfree.train.progress import Progress
 from normfree.train.recipe import Recipe
 from normfree.train.resolve import Resolved, resolve
+from normfree.train.restore import restore
 from normfree.train.run import Reader, Run
 from normfree.train.run_dir import RunDirectory, find_run_directory, new_run_directory
 from normfree.train.run_files import RunFiles
@@ -40,7 +42,7 @@ class Result:
         directory: its files.
         steps: optimizer steps done.
         last: the last ``epoch`` line of its metrics, with those of the test images if there are
-            any.
+            any; empty if someone removed the lines.
         best: best validation accuracy, that of the weights in ``model.safetensors``.
         unreadable: the images that were skipped.
     """
@@ -145,7 +147,7 @@ def _resumed(recipe: Recipe, sources: Sources, directory: RunDirectory, saved: R
     weights = read_init(recipe.model.init) if content is None else None
     parts, said = _parts(resolved, sources, weights)
     if content is not None:
-        restore(parts.state, content["state"], directory.checkpoints)
+        restore(parts.state, content["state"], directory.checkpoints, resolved.total_steps)
     resuming = f"going on after step {parts.state.step} of {resolved.total_steps}"
     return _Start(directory, parts, [*notes, *said, resuming])
 
@@ -226,20 +228,12 @@ def _finish(run: Run) -> Result:
     """Plot the curves and say what there is now."""
     directory = run.files.directory
     note = plot_curves(directory.metrics, directory.curves)
-    lines = read_metrics(directory.metrics)
-    last = [line for line in lines if line["kind"] == "epoch"][-1]
-    for line in lines:
-        if line["kind"] == "test":
-            last |= {name: value for name, value in line.items() if name.startswith("test_")}
-    averaged = "val_top1_ema" in last
-    accuracy = f"after the last epoch: validation {last['val_top1']:.2%}"
-    run.progress.note(
-        accuracy + (f", averaged weights {last['val_top1_ema']:.2%}" if averaged else "")
-    )
+    last = _last(read_metrics(directory.metrics))
+    run.progress.note(_after_the_last_epoch(last, directory.metrics))
     run.progress.note(note)
     run.progress.note(f"best on validation ({run.state.best:.2%}): {directory.best}")
     if "test_top1" in last:
-        run.progress.note(f"the same weights on the test images: {last['test_top1']:.2%}")
+        run.progress.note(f"the same weights on the test images: {_share(last, 'test_top1')}")
     return Result(
         directory=directory.path,
         steps=run.state.step,
@@ -247,3 +241,29 @@ def _finish(run: Run) -> Result:
         best=run.state.best,
         unreadable=run.reader.bad_images.names,
     )
+
+
+def _last(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The last ``epoch`` line with what was measured on the test images; empty without a line."""
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    last = dict(epochs[-1]) if epochs else {}
+    for line in lines:
+        if line["kind"] == "test":
+            last |= {name: value for name, value in line.items() if name.startswith("test_")}
+    return last
+
+
+def _after_the_last_epoch(last: dict[str, Any], metrics: Path) -> str:
+    """What to say of the last epoch."""
+    if "val_top1" not in last:
+        return f"{metrics} has no accuracy after the last epoch: lines of it were removed"
+    said = f"after the last epoch: validation {_share(last, 'val_top1')}"
+    if "val_top1_ema" not in last:
+        return said
+    return f"{said}, averaged weights {_share(last, 'val_top1_ema')}"
+
+
+def _share(line: dict[str, Any], name: str) -> str:
+    """A share in percent, from a file that a person may have changed."""
+    value = line[name]
+    return f"{value:.2%}" if isinstance(value, int | float) else "unknown"

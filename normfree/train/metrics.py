@@ -6,7 +6,8 @@ Lines of kind ``train``, one every ``log_every`` steps, hold ``step``, ``epoch``
 and, where the epoch was evaluated, ``val_top1``, ``val_top5`` and ``val_loss``, and the same of the
 averaged weights, ending in ``_ema``. A line of kind ``test`` is written once, at the end of a run
 that has test images: ``test_top1``, ``test_top5`` and ``test_loss`` of the weights that validation
-chose. Two runs of one recipe on one machine differ in :data:`TIMINGS` only.
+chose. A number that is not finite is written as ``null``. Two runs of one recipe on one machine
+differ in :data:`TIMINGS` only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from normfree.errors import UserError
+from normfree.report.metrics import is_plain, read_metrics
 
 #: Fields that say how long something took.
 TIMINGS = frozenset({"images_per_second", "seconds"})
@@ -59,29 +60,5 @@ class MetricsFile:
 
 
 def _line(fields: dict[str, Any]) -> str:
-    return json.dumps(fields) + "\n"
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``; nothing if there is no file.
-
-    A process that is killed may leave half a line at the end: that one is left out.
-
-    Raises:
-        UserError: a line is not what this module writes.
-    """
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [_parsed(line, f"line {number} of {path}") for number, line in enumerate(lines, start=1)]
-
-
-def _parsed(line: bytes, name: str) -> dict[str, Any]:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):
-        fields = None
-    whole = isinstance(fields, dict) and isinstance(fields.get("step"), int) and "kind" in fields
-    if not whole:
-        raise UserError(f"{name} is damaged; remove the line, or move the file away")
-    return fields
+    finite = {name: value if is_plain(value) else None for name, value in fields.items()}
+    return json.dumps(finite) + "\n"

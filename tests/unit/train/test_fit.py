@@ -345,3 +345,14 @@ def test_a_warm_up_that_outlasts_the_run_is_a_warning(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     fit(tiny_recipe(tmp_path / "run", warmup_steps=100, epochs=1), console)
     assert "warning: the warm-up of 100 steps is longer" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("left", ["", '{"kind": "epoch", "step": 8, "val_top1": null}\n'])
+def test_a_finished_run_without_its_metrics_ends_all_the_same(left: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    recipe = tiny_recipe(out)
+    fit(recipe)
+    (out / "metrics.jsonl").write_text(left)
+    result = fit(recipe.override(resume=True))
+    assert result.steps == 8
+    assert result.last == (json.loads(left) if left else {})

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from normfree.report.metrics import read_metrics
 from normfree.train.fit import fit
-from normfree.train.metrics import read_metrics
 from tests.unit.train.tiny import tiny_recipe
 
 PLAIN: dict[str, Any] = {

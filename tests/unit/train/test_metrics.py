@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from normfree.errors import UserError
-from normfree.train.metrics import MetricsFile, read_metrics
+from normfree.report.metrics import read_metrics
+from normfree.train.metrics import MetricsFile
 
 
 def test_lines_come_back_in_order(tmp_path: Path) -> None:
@@ -43,7 +44,23 @@ def test_it_knows_which_kinds_of_lines_there_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"[1]", b"{}", b'{"kind": "train", "step": "1"}', b"\xff", b"[" * 10**5]
+    "line",
+    [
+        *(b"{", b"[1]", b"{}", b'{"kind": "train", "step": "1"}', b"\xff", b"[" * 10**5),
+        b'{"kind": {}, "step": 1}',
+        b'{"kind": "other", "step": 1}',
+        b'{"kind": "train", "step": true}',
+        b'{"kind": "train", "step": -1}',
+        b'{"kind": "train", "step": 1.0}',
+        b'{"kind": "train", "step": 1, "loss": NaN}',
+        b'{"kind": "train", "step": 1, "loss": 1e999}',
+        b'{"kind": "train", "step": 1, "loss": []}',
+        b'{"kind": "train", "step": 1, "loss": true}',
+        b'{"kind": "train", "step": 1, "loss": 1' + b"0" * 1000 + b"}",
+        b'{"kind": "train", "step": 1, "loss": 1' + b"0" * 10000 + b"}",
+        b'{"kind": "train", "step": 1, "note": "' + b"x" * 1000 + b'"}',
+    ],
+    ids=lambda line: line[:50].decode(errors="replace"),
 )
 def test_a_damaged_line_is_named(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
@@ -55,3 +72,12 @@ def test_a_damaged_line_is_named(line: bytes, tmp_path: Path) -> None:
 def test_a_new_run_starts_an_empty_file(tmp_path: Path) -> None:
     MetricsFile(tmp_path / "metrics.jsonl").close()
     assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def test_a_number_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.write(kind="epoch", step=1, val_loss=float("inf"))
+    metrics.close()
+    assert read_metrics(tmp_path / "metrics.jsonl") == [
+        {"kind": "epoch", "step": 1, "val_loss": None}
+    ]
