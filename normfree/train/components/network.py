@@ -38,7 +38,7 @@ class Network:
     """Side of an evaluation image, in pixels. None: the network's."""
     init: str | None = Field(default=None, min_length=1)
     """Weights to start from: a file of ours, timm's or the authors', a run, or `hf:OWNER/NAME`. The
-    classifier starts anew unless the file names the same classes. None: train from scratch."""
+    classifier starts from scratch unless the file names the same classes. None: everything does."""
     freeze: int = Field(default=0, ge=0, le=4)
     """Stages, 1 to 4, that keep the weights they start from, and the stem with them; 0: none."""
     activation_checkpointing: bool = False
