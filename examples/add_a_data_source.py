@@ -115,7 +115,7 @@ def main() -> None:
             image = train.image(index)
             label = train.classes[train.labels[index]]
             mean = transform(image).mean()
-            print(f"{image.shape} → (24, 24, 3), {label}: mean grey level {mean:.0f}")
+            print(f"{image.shape} → (24, 24, 3), {label}: mean gray level {mean:.0f}")
         print(f"{len(train)} training and {len(val)} validation images")
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from normfree.augment.levels import LEVELS, clip_bytes, floor
 from normfree.augment.registry import Level, operation
 
-_GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # TensorFlow's; they sum to 0.9999
-_PILLOW_GREY_WEIGHTS = (19595, 38470, 7471)  # of 2¹⁶
+_GRAY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # TensorFlow's; they sum to 0.9999
+_PILLOW_GRAY_WEIGHTS = (19595, 38470, 7471)  # of 2¹⁶
 
 
 def _factor(level: Level) -> float:
@@ -38,13 +38,13 @@ def color(images: UInt8[Tensor, "n c h w"], factor: float) -> UInt8[Tensor, "n c
 
     Source: ``tf.image.rgb_to_grayscale``, with its order of operations.
     """
-    if images.shape[1] != len(_GREY_WEIGHTS):
+    if images.shape[1] != len(_GRAY_WEIGHTS):
         return images.clone()
     x = images.float()
     red, green, blue = (x * (1 / 255)).unbind(1)
-    grey = red * _GREY_WEIGHTS[0]
-    grey.add_(green, alpha=_GREY_WEIGHTS[1]).add_(blue, alpha=_GREY_WEIGHTS[2]).mul_(255.5)
-    return _blend(x, floor(grey)[:, None], factor)
+    gray = red * _GRAY_WEIGHTS[0]
+    gray.add_(green, alpha=_GRAY_WEIGHTS[1]).add_(blue, alpha=_GRAY_WEIGHTS[2]).mul_(255.5)
+    return _blend(x, floor(gray)[:, None], factor)
 
 
 @operation(
@@ -72,7 +72,7 @@ def contrast(
     Source: the authors' ``autoaugment.py``; Pillow's ``ImageEnhance.Contrast`` for the mean.
     """
     height, width = images.shape[2:]
-    middle = min(255, height * width // LEVELS) if quirks else _mean_grey(images)
+    middle = min(255, height * width // LEVELS) if quirks else _mean_gray(images)
     return _blend(images.float(), middle, factor)
 
 
@@ -121,16 +121,16 @@ def sharpness(images: UInt8[Tensor, "n c h w"], factor: float) -> UInt8[Tensor, 
     return result
 
 
-def _mean_grey(images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n 1 1 1"]:
+def _mean_gray(images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n 1 1 1"]:
     """The rounded mean of Pillow's gray image."""
-    grey = images.to(torch.int32)
-    if images.shape[1] == len(_PILLOW_GREY_WEIGHTS):
+    gray = images.to(torch.int32)
+    if images.shape[1] == len(_PILLOW_GRAY_WEIGHTS):
         red, green, blue = (
-            part * weight for part, weight in zip(grey.unbind(1), _PILLOW_GREY_WEIGHTS, strict=True)
+            part * weight for part, weight in zip(gray.unbind(1), _PILLOW_GRAY_WEIGHTS, strict=True)
         )
-        grey = (red + green + blue + 0x8000) >> 16
+        gray = (red + green + blue + 0x8000) >> 16
     pixels = images.shape[2] * images.shape[3]
-    total = grey.flatten(1).sum(1)
+    total = gray.flatten(1).sum(1)
     return ((2 * total + pixels) // (2 * pixels)).float()[:, None, None, None]
 
 

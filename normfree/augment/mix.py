@@ -19,7 +19,7 @@ from normfree.random import beta, uniform
 
 _RATIO = 0x4D495855  # "MIXU": far from the small stream numbers of network layers
 _PROPORTION = 0x4355544D  # "CUTM"
-_CENTRE = 0x43454E54  # "CENT"
+_CENTER = 0x43454E54  # "CENT"
 
 _CHUNK = 8  # examples at a time, so that temporaries stay in the CPU cache
 
@@ -79,7 +79,7 @@ def draw_mix(
     Source: Zhang et al. (2018), *mixup*; Yun et al. (2019), *CutMix*; the authors' ``dataset.py``
     for the defaults and the rounding.
     """
-    x, y = uniform(keys, _CENTRE, 2).unbind(dim=1)
+    x, y = uniform(keys, _CENTER, 2).unbind(dim=1)
     outside = beta(keys, _PROPORTION, cutmix_alpha).float()
     boxes = cutmix_box((x * width).long(), (y * height).long(), outside, height, width)
     area = box_share(boxes, height, width)

@@ -21,7 +21,7 @@ COMMANDS = {
     "predict": "classify image files",
     "export": "a trained network as ONNX, .pt2 or .safetensors, to deploy",
     "convert": "weights of the authors or of timm to ours, or ours to timm's",
-    "bench": "how fast this machine is at it",
+    "bench": "measure the speed of this machine",
     "info": "the networks, or one of them in detail",
     "recipes": "what can be trained, and what to expect of it",
 }

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
+from normfree.cli.card_data import card_data
 from normfree.cli.options import Positional, parse
 from normfree.cli.output import say
 from normfree.errors import UsageError, UserError, printable
@@ -25,7 +26,8 @@ class Options:
     """A model.safetensors, a checkpoint, a run directory, what normfree export wrote, or
     hf:owner/name."""
     data: str | None = None
-    """Where the images come from. None: what the network was trained on."""
+    """Where the images come from. None: what the run was trained on. A file may only name digits
+    or synthetic:N; a path in one is never opened."""
     split: str = "val"
     """val: the images that a run is validated on; test: those held out, if the source has any."""
     batch_size: int = 128
@@ -52,12 +54,7 @@ def run(words: Sequence[str]) -> None:
 
     predictor = load(options.checkpoint, options.device, trusted=options.trust)
     card = predictor.card
-    data = options.data or card.data
-    if data is None:
-        raise UserError(
-            f"{options.checkpoint} does not say what it was trained on; name the images to "
-            "evaluate it on with --data"
-        )
+    data = options.data or card_data(card, options.checkpoint, "evaluate it on")
     source = _open(data, options.split, card)
     warning = compare_with_data(card, data, source.classes, source.channels)
     bad = BadImages()
@@ -103,7 +100,7 @@ def _open(data: str, split: str, card: ModelCard) -> Source:
 def compare_with_data(
     card: ModelCard, data: str, classes: Sequence[str], channels: int
 ) -> str | None:
-    """Check that a network and a data source speak of the same classes and channels.
+    """Check that a network and a data source have the same classes and channels.
 
     Args:
         card: of the network.

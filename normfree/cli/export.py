@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
+from normfree.cli.card_data import card_data
 from normfree.cli.options import Positional, parse
 from normfree.cli.output import say
 from normfree.errors import BadImageError, UsageError, UserError
@@ -30,7 +31,8 @@ class Options:
     int8: bool = False
     """Quantize the ONNX file to eight-bit integers."""
     data: str | None = None
-    """With --int8: images to measure activations on. None: what the network was trained on."""
+    """With --int8: images to measure activations on. None: what the run was trained on; a file may
+    only name digits or synthetic:N."""
     calibration_images: int = 256
     """With --int8: how many of them."""
 
@@ -91,9 +93,7 @@ def _calibration_images(card: ModelCard, options: Options, bad: BadImages) -> Te
     from normfree.inference import card_transform, source_transform
     from normfree.inference.preprocess import CardInputs, stack
 
-    data = options.data or card.data
-    if data is None:
-        raise UserError("name the images to measure activations on with --data")
+    data = options.data or card_data(card, options.checkpoint, "measure activations on")
     source = open_source(data, "train")
     transform = source_transform(card_transform(card), source)
     images: list[np.ndarray] = []

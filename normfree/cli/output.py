@@ -1,4 +1,4 @@
-"""Lines on the terminal, as they are: no markup, no colours, nothing that moves the cursor."""
+"""Lines on the terminal, as they are: no markup, no colors, nothing that moves the cursor."""
 
 from __future__ import annotations
 

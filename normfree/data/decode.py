@@ -8,6 +8,10 @@ of filling the rest of the image with gray. Files may be hostile: only the forma
 from __future__ import annotations
 
 import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +27,17 @@ from normfree.errors import BadImageError
 _SIXTEEN_BITS = ("PNG", "PPM")  # formats whose mode ``I`` ranges from 0 to 65,535
 _BAND = 2**22  # pixels converted at a time; bounds the memory
 _ORIENTATION = 0x0112
+
+# Without a handler, Python would print Pillow's log to stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+@contextmanager
+def without_pillow_warnings() -> Iterator[None]:
+    """Ignore Pillow's warnings: a large image is checked here, and damaged EXIF is ignored."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def decode(
@@ -60,9 +75,12 @@ def decode(
     name = name or (str(data) if isinstance(data, Path) else "<bytes>")
     try:
         content = read_regular(data, limits.max_bytes) if isinstance(data, Path) else data
-        return _decoded(content, channels, limits)
+        with without_pillow_warnings():
+            return _decoded(content, channels, limits)
     except _RefusedError as error:
         raise BadImageError(name, str(error)) from None
+    except Image.DecompressionBombError:
+        raise BadImageError(name, _too_many_for_pillow()) from None
     except MemoryError:
         raise BadImageError(name, "not enough memory to decode it") from None
     except UnidentifiedImageError:
@@ -78,6 +96,11 @@ class _RefusedError(Exception):
     """An image that is rejected before it is decoded."""
 
 
+def _too_many_for_pillow() -> str:
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow warns above the number, and refuses twice it
+    return f"it has more than {most:,} pixels, the most that Pillow opens; store it smaller"
+
+
 def _decoded(content: bytes, channels: int, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
     if not content:
         raise _RefusedError("the file is empty")
@@ -87,8 +110,8 @@ def _decoded(content: bytes, channels: int, limits: Limits) -> UInt8[np.ndarray,
         _check_white(image)
         _fit(image, limits)
         image.load()
-        pixels, held = _pixels(image, channels), _orientation(image)
-    return np.ascontiguousarray(_upright(pixels, held))
+        pixels, held = _pixels(image, channels), orientation(image)
+    return np.ascontiguousarray(upright(pixels, held))
 
 
 def _check_white(image: Image.Image) -> None:
@@ -159,7 +182,7 @@ def _converted(image: Image.Image, channels: int) -> UInt8[np.ndarray, "..."]:
     return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
-def _orientation(image: Image.Image) -> object:
+def orientation(image: Image.Image) -> object:
     """The EXIF orientation, 1 to 8; 1 (upright) if it cannot be read."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
@@ -167,7 +190,7 @@ def _orientation(image: Image.Image) -> object:
         return 1
 
 
-def _upright(pixels: UInt8[np.ndarray, "h w c"], held: object) -> UInt8[np.ndarray, "..."]:
+def upright(pixels: UInt8[np.ndarray, "h w c"], held: object) -> UInt8[np.ndarray, "..."]:
     """Apply an EXIF orientation; returns a view, not a copy."""
     if held in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)

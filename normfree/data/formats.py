@@ -56,7 +56,8 @@ class Limits:
 
     max_pixels: int = Field(default=2**26, gt=0, le=178_956_970)
     """Height × width. The default of 67 million takes up to 0.8 GB to decode; the maximum is
-    Pillow's own. Larger JPEG files are decoded at 1/2, 1/4 or 1/8 of their size."""
+    Pillow's own, and nothing larger is opened. JPEG files between the two are decoded at 1/2, 1/4
+    or 1/8 of their size."""
     max_side: int = Field(default=65_535, gt=0)
     """Height and width each; the default is the largest that JPEG allows."""
     max_bytes: int = Field(default=2**28, gt=0)

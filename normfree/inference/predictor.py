@@ -58,6 +58,8 @@ class Predictor:
         >>> model = build_model("nfnet_pico", num_classes=2, in_channels=1).eval()
         >>> card = describe(model, {"classes": ["cat", "dog"], "mean": [127.5], "std": [64.0]})
         >>> predictor = Predictor(model, card)
+        >>> predictor
+        Predictor(nfnet_pico, classes=2, size=8, device=cpu)
         >>> images = [np.zeros((20, 30), np.uint8), np.full((16, 16), 255, np.uint8)]
         >>> predictor.probabilities(images).shape
         (2, 2)
@@ -83,6 +85,12 @@ class Predictor:
         self.inputs = CardInputs(card, device)
         #: Images per batch; bounds the memory.
         self.batch_size = max(1, min(_MOST_IMAGES, _MOST_PIXELS // card.test_size**2))
+
+    def __repr__(self) -> str:
+        return (
+            f"Predictor({self.card.model.get('name')}, classes={len(self.classes)}, "
+            f"size={self.card.test_size}, device={self.device})"
+        )
 
     def __call__(
         self, images: ImageLike | Iterable[ImageLike], top: int = 5

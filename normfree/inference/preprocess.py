@@ -9,11 +9,12 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from normfree.augment import normalize
 from normfree.data import ArraySource, Batch, EvalTransform, Source, Transform, decode
+from normfree.data.decode import orientation, upright, without_pillow_warnings
 from normfree.errors import BadImageError, UserError
 from normfree.weights import ModelCard
 
@@ -82,7 +83,8 @@ def read_image(image: ImageLike, channels: int, name: str = "") -> UInt8[np.ndar
     if isinstance(image, str | Path):
         return decode(Path(image), channels=channels)
     if isinstance(image, Image.Image):
-        image = _pillow_pixels(image, name)
+        with without_pillow_warnings():
+            image = _pillow_pixels(image, name)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
         raise UserError(
@@ -90,7 +92,11 @@ def read_image(image: ImageLike, channels: int, name: str = "") -> UInt8[np.ndar
             f"array (h, w) or (h, w, c); got {found}"
         )
     pixels = image if image.ndim == 3 else image[:, :, None]
-    if 0 in pixels.shape or pixels.shape[2] not in (1, channels):
+    if 0 in pixels.shape[:2]:
+        raise UserError(
+            f"{name or 'the image'} is empty: it has the shape {image.shape}; pass one with pixels"
+        )
+    if pixels.shape[2] not in (1, channels):
         raise UserError(
             f"{name or 'the image'} has the shape {pixels.shape}; expected {channels} channels"
         )
@@ -99,15 +105,16 @@ def read_image(image: ImageLike, channels: int, name: str = "") -> UInt8[np.ndar
 
 def _pillow_pixels(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w c"]:
     """Pixels of a Pillow image, treated like a file: EXIF orientation, 16-bit divided by 256."""
+    held = orientation(image)
     try:
-        image = ImageOps.exif_transpose(image)
         if image.mode in ("F", "I"):
             raise BadImageError(name, "its white level is unknown: store it with 8 or 16 bits")
         if image.mode.startswith("I;16"):
-            return (np.asarray(image) >> 8).astype(np.uint8)
+            return upright((np.asarray(image) >> 8).astype(np.uint8), held)
         if image.mode == "P":  # converting a transparent palette to RGB directly makes Pillow warn
             image = image.convert("RGBA")
-        return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        plain = image if image.mode in ("L", "RGB") else image.convert("RGB")
+        return upright(np.asarray(plain), held)
     except (OSError, SyntaxError) as error:  # Pillow reads files lazily
         raise BadImageError(name, str(error)) from error
 

@@ -142,9 +142,21 @@ def _check_members(content: dict[str, bytes]) -> None:
             known or _NUMBERS.fullmatch(name), f"it contains {shown(name)}, which no network needs"
         )
     if pickled := content.get(_INPUTS):
-        read_torch_bytes(pickled)  # rejects anything but plain tensors
+        _check_inputs(pickled)
     for name in _LEFT_OUT:
         content.pop(name, None)
+
+
+def _check_inputs(pickled: bytes) -> None:
+    """Reject sample inputs that are anything but a ``torch.save`` file of plain tensors."""
+    try:
+        read_torch_bytes(pickled)
+    except MemoryError:
+        raise
+    except Refused as reason:
+        raise Refused(f"its {_INPUTS} holds a pickle that could run code: {reason}") from None
+    except Exception:  # zipfile raises undocumented exceptions on damaged archives
+        raise Refused(f"its {_INPUTS} holds a pickle, which could run code") from None
 
 
 def _json(content: Mapping[str, bytes], name: str) -> Any:

@@ -23,7 +23,7 @@ from normfree.weights import ModelCard, read_card
 
 
 class ExportedNetwork(nn.Module):
-    """An exported program as an ordinary module.
+    """An exported program as a plain module.
 
     Differs from: ``program.module()``, which does not support ``eval()``.
 

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 60,000 grey images of clothes, 28×28 pixels.
+"""Fashion-MNIST: 60,000 gray images of clothes, 28×28 pixels.
 
 The images are Debian's package ``dataset-fashion-mnist``; elsewhere, give the directory of the four
 IDX files by ``--data idx:DIR``. Small batches want a larger λ than the paper's 0.01 (figure 2).

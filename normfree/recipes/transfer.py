@@ -37,7 +37,7 @@ TABLE_5 = {
 }
 
 #: Appendix A.5. Stochastic depth and dropout are not mentioned there; section 6.2 calls explicit
-#: regularization harmful when so much is learnt from.
+#: regularization harmful when so much is learned from.
 _PRETRAIN: dict[str, Any] = {
     "data": "folder:jft",
     "train_size": 224,

@@ -47,7 +47,7 @@ class MetricAccumulator:
 
         Args:
             loss: mean over the batch.
-            correct: examples of the batch that were classified rightly.
+            correct: examples of the batch that were classified correctly.
             images: examples of the batch.
             clipped: units whose gradient was clipped.
             units: units that could have been.

@@ -18,12 +18,12 @@ from normfree.nn.loss import soft_labels
 class Example(NamedTuple):
     """Training examples on the device, augmented; :meth:`DeviceTransform.normalized` is to follow.
 
-    Images are kept as grey levels, so that a step which looks at them twice (SAM) holds a byte for
+    Images are kept as gray levels, so that a step which looks at them twice (SAM) holds a byte for
     each and not a float: 0.45 GB instead of 1.8 GB for 4,096 images of 192 pixels. They are floats
     only where augmentation ends in floats: mixed, without RandAugment.
 
     Attributes:
-        images: augmented, in grey levels of 0 to 255.
+        images: augmented, in gray levels of 0 to 255.
         targets: a distribution over the classes for each.
         keys: one for each, which dropout and stochastic depth follow.
         ascent: rows of those that give the gradient by which SAM ascends.
@@ -146,7 +146,7 @@ class DeviceTransform:
         return tensor.to(self.device, non_blocking=True)
 
     def _taken(self, tensor: Tensor, rows: Int[Tensor, " n"]) -> Tensor:
-        """Some rows; without a copy where they lie one behind the other."""
+        """Some rows; without a copy where they are consecutive."""
         first = int(rows[0])  # on the host
         if torch.equal(rows, torch.arange(first, first + len(rows))):
             return tensor[first : first + len(rows)]

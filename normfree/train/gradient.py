@@ -17,7 +17,7 @@ from normfree.optim import SAM
 from normfree.train.device_transform import Example
 
 Forward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""From images in grey levels (n, c, h, w) and keys (n) to logits (n, k)."""
+"""From images in gray levels (n, c, h, w) and keys (n) to logits (n, k)."""
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From logits and targets (n, k) to the loss of each example (n)."""
@@ -59,7 +59,7 @@ def batch_gradient(
     is one function of the weights whose gradient is taken in two places.
 
     Args:
-        forward: the network, on images in grey levels.
+        forward: the network, on images in gray levels.
         examples: the micro-batches of a step, taken one at a time.
         batch_size: B, examples of the step over all ranks.
         loss: of each example.

@@ -52,7 +52,7 @@ def new_model(
     """The network before the first step, and what to say about it.
 
     What is drawn follows from the seed alone. The classifier is the file's if it names the classes
-    of the data, or names none and has as many; otherwise it starts anew.
+    of the data, or names none and has as many; otherwise it starts from scratch.
 
     Args:
         config: of the network, whole.
@@ -83,7 +83,7 @@ def _load(model: ImageClassifier, parameters: Parameters) -> None:
     if theirs not in (None, model.config.in_channels):
         raise UserError(
             f"{parameters.source} is for images of {theirs} channels, but yours have "
-            f"{model.config.in_channels}; save them as {'grey' if theirs == 1 else 'colour'} "
+            f"{model.config.in_channels}; save them as {'gray' if theirs == 1 else 'color'} "
             "images, or start from other weights"
         )
     try:

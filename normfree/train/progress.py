@@ -100,7 +100,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A time as people write it.
+    """A duration in words.
 
     >>> duration(7.2), duration(754), duration(7260)
     ('7 s', '12 min 34 s', '2 h 01 min')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -22,13 +23,14 @@ def locate(weights: str | Path) -> Path:
             ``hf:owner/name@revision``, whose ``model.safetensors`` is downloaded once and cached.
 
     Raises:
-        UserError: the directory has no weights, huggingface_hub is not installed, or the download
-            fails.
+        UserError: it is no path, the directory has no weights, huggingface_hub is not installed,
+            or the download fails.
 
     Example:
         >>> locate("runs/7/model.safetensors").name
         'model.safetensors'
     """
+    _check_path(weights)
     if not str(weights).startswith(PREFIX):
         path = Path(weights)
         return _of_run(path) if path.is_dir() else path
@@ -53,6 +55,13 @@ def locate(weights: str | Path) -> Path:
             f"cannot download {FILE} from {repository}: {reason[:300]}; if this machine is "
             "offline, download it elsewhere and pass its path"
         ) from error
+
+
+def _check_path(weights: object) -> None:
+    if not isinstance(weights, str | os.PathLike):
+        raise UserError(
+            f"expected the path of a network, such as 'runs/mine'; got {type(weights).__name__}"
+        )
 
 
 def _of_run(directory: Path) -> Path:

@@ -45,11 +45,12 @@ def test_every_file_predicts_what_the_run_does(run: Path, photographs: Path) -> 
             assert ours == pytest.approx(theirs, abs=1e-6)
 
 
-def test_an_export_is_evaluated_like_the_run(run: Path) -> None:
+def test_an_export_is_evaluated_like_the_run(run: Path, photographs: Path) -> None:
     file = run / "again.pt2"
     assert normfree("export", run, file).returncode == 0
+    data = ("--data", f"folder:{photographs}")
     exported, trained = (
-        json.loads(normfree("eval", checkpoint, "--json", "--trust").stdout)
+        json.loads(normfree("eval", checkpoint, *data, "--json", "--trust").stdout)
         for checkpoint in (file, run)
     )
     assert exported.pop("loss") == pytest.approx(trained.pop("loss"), rel=1e-5)

@@ -36,6 +36,6 @@ def test_an_example_runs(example, tmp_path):
 
 def test_the_added_source_reads_what_was_written(tmp_path):
     lines = _run(EXAMPLES / "add_a_data_source.py", cwd=tmp_path).stdout.splitlines()
-    assert re.search(r"dark: mean grey level 6\d", lines[0])
-    assert re.search(r"bright: mean grey level 19\d", lines[1])
+    assert re.search(r"dark: mean gray level 6\d", lines[0])
+    assert re.search(r"bright: mean gray level 19\d", lines[1])
     assert lines[-1] == "32 training and 8 validation images"

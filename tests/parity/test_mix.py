@@ -10,7 +10,7 @@ from normfree.augment.mix import Mix, box_share, cutmix_box, mask, mix
 from tests.parity.reference import arrays, below, nchw
 
 BOXES = 6  # stored draws
-GREY_LEVELS = 4e-5  # float32 has steps of 3e-5 above 256, which overshoot reaches
+GRAY_LEVELS = 4e-5  # float32 has steps of 3e-5 above 256, which overshoot reaches
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_mixed_batch(stored):
     assert torch.equal(mask(drawn, *masks.shape[2:])[cutmix], masks[first][cutmix])
 
     ours = mix(images[first], images[second], drawn)
-    assert (ours - nchw(expected["images"])).abs().max() <= GREY_LEVELS
+    assert (ours - nchw(expected["images"])).abs().max() <= GRAY_LEVELS
     np.testing.assert_array_equal(drawn.ratio, expected["ratio"])
     np.testing.assert_array_equal(labels[first], expected["labels"])
     np.testing.assert_array_equal(labels[second], expected["mix_labels"])

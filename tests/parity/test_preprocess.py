@@ -10,7 +10,7 @@ from normfree.data.preprocess import center_crop_resize, padded_center_crop, res
 from normfree.data.resize import keys_cubic, resize_bicubic
 from tests.parity.reference import arrays, nchw
 
-GREY_LEVELS = 2e-4  # the largest error allowed; float32 itself is good to 2e-5 at 255
+GRAY_LEVELS = 2e-4  # the largest error allowed; float32 itself is good to 2e-5 at 255
 SHAPES = ("90x130", "140x77", "40x52")
 
 
@@ -23,7 +23,7 @@ def stored():
 def test_bicubic(stored, shape):
     ours = resize_bicubic(stored[f"src/{shape}"], 48, 56)
     assert ours.dtype == np.float32
-    assert np.abs(ours - stored[f"bicubic/48x56/{shape}"]).max() <= GREY_LEVELS
+    assert np.abs(ours - stored[f"bicubic/48x56/{shape}"]).max() <= GRAY_LEVELS
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -32,7 +32,7 @@ def test_the_table_of_the_cubic_is_what_makes_bicubic_equal(stored, shape):
     exact = _exact_weights(image.shape[0], height) @ image.transpose(2, 0, 1)
     exact = exact @ _exact_weights(image.shape[1], width).T
     error = np.abs(exact.transpose(1, 2, 0) - stored[f"bicubic/48x56/{shape}"]).max()
-    assert 10 * GREY_LEVELS < error < 0.5
+    assert 10 * GRAY_LEVELS < error < 0.5
 
 
 def _exact_weights(length, out):
@@ -45,7 +45,7 @@ def _exact_weights(length, out):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_resize_crop(stored, shape):
     ours = resize_crop(stored[f"src/{shape}"], 64, margin=32)
-    assert np.abs(ours - stored[f"resize_crop_32/64/{shape}"]).max() <= GREY_LEVELS
+    assert np.abs(ours - stored[f"resize_crop_32/64/{shape}"]).max() <= GRAY_LEVELS
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -57,7 +57,7 @@ def test_padded_center_crop(stored, shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_center_crop_resize(stored, shape):
     ours = center_crop_resize(stored[f"src/{shape}"], 64)
-    assert np.abs(ours - stored[f"crop_resize/64/{shape}"]).max() <= GREY_LEVELS
+    assert np.abs(ours - stored[f"crop_resize/64/{shape}"]).max() <= GRAY_LEVELS
 
 
 def test_normalize(stored):

@@ -131,7 +131,7 @@ static void brightness(const byte *restrict in, byte *restrict out, Shape shape,
 }
 
 /* The rounded mean of the gray image, in integer arithmetic as in Pillow. */
-static float mean_grey(const byte *in, Shape shape) {
+static float mean_gray(const byte *in, Shape shape) {
     const int64_t n = pixels_of(shape);
     int64_t total = 0;
     if (shape.channels == 3)
@@ -146,7 +146,7 @@ static float mean_grey(const byte *in, Shape shape) {
 static void contrast(
     const byte *restrict in, byte *restrict out, Shape shape, float factor, int quirks) {
     const int64_t count = pixels_of(shape) / LEVELS;
-    const float middle = quirks ? (float)(count < 255 ? count : 255) : mean_grey(in, shape);
+    const float middle = quirks ? (float)(count < 255 ? count : 255) : mean_gray(in, shape);
     byte table[LEVELS];
     for (int x = 0; x < LEVELS; x++) table[x] = blend((float)x, middle, factor);
     look_up(in, out, bytes_of(shape), table);
@@ -163,13 +163,13 @@ static void color(const byte *restrict in, byte *restrict out, Shape shape, floa
     }
     for (int64_t i = 0; i < n; i++) {
         const float red = in[i], green = in[n + i], blue = in[2 * n + i];
-        float grey = red * unit * 0.2989f;
-        grey = fmaf(green * unit, 0.5870f, grey);
-        grey = fmaf(blue * unit, 0.1140f, grey);
-        grey = (float)(int32_t)(grey * 255.5f);
-        out[i] = blend(red, grey, factor);
-        out[n + i] = blend(green, grey, factor);
-        out[2 * n + i] = blend(blue, grey, factor);
+        float gray = red * unit * 0.2989f;
+        gray = fmaf(green * unit, 0.5870f, gray);
+        gray = fmaf(blue * unit, 0.1140f, gray);
+        gray = (float)(int32_t)(gray * 255.5f);
+        out[i] = blend(red, gray, factor);
+        out[n + i] = blend(green, gray, factor);
+        out[2 * n + i] = blend(blue, gray, factor);
     }
 }
 

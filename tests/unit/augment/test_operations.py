@@ -59,8 +59,8 @@ def _color(image, factor):
     if len(image) == 1:
         return image
     red, green, blue = image.astype(np.float64)
-    grey = np.floor((0.2989 * red + 0.5870 * green + 0.1140 * blue) * 255.5 / 255)
-    return _blend(grey[None], image, factor)
+    gray = np.floor((0.2989 * red + 0.5870 * green + 0.1140 * blue) * 255.5 / 255)
+    return _blend(gray[None], image, factor)
 
 
 def _sharpness(image, factor):
@@ -151,8 +151,8 @@ class TestAgainstNumPy:
     @pytest.mark.parametrize("factor", FACTORS)
     def test_contrast(self, height, width, channels, factor):
         images = _images(height, width, channels)
-        grey = np.full_like(images, min(255, height * width // 256))
-        self.check(_blend(grey, images, factor), operations.contrast, images, factor)
+        gray = np.full_like(images, min(255, height * width // 256))
+        self.check(_blend(gray, images, factor), operations.contrast, images, factor)
 
     @pytest.mark.parametrize("factor", FACTORS)
     def test_sharpness(self, height, width, channels, factor):

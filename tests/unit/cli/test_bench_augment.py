@@ -93,7 +93,7 @@ def test_pillow_mixes_the_same_images() -> None:
 @pytest.mark.parametrize("magnitude", [3.7, 10])
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "Contrast"])  # a quirk
 def test_pillow_does_the_same_operations(name: str, magnitude: float) -> None:
-    """To two grey levels; in shears, where half a pixel does not matter."""
+    """To two gray levels; in shears, where half a pixel does not matter."""
     images = bench_augment._images(40, 32)
     options = bench_augment.Options(batch_size=40, size=32)
     plan = bench_augment._Bench(options, magnitude)._one_operation(name)

@@ -16,7 +16,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network for colour images, five classes."""
+    """A network for color images, five classes."""
     out = tmp_path_factory.mktemp("predict") / "run"
     fit(tiny_recipe(out, data="synthetic:64x8x3x5", epochs=1, num_classes=7))
     return out

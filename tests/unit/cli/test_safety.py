@@ -72,9 +72,9 @@ def places(directory: Path) -> dict[str, tuple[Path, str]]:
     (directory / "file").write_text("kept")
     (directory / "link.safetensors").symlink_to("/dev/null")
     return {
-        "a pipe": (directory / "pipe.safetensors", "is no ordinary file"),
-        "a device": (Path("/dev/null"), "is no ordinary file"),
-        "a link to a device": (directory / "link.safetensors", "is no ordinary file"),
+        "a pipe": (directory / "pipe.safetensors", "is not a regular file"),
+        "a device": (Path("/dev/null"), "is not a regular file"),
+        "a link to a device": (directory / "link.safetensors", "is not a regular file"),
         "a directory": (directory / "directory.safetensors", "is a directory"),
         "in a file": (directory / "file" / "x.safetensors", "cannot write"),
         "the source": (directory / "model.safetensors", "is the source itself"),

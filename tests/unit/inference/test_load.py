@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,13 @@ def test_what_is_no_network_is_said(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(1)}, tmp_path / "bare.safetensors")
     with pytest.raises(UserError, match="has weights, but not the card that normfree train"):
         load(tmp_path / "bare.safetensors")
+
+
+@pytest.mark.parametrize("path", [3, None, b"model.safetensors", ["runs/1"]])
+def test_what_is_no_path_is_said(path: Any) -> None:
+    for read in (load, load_model):
+        with pytest.raises(UserError, match=f"expected the path .* got {type(path).__name__}"):
+            read(path)
 
 
 @pytest.mark.parametrize("card", ["[1]", "null", '"model"'])

@@ -122,6 +122,18 @@ def test_what_is_no_image_is_said(image: Any, predictor: Predictor) -> None:
         predictor.predict(image)
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (0, 8), (8, 0, 3), (0, 0, 1)])
+def test_an_empty_image_is_said(shape: tuple[int, ...], predictor: Predictor) -> None:
+    with pytest.raises(UserError, match="image 0 is empty: it has the shape"):
+        predictor.predict(np.zeros(shape, np.uint8))
+
+
+def test_a_predictor_is_shown_in_short(predictor: Predictor) -> None:
+    size = predictor.card.test_size
+    said = f"Predictor(nfnet_pico, classes={len(predictor.classes)}, size={size}, device=cpu)"
+    assert repr(predictor) == said
+
+
 def test_an_unreadable_file_is_named(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(BadImageError, match=r"none\.jpg"):
         predictor.predict([tmp_path / "none.jpg"])

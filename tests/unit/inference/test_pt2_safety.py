@@ -6,8 +6,10 @@ import contextlib
 import io
 import json
 import os
+import pickle
 import zipfile
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,18 @@ def test_the_refusal_says_why_and_what_else_there_is(exported: Members, tmp_path
         normfree.load(path)
     for part in ("can run code", "--trust", "trusted=True", ".safetensors", ".onnx"):
         assert part in str(refusal.value)
+
+
+@pytest.mark.parametrize("inputs", [pickle.dumps([1]), saved(Fraction(1))], ids=["bare", "saved"])
+def test_the_refusal_names_the_member_with_a_pickle(
+    inputs: bytes, exported: Members, tmp_path: Path
+) -> None:
+    path = pack(exported | {"data/sample_inputs/model.pt": inputs}, tmp_path / "model.pt2")
+    with pytest.raises(
+        UserError, match=r"its data/sample_inputs/model\.pt holds a pickle"
+    ) as error:
+        normfree.load(path, trusted=True)
+    assert "zip" not in str(error.value)
 
 
 def test_our_own_files_pass_also_those_of_before(exported: Members, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_the_same_every_time_and_different_in_val():
     assert not np.array_equal(first.pixels[0], val.pixels[0])
 
 
-def test_the_classes_can_be_learnt():
+def test_the_classes_can_be_learned():
     """Nearest class mean of Fourier amplitudes, which do not depend on the phase."""
     train, val = (open_source("synthetic:800x16x1", split) for split in ("train", "val"))
     spectra = [np.abs(np.fft.fft2(s.pixels[..., 0] - 128.0)) for s in (train, val)]
