@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import signal
 from pathlib import Path
@@ -12,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
-from rich.console import Console
 
 from normfree.data.sources.folder import FolderSource
 from normfree.errors import Interrupted, UserError
@@ -22,7 +19,6 @@ from normfree.train.checkpoint import list_checkpoints
 from normfree.train.finite import NonFiniteError
 from normfree.train.fit import _about_data, fit
 from normfree.train.progress import Progress
-from normfree.train.run_dir import RunDirectory
 from normfree.train.saved import FORMAT
 from normfree.train.sources import Sources
 from normfree.train.step import StepOutput, TrainStep
@@ -252,107 +248,3 @@ def test_files_that_are_not_used_and_classes_that_are_not_tested_are_said() -> N
     assert second.startswith("1 of 3 classes have no validation images")
     assert second.endswith(": cat")
     assert _about_data(Sources(val, train, None)) == [first]
-
-
-@pytest.fixture
-def splits(tmp_path: Path) -> Path:
-    """A folder of bright and dark images, with a test split."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 4), ("test", 6)):
-        for label, level in (("bright", 180), ("dark", 60)):
-            place = tmp_path / "images" / split / label
-            place.mkdir(parents=True)
-            for number in range(count):
-                pixels = rng.integers(level - 40, level + 40, (12, 14, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(place / f"{number}.png")
-    return tmp_path / "images"
-
-
-FOLDER: dict[str, Any] = {"augment": "crop_flip", "batch_size": 4, "epochs": 2, "log_every": 99}
-
-
-def test_test_images_are_looked_at_once_with_the_weights_that_validation_chose(
-    splits: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    result = fit(tiny_recipe(out, data=f"folder:{splits}", **FOLDER))
-    (line,) = (x for x in timeless_metrics(out) if x["kind"] == "test")
-    assert line["step"] == result.steps
-    assert result.last["test_top1"] == line["test_top1"]
-    chosen = load(out / "model.safetensors")
-    images = sorted((splits / "test").rglob("*.png"))
-    guesses = [image[0].label for image in chosen.predict(images, top=1)]
-    right = sum(guess == path.parent.name for guess, path in zip(guesses, images, strict=True))
-    assert line["test_top1"] == pytest.approx(right / len(images))
-    fit(tiny_recipe(out, data=f"folder:{splits}", **FOLDER, resume=True))
-    assert sum(x["kind"] == "test" for x in timeless_metrics(out)) == 1
-
-
-def test_without_test_images_there_is_no_test_line(finished: Path) -> None:
-    assert {line["kind"] for line in timeless_metrics(finished)} == {"train", "epoch"}
-
-
-def test_the_last_weights_lie_beside_the_best(finished: Path) -> None:
-    last = load(finished / "last.safetensors")
-    epochs = [line for line in timeless_metrics(finished) if line["kind"] == "epoch"]
-    assert last.card.metrics["val_top1_ema"] == epochs[-1]["val_top1_ema"]
-    averaged = {
-        name.removeprefix(".ema."): value
-        for name, value in final_state(finished).items()
-        if name.startswith(".ema.")
-    }
-    assert_same_bits(dict(last.model.state_dict()), averaged)
-
-
-def test_without_an_average_the_weights_themselves_are_kept(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    fit(tiny_recipe(out, ema_decay=0))
-    state = final_state(out)
-    assert not [name for name in state if name.startswith(".ema.")]
-    epochs = [line for line in timeless_metrics(out) if line["kind"] == "epoch"]
-    assert not [name for line in epochs for name in line if name.endswith("_ema")]
-    raw = {n.removeprefix(".model."): v for n, v in state.items() if n.startswith(".model.")}
-    assert_same_bits(dict(load(out / "last.safetensors").model.state_dict()), raw)
-    fit(tiny_recipe(out, ema_decay=0, resume=True))
-
-
-def test_two_runs_cannot_train_in_one_directory(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    fit(tiny_recipe(out))
-    with RunDirectory(out).locked(), pytest.raises(UserError, match="another process is training"):
-        fit(tiny_recipe(out, resume=True))
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"sam_rho": 0.05, "sam_scope": "micro_batch"}, "raise --accumulate"),
-        ({"model": "nfnet_picco"}, "did you mean nfnet_pico"),
-        ({"clipping": 0.1, "unclipped": ("nothing",)}, "unknown layer"),
-    ],
-)
-def test_a_run_that_cannot_start_leaves_nothing_behind(
-    changes: dict[str, Any], said: str, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match=said):
-        fit(tiny_recipe(tmp_path / "run", **changes))
-    with pytest.raises(UserError, match="holds no run"):
-        fit(tiny_recipe(tmp_path / "run", resume=True))
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_warm_up_that_outlasts_the_run_is_a_warning(tmp_path: Path) -> None:
-    console = Console(file=io.StringIO(), width=200)
-    fit(tiny_recipe(tmp_path / "run", warmup_steps=100, epochs=1), console)
-    assert "warning: the warm-up of 100 steps is longer" in console.file.getvalue()  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("left", ["", '{"kind": "epoch", "step": 8, "val_top1": null}\n'])
-def test_a_finished_run_without_its_metrics_ends_all_the_same(left: str, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    recipe = tiny_recipe(out)
-    fit(recipe)
-    (out / "metrics.jsonl").write_text(left)
-    result = fit(recipe.override(resume=True))
-    assert result.steps == 8
-    assert result.last == (json.loads(left) if left else {})
