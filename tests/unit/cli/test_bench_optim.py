@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -40,8 +39,8 @@ def test_ours_beside_torch(tmp_path: Path, capsys: Capture) -> None:
     [
         (("--rounds", "1"), "--rounds must be at least 2, not 1"),
         (("--largest-axis", "0"), "--largest-axis must be at least 1, not 0"),
-        (("--threads", "0"), "--threads must be at least 1, not 0"),
-        (("--threads", "100000"), f"--threads must be at most {os.cpu_count()}"),
+        (("--threads", "0"), "--threads must be from 1 to"),
+        (("--threads", "100000"), "--threads must be from 1 to"),
         (("--model", "nfnet_f00"), "did you mean nfnet_f0"),
     ],
 )
