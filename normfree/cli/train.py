@@ -9,7 +9,7 @@ from rich.console import Console
 
 from normfree.cli.options import Option, parse_options
 from normfree.errors import UsageError, UserError
-from normfree.recipes import DEFAULT, get_contract, get_recipe
+from normfree.recipes import DEFAULT, get_contract, get_recipe, list_recipes
 from normfree.recipes.smoke import smoke
 from normfree.train.flags import SELECTOR, current, off_values, settings, words
 from normfree.train.recipe import Recipe
@@ -49,12 +49,15 @@ def run(words: Sequence[str]) -> None:
         recipe, title = get_recipe(name), get_contract(name).title
     except UserError as error:
         raise UsageError(str(error)) from error
-    given = parse_options(
-        recipe_options(recipe),
-        options,
-        prog=f"normfree train {name}",
-        description=f"{title}\n\n`normfree recipes` lists the recipes.",
-    )
+    try:
+        given = parse_options(
+            recipe_options(recipe),
+            options,
+            prog=f"normfree train {name}",
+            description=f"{title}\n\n`normfree recipes` lists the recipes.",
+        )
+    except UsageError as error:
+        raise _recipe_comes_first(error, options) from None
     if given.pop("smoke", False):
         recipe = smoke(recipe)
     if given.get("resume"):
@@ -66,6 +69,14 @@ def run(words: Sequence[str]) -> None:
     from normfree.train.fit import fit
 
     fit(recipe, Console())
+
+
+def _recipe_comes_first(error: UsageError, options: Sequence[str]) -> UsageError:
+    """The error, or what to do where a recipe was named after an option."""
+    stray = next((word for word in options if word in list_recipes()), None)
+    if stray is None or f"unexpected argument {stray!r}" not in str(error):
+        return error
+    return UsageError(f"the recipe comes first: normfree train {stray} [options]")
 
 
 def recipe_options(recipe: Recipe) -> Iterator[Option]:

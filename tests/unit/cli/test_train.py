@@ -146,3 +146,10 @@ def test_a_usage_error_shows_no_traceback_even_with_debug(
         main(["train", "--debug", "nope"])
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_recipe_after_an_option_is_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--epochs", "2", "fashion_mnist"])
+    assert end.value.code == 2
+    assert "the recipe comes first: normfree train fashion_mnist" in capsys.readouterr().err
