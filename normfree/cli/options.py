@@ -7,6 +7,7 @@ argparse parses, pydantic converts and checks. Commands with fixed options descr
 from __future__ import annotations
 
 import argparse
+import sys
 import types
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -114,6 +115,12 @@ def parse_options(
 
 class _Parser(argparse.ArgumentParser):
     """argparse, with errors that are raised."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help text; argparse's own swallows a reader that has left."""
+        stream = file or sys.stdout
+        stream.write(self.format_help())
+        stream.flush()
 
     def error(self, message: str) -> NoReturn:
         text = message.removeprefix("argument ")

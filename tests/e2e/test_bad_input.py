@@ -120,7 +120,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_good_checkpoint(
 ) -> None:
     words = ["train", "--out", "run", "--epochs", "3", "--device", "cpu", "--lr", "1e38"]
     result = normfree(*words, "--clipping", "None", "--checkpoint-every", "1", cwd=tmp_path)
-    assert_one_line(result, 1, "is not finite at step ", "Lower --base-lr")
+    assert_one_line(result, 1, "is not finite at step ", "Lower the learning rate")
     assert list((tmp_path / "run" / "checkpoints").glob("step-*.pt"))
     assert normfree("eval", "run", cwd=tmp_path).returncode == 0
 
