@@ -89,7 +89,7 @@ def test_what_is_read_ahead_is_bounded_in_bytes(tmp_path, nbytes, prefetch, ahea
     touch = Touch(tmp_path, nbytes)
     results = read_ahead(touch, range(100), 2, prefetch)
     next(results)  # the size of a result is known from here on
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(touch.called()) < 1 + ahead and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)
@@ -239,7 +239,7 @@ def test_a_killed_main_process_takes_all_others_with_it(tmp_path):
         assert len(processes_of(mark)) >= 4  # main process, two workers, fork server
         process.kill()
         began = time.monotonic()
-        while (left := processes_of(mark)) and time.monotonic() - began < 5:
+        while (left := processes_of(mark)) and time.monotonic() - began < 30:
             time.sleep(0.05)
         for number in left:
             os.kill(number, signal.SIGKILL)
