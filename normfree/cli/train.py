@@ -57,7 +57,7 @@ def run(words: Sequence[str]) -> None:
             description=f"{title}\n\n`normfree recipes` lists the recipes.",
         )
     except UsageError as error:
-        raise _recipe_comes_first(error, options) from None
+        raise error if named else _recipe_comes_first(error, options) from None
     if given.pop("smoke", False):
         recipe = smoke(recipe)
     if given.get("resume"):
