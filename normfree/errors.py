@@ -96,3 +96,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
     return UserError(f"unknown {kind} {name!r}; {hint}")
+
+
+def one_line(error: BaseException) -> str:
+    r"""The message of another library's error on one line, at most 200 characters.
+
+    >>> one_line(ValueError("bad magic\n  at byte 0")), one_line(EOFError())
+    ('bad magic at byte 0', 'EOFError')
+    """
+    return " ".join(str(error).split())[:200] or type(error).__name__

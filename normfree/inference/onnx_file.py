@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from normfree.errors import UserError
+from normfree.errors import UserError, one_line
 from normfree.inference.onnx_check import check_model
 from normfree.weights import KEY, ModelCard, read_card
 
@@ -46,14 +46,14 @@ class OnnxNetwork(nn.Module):
         try:
             self.session = runtime.InferenceSession(content, options, providers=[wanted])
         except Exception as error:  # its exceptions have no common base
-            raise UserError(f"ONNX Runtime cannot load {source}: {_said(error)}") from None
+            raise UserError(f"ONNX Runtime cannot load {source}: {one_line(error)}") from None
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits of normalized images."""
         try:
             (logits,) = self.session.run(None, {INPUT: x.float().cpu().numpy()})
         except Exception as error:  # its exceptions have no common base
-            raise UserError(f"ONNX Runtime cannot run {self.source}: {_said(error)}") from None
+            raise UserError(f"ONNX Runtime cannot run {self.source}: {one_line(error)}") from None
         return torch.from_numpy(logits).to(x.device)
 
 
@@ -140,7 +140,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

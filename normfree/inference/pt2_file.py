@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export, load, save
 from torch.export.passes import move_to_device_pass
 
-from normfree.errors import UserError
+from normfree.errors import UserError, one_line
 from normfree.inference.onnx_file import quiet
 from normfree.inference.pt2_archive import CARD, pack, read_checked
 from normfree.weights import ModelCard, read_card
@@ -42,7 +42,7 @@ class ExportedNetwork(nn.Module):
         try:
             return self.run(x)
         except Exception as error:  # what a damaged graph raises is not documented
-            raise UserError(f"PyTorch cannot run {self.source}: {_said(error)}") from None
+            raise UserError(f"PyTorch cannot run {self.source}: {one_line(error)}") from None
 
 
 def write(folded: nn.Module, path: Path, shape: tuple[int, int, int], card: ModelCard) -> None:
@@ -84,8 +84,4 @@ def read(path: Path, device: str, trusted: bool) -> tuple[ExportedNetwork, Model
             program = move_to_device_pass(load(io.BytesIO(archive)), device)
             return ExportedNetwork(program, str(path)), card
     except Exception as error:  # what a damaged graph raises is not documented
-        raise UserError(f"{path} is damaged or not a .pt2 file: {_said(error)}") from None
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is damaged or not a .pt2 file: {one_line(error)}") from None

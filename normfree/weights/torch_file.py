@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor
 
-from normfree.errors import UserError
+from normfree.errors import UserError, one_line
 from normfree.weights.torch_pickle import Storage, Tensors
 from normfree.weights.unpickle import Refused, check
 
@@ -66,7 +66,7 @@ def read_torch(path: str | Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # zipfile raises undocumented exceptions on damaged archives
-        raise UserError(f"{path} is damaged or refused: {_said(error)}") from None
+        raise UserError(f"{path} is damaged or refused: {one_line(error)}") from None
     return content
 
 
@@ -194,11 +194,6 @@ def _check_tree(content: Any, most: int) -> None:
         return values, numbers
 
     count(content, 0)
-
-
-def _said(error: Exception) -> str:
-    """The message of an error as a single line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def is_state_dict(value: object) -> bool:
