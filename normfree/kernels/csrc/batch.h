@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "convolution.h"
 #include "operations.h"
 
 /* ---- RandAugment ---- */
@@ -124,4 +125,7 @@ static int normalize_images(const void *given, int64_t first, int64_t last) {
     return 0;
 }
 
-const Variant VARIANT = {VARIANT_NAME, augment_images, mix_images, normalize_images};
+const Variant VARIANT = {
+    VARIANT_NAME,  augment_images,   mix_images,       normalize_images,
+    pack_filters,  multiply_blocks,  gradient_of_rows, TILE_ROWS,
+};
