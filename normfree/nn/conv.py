@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from normfree.nn.folding import Convolved, FoldedGraph, Value
-from normfree.nn.functional import conv2d_same, standardize_weight
+from normfree.nn.functional import conv2d_same
+from normfree.nn.standardize import standardize
 
 
 class SameConv2d(nn.Conv2d):
@@ -160,4 +161,4 @@ class WSConv2d(SameConv2d):
 
     def applied_weight(self) -> Float[Tensor, "o k kh kw"]:
         """The standardized filters."""
-        return standardize_weight(self.weight, self.gain, self.eps)
+        return standardize(self.weight, self.gain, self.eps)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "operations.h"
+#include "rows.h"
 
 /* ---- RandAugment ---- */
 
@@ -124,4 +125,7 @@ static int normalize_images(const void *given, int64_t first, int64_t last) {
     return 0;
 }
 
-const Variant VARIANT = {VARIANT_NAME, augment_images, mix_images, normalize_images};
+const Variant VARIANT = {
+    VARIANT_NAME,     augment_images,            mix_images, normalize_images,
+    standardize_rows, standardize_gradient_rows, sum_pieces, update_rows,
+};
