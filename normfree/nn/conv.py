@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from normfree.kernels.convolution import Window
 from normfree.nn.convolve import convolve
 from normfree.nn.folding import Convolved, FoldedGraph, Value
-from normfree.nn.functional import same_window, standardize_weight
+from normfree.nn.functional import same_window
+from normfree.nn.standardize import standardize
 
 
 class SameConv2d(nn.Conv2d):
@@ -176,4 +177,4 @@ class WSConv2d(SameConv2d):
 
     def applied_weight(self) -> Float[Tensor, "o k kh kw"]:
         """The standardized filters."""
-        return standardize_weight(self.weight, self.gain, self.eps)
+        return standardize(self.weight, self.gain, self.eps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -40,10 +41,50 @@ def standardize_weight(
     Differs from: timm and many ports, whose ``var + 1e-5`` slightly changes every filter.
     """
     dims = tuple(range(1, weight.ndim))
-    fan_in = weight[0].numel()
+    fan_in = math.prod(weight.shape[1:])
     var, mean = torch.var_mean(weight, dim=dims, correction=0, keepdim=True)
     scale = torch.rsqrt(torch.clamp(var * fan_in, min=eps)) * gain.view(-1, *[1] * len(dims))
     return (weight - mean) * scale
+
+
+def standardize_weight_backward(
+    grad: Float[Tensor, "o *fan"],
+    weight: Float[Tensor, "o *fan"],
+    gain: Float[Tensor, " o"],
+    eps: float = 1e-4,
+) -> tuple[Float[Tensor, "o *fan"], Float[Tensor, " o"]]:
+    r"""The gradients of :func:`standardize_weight` with respect to ``weight`` and ``gain``.
+
+    .. math::
+        x &= W_i - \mu_i, \qquad
+        r = \bigl(\max(\textstyle\sum_j x_j^2,\, \varepsilon)\bigr)^{-1/2}, \qquad
+        s = \textstyle\sum_j x_j G_{ij} \\
+        \partial g_i &= r s \\
+        \partial W_i &= g_i r\,\bigl(G_i - \overline{G_i} - r^2 s\,x\bigr)
+
+    without the last term where :math:`\varepsilon` is the larger.
+
+    Args:
+        grad: gradient :math:`G` of the standardized filters.
+        weight: as in :func:`standardize_weight`.
+        gain: as in :func:`standardize_weight`.
+        eps: as in :func:`standardize_weight`.
+
+    Example:
+        >>> w, gain, grad = torch.randn(8, 4, 3, 3), torch.ones(8), torch.randn(8, 4, 3, 3)
+        >>> _ = w.requires_grad_()
+        >>> expected = torch.autograd.grad(standardize_weight(w, gain), w, grad)
+        >>> torch.allclose(standardize_weight_backward(grad, w, gain)[0], *expected, atol=1e-6)
+        True
+    """
+    dims = tuple(range(1, weight.ndim))
+    x = weight - weight.mean(dims, keepdim=True)
+    square = x.square().sum(dims, keepdim=True)
+    r = torch.rsqrt(torch.clamp(square, min=eps))
+    s = (x * grad).sum(dims, keepdim=True)
+    along = torch.where(square >= eps, r.square() * s, 0.0)
+    scale = gain.view(r.shape) * r
+    return (grad - grad.mean(dims, keepdim=True) - along * x) * scale, (r * s).view(gain.shape)
 
 
 def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 /* The work of a convolution, by blocks: packing filters, multiplying, and the filters' gradient.
  * convolution.c divides it among threads. */
 
-#include "filters.h"
 #include "tile.h"
 
 #include <string.h>
@@ -12,6 +11,16 @@ static int64_t panels_of(int64_t columns) { return (columns + PANEL - 1) / PANEL
 
 /* ---- Packing ---- */
 
+/* From PANEL rows of `n` values to (n, PANEL). */
+static void transpose_panel(const float *rows, int64_t n, float *out) {
+    const int64_t whole = n / 4 * 4;
+    for (int64_t i = 0; i < whole; i += 4)
+        for (int64_t r = 0; r < PANEL; r += 4)
+            transpose_4(rows + r * n + i, n, out + i * PANEL + r, PANEL);
+    for (int64_t i = whole; i < n; i++)
+        for (int64_t r = 0; r < PANEL; r++) out[i * PANEL + r] = rows[r * n + i];
+}
+
 /* Row `o` of the applied filters, as (taps, depth). */
 static void applied_row(const Packing *job, int64_t o, int64_t taps, int64_t depth,
                         float *restrict out) {
@@ -19,7 +28,7 @@ static void applied_row(const Packing *job, int64_t o, int64_t taps, int64_t dep
     const float *restrict row = filters->weight + o * taps * depth;
     float mean = 0.0f, scale = 1.0f;
     if (filters->gain) {
-        const RowStatistics found = row_statistics(row, taps * depth, filters->eps);
+        const RowStatistics found = statistics_of(row, taps * depth, filters->eps);
         mean = found.mean;
         scale = found.inverse * filters->gain[o];
     }
@@ -227,20 +236,22 @@ static void add_block(const Rows *rows, const Block *block, int64_t first, int64
     }
 }
 
-static void finish_row(const WeightGradient *job, const Rows *rows, int64_t o, float *gradient) {
+/* From the gradient of an applied filter, (taps, depth), to that of the filter. */
+static void finish_row(const WeightGradient *job, const Rows *rows, int64_t o,
+                       const float *gradient, float *space) {
     const Filters *filters = job->filters;
     const int64_t taps = rows->taps, depth = rows->depth, size = taps * depth;
-    const float *row = filters->weight + o * size;
     float *out = job->weight_grad + o * size;
-    if (filters->taps_first || taps == 1) {
-        memcpy(out, gradient, size * sizeof(float));
-    } else {
+    if (!filters->taps_first && taps > 1) {
         for (int64_t i = 0; i < depth; i++)
             for (int64_t tap = 0; tap < taps; tap++)
-                out[i * taps + tap] = gradient[tap * depth + i];
+                space[i * taps + tap] = gradient[tap * depth + i];
+        gradient = space;
     }
-    if (filters->gain)
-        job->gain_grad[o] = standardize_backward_row(row, out, size, filters->gain[o], filters->eps);
+    if (!filters->gain) memcpy(out, gradient, size * sizeof(float));
+    else
+        job->gain_grad[o] = standardize_gradient(filters->weight + o * size, gradient, out, size,
+                                                 filters->gain[o], filters->eps);
 }
 
 /* Items are numbered over groups and tiles of output channels. */
@@ -263,7 +274,7 @@ static int gradient_of_rows(const void *given, int64_t item, int64_t last) {
     const int64_t lists = rows.taps * PIXELS * sizeof(float *), kept = most * TILE_ROWS * rows.size;
     const int64_t columns = rows.flat ? PIXELS * rows.size : 0;
     char *memory = scratch(ROWS_SLOT, 2 * lists + rows.taps * sizeof(int64_t) +
-                                          (kept + columns) * sizeof(float));
+                                          (kept + columns + rows.size) * sizeof(float));
     if (!memory) return NO_MEMORY;
     Block block = {(const float **)memory, (const float **)(memory + lists),
                    (int64_t *)(memory + 2 * lists), NULL};
@@ -288,7 +299,8 @@ static int gradient_of_rows(const void *given, int64_t item, int64_t last) {
             }
         }
         for (int64_t r = 0; r < count; r++)
-            finish_row(job, &rows, group * rows.width + first + r, gradient + r * rows.size);
+            finish_row(job, &rows, group * rows.width + first + r, gradient + r * rows.size,
+                       block.columns + columns);
         item += end - tile;
     }
     return DONE;

@@ -138,6 +138,34 @@ typedef struct {
     const PixelClass *class;
 } WeightGradient;
 
+/* ---- Weights: rows of `fan_in` numbers, one for each output unit ---- */
+
+typedef struct {
+    const float *weight, *grad, *gain; /* gain: one for each row; grad: of the standardized weight */
+    float *result, *gain_grad;         /* grad and gain_grad: only for the gradient */
+    int64_t fan_in;
+    float eps;
+} Standardization;
+
+enum { PIECE = 1 << 14 };
+
+/* A parameter with its state. A unit larger than a piece is the whole tensor, and is split. */
+typedef struct {
+    float *w;
+    const float *grad;
+    float *v, *a;              /* velocity and average, or NULL */
+    int64_t first, size, unit; /* elements in the tensors before it, of it, and of a unit */
+    int64_t scale, sum;        /* places of its first unit's scale, and of its pieces' sums or -1 */
+} Tensor;
+
+typedef struct {
+    const Tensor *tensors;
+    int64_t count, clips, nesterov;
+    float clipping, eps, lr, momentum, weight_decay, average_weight;
+    float *scales; /* one for each unit */
+    double *sums;  /* of squares of a piece of the parameter and of its gradient */
+} Update;
+
 /* ---- The same work compiled for several instruction sets ---- */
 
 typedef struct {
@@ -145,6 +173,7 @@ typedef struct {
     Work *augment, *mix, *normalize;
     Work *pack, *multiply, *weight_gradient;
     int64_t tile_rows;
+    Work *standardize, *standardize_gradient, *sum_pieces, *update;
 } Variant;
 
 #if defined(__x86_64__)
