@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "activations.h"
+#include "maps.h"
 #include "operations.h"
 
 /* ---- RandAugment ---- */
@@ -124,4 +126,7 @@ static int normalize_images(const void *given, int64_t first, int64_t last) {
     return 0;
 }
 
-const Variant VARIANT = {VARIANT_NAME, augment_images, mix_images, normalize_images};
+const Variant VARIANT = {
+    VARIANT_NAME,      augment_images, mix_images, normalize_images,
+    activate_elements, gate_maps,      sum_maps,
+};

@@ -2,11 +2,9 @@
  * Python headers, so one binary works with every Python version. Each returns DONE or an error code.
  */
 
-#include "kernels.h"
+#include "variant.h"
 
 #include <string.h>
-
-#define EXPORT __attribute__((visibility("default")))
 
 /* Digest of the sources this was built from; see sources.py. */
 EXPORT const char *normfree_sources(void) { return NORMFREE_SOURCES; }
@@ -16,7 +14,7 @@ EXPORT const char *normfree_operations(void) { return OPERATIONS(AS_NAME); }
 
 /* ---- Instruction sets ---- */
 
-static const Variant *chosen;
+const Variant *chosen;
 
 static int processor_has(const Variant *variant) {
 #ifdef __x86_64__
