@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -207,6 +207,62 @@ def squeeze_excite(
     Differs from: the paper's text, which has a scaled GELU between the layers. The authors' code,
     which produced the paper's numbers, uses a plain ReLU whatever the network's activation.
     """
-    pooled = x.mean(dim=(2, 3))
+    return excite_gate(x.mean(dim=(2, 3)), squeeze, excite, factor, activation)[:, :, None, None]
+
+
+def excite_gate(
+    pooled: Float[Tensor, "n c"],
+    squeeze: tuple[Float[Tensor, "k c"], Float[Tensor, " k"]],
+    excite: tuple[Float[Tensor, "o k"], Float[Tensor, " o"]],
+    factor: float = 2.0,
+    activation: Callable[[Tensor], Tensor] = F.relu,
+) -> Float[Tensor, "n o"]:
+    r"""The gate of :func:`squeeze_excite`, given the mean over space :math:`\bar x`."""
     hidden = activation(F.linear(pooled, *squeeze))
-    return factor * torch.sigmoid(F.linear(hidden, *excite))[:, :, None, None]
+    return factor * torch.sigmoid(F.linear(hidden, *excite))
+
+
+def gated_add(
+    skip: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], gate: Tensor
+) -> Float[Tensor, "n c h w"]:
+    r"""The end of a residual block, where one gate holds all factors of the branch.
+
+    .. math:: y = s + g\,x
+
+    Args:
+        skip: skip path :math:`s`.
+        x: residual branch.
+        gate: :math:`g`, one number, or one for each image or channel: (n or 1, c or 1, 1, 1). It is
+            rounded to the data type of ``x``.
+
+    Example:
+        >>> gated_add(torch.ones(1, 1, 1, 2), torch.tensor([[[[1.0, 2.0]]]]), torch.tensor(3.0))
+        tensor([[[[4., 7.]]]])
+    """
+    if isinstance(gate, Tensor):
+        gate = gate.to(x.dtype)
+    return torch.addcmul(skip, x, gate)
+
+
+def squeeze_excite_add(
+    skip: Float[Tensor, "n c h w"] | None,
+    x: Float[Tensor, "n c h w"],
+    gate: Callable[..., Tensor],
+    parameters: Sequence[Tensor] = (),
+) -> Float[Tensor, "n c h w"]:
+    r"""The end of a residual block whose gate depends on the branch.
+
+    .. math:: y = s + g(\bar x)\,x
+
+    Args:
+        skip: skip path :math:`s`; 0 if None.
+        x: residual branch; :math:`\bar x` is its mean over space.
+        gate: :math:`g`, a function from (n, c) and the parameters to (n, c).
+        parameters: further arguments of the gate.
+
+    Example:
+        >>> squeeze_excite_add(None, torch.tensor([[[[1.0, 3.0]]]]), torch.sqrt)
+        tensor([[[[1.4142, 4.2426]]]])
+    """
+    factor = gate(x.mean(dim=(2, 3)), *parameters)[:, :, None, None]
+    return x * factor if skip is None else gated_add(skip, x, factor)

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "activations.h"
+#include "maps.h"
 #include "operations.h"
 #include "rows.h"
 
@@ -140,4 +142,7 @@ const Variant VARIANT = {
     .standardize_gradient = standardize_gradient_rows,
     .sum_pieces = sum_pieces,
     .update = update_rows,
+    .activate = activate_elements,
+    .gate = gate_maps,
+    .sum = sum_maps,
 };

@@ -166,6 +166,31 @@ typedef struct {
     double *sums;  /* of squares of a piece of the parameter and of its gradient */
 } Update;
 
+/* ---- Activations, of all elements of dense memory ---- */
+
+#define ACTIVATIONS(X) X(gelu) X(relu) X(silu)
+
+#define AS_ACTIVATION_ENUMERATOR(NAME) ACTIVATION_##NAME,
+enum { ACTIVATIONS(AS_ACTIVATION_ENUMERATOR) };
+
+typedef struct {
+    const float *x, *grad, *skip_grad; /* grad: NULL for the value; skip_grad: NULL or an addend */
+    float *result;
+    int64_t kind; /* index in the list above */
+    float scale;
+} Activation;
+
+/* ---- Feature maps: (n, channels, pixels), or (n, pixels, channels) with the channels last ---- */
+
+enum { CHANNELS_OF_TILE = 512 };
+
+typedef struct {
+    const float *x, *other, *skip; /* maps */
+    const float *gate, *shift;     /* (n, channels) */
+    float *result, *sums;          /* a map; (n, channels) */
+    int64_t channels, pixels, channels_last;
+} Gating;
+
 /* ---- The same work compiled for several instruction sets ---- */
 
 typedef struct {
@@ -174,6 +199,7 @@ typedef struct {
     Work *pack, *multiply, *weight_gradient;
     int64_t tile_rows;
     Work *standardize, *standardize_gradient, *sum_pieces, *update;
+    Work *activate, *gate, *sum;
 } Variant;
 
 #if defined(__x86_64__)
