@@ -83,9 +83,7 @@ def convolve(
     kernels = library()
     assert kernels is not None
     x, filters = _last(x), _Filters(weight, gain, eps)
-    y = torch.empty(
-        window.output(x.shape, weight.shape), memory_format=torch.channels_last
-    )
+    y = torch.empty(window.output(x.shape, weight.shape), memory_format=torch.channels_last)
     _check(
         kernels.normfree_convolve(
             _shape(x.shape, weight.shape, window),

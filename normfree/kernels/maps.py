@@ -92,9 +92,7 @@ def gate(
     skip, factor = like(x, skip), factor.contiguous()
     shift = shift if shift is None else shift.contiguous()
     result = torch.empty_like(x)
-    kernels.normfree_gate(
-        *map(_pointer, (x, factor, skip, shift, result)), *_sizes(x), _threads(x)
-    )
+    kernels.normfree_gate(*map(_pointer, (x, factor, skip, shift, result)), *_sizes(x), _threads(x))
     return result
 
 

@@ -88,14 +88,14 @@ class SameConv2d(nn.Conv2d):
         """How the filters move over a map of a size (height, width)."""
         if self.same:
             return same_window(size, self.kernel_size, self.stride, self.dilation, self.groups)  # type: ignore[arg-type]
-        down, right = (0, 0) if self.padding == "valid" else self.padding
+        down, right = (0, 0) if isinstance(self.padding, str) else self.padding  # "valid" is 0
         padding = (down, down, right, right)
         return Window(self.stride, self.dilation, padding, self.groups)  # type: ignore[arg-type]
 
     def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
         """Convolve with the applied filters."""
         weight, gain, eps = self.filters()
-        return convolve(x, weight, gain, self.bias, eps, self.window(x.shape[2:]))
+        return convolve(x, weight, gain, self.bias, eps, self.window((x.shape[2], x.shape[3])))
 
     def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
         """Fold to a plain convolution that can still absorb constants."""

@@ -49,7 +49,8 @@ def convolve(
     if not _fits_kernels(x, weight, gain, bias, window):
         return equation(x, weight, gain, bias, eps, window)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _Convolution.apply(x, weight, gain, bias, eps, window)  # type: ignore[no-any-return]
+        y: Tensor = _Convolution.apply(x, weight, gain, bias, eps, window)
+        return y
     return kernels.convolve(x, weight, gain, bias, eps, window)
 
 
@@ -77,7 +78,7 @@ def _fits_kernels(
         and len(weight) // window.groups >= FEWEST_CHANNELS
         and type(x) is Tensor
         and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
+        and not torch._C._is_tracing()
         and not torch._C._are_functorch_transforms_active()
         and torch._C._len_torch_dispatch_stack() == 0
     )
@@ -102,7 +103,7 @@ class _Convolution(Function):
         return kernels.convolve(x, weight, gain, bias, eps, window)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients that are needed."""
         x, weight, gain, bias = ctx.saved_tensors
         needed, eps, window = ctx.needs_input_grad, ctx.eps, ctx.window
@@ -127,7 +128,8 @@ def _differentiable(
 ) -> list[Tensor | None]:
     """The gradients as functions of the inputs, for ``create_graph=True``."""
     x, weight, gain, bias = inputs
-    assert x is not None and weight is not None
+    assert x is not None
+    assert weight is not None
     y = equation(x, weight, gain, bias, eps, window)
     wanted = [t for t, need in zip(inputs, needed, strict=False) if need and t is not None]
     found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
