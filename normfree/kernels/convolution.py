@@ -207,11 +207,11 @@ def _shape(x: torch.Size, weight: torch.Size, window: Window) -> ctypes._Pointer
     ):
         raise ValueError(f"filters {tuple(weight)} do not fit a map {tuple(x)} and {window}")
     _, out_channels, out_height, out_width = window.output(x, weight)
-    if min(out_height, out_width) < 0:
+    if min(out_height, out_width) < 1:
         raise ValueError(f"filters {tuple(weight)} are larger than a map {tuple(x)}, {window}")
-    values = (n, window.groups, height, width, channels, out_height, out_width, out_channels)
-    values += (*weight[2:], *window.stride, *window.dilation, window.padding[0], window.padding[2])
-    return ctypes.pointer(_Shape(*values))
+    sizes = (n, window.groups, height, width, channels, out_height, out_width, out_channels)
+    moves = (*weight[2:], *window.stride, *window.dilation, window.padding[0], window.padding[2])
+    return ctypes.pointer(_Shape(*sizes, *moves))
 
 
 def _check(failed: int) -> None:
