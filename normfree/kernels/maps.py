@@ -48,23 +48,20 @@ def activate(
     x: Float32[Tensor, "..."],
     scale: float,
     grad: Float32[Tensor, "..."] | None = None,
-    skip_grad: Float32[Tensor, "..."] | None = None,
 ) -> Float32[Tensor, "..."]:
-    """``scale · f(x)``, or with ``grad`` its gradient ``grad · scale · f'(x) + skip_grad``.
+    """``scale · f(x)``, or with ``grad`` its gradient ``grad · scale · f'(x)``.
 
     Args:
         name: one of :data:`ACTIVATIONS`.
         x: a :func:`supported` tensor.
         scale: factor of the activation.
         grad: gradient of the result, in any memory format.
-        skip_grad: added to the gradient; 0 if None.
     """
     kernels = library()
     assert kernels is not None
-    grad, skip_grad = (like(x, other) for other in (grad, skip_grad))
-    result = torch.empty_like(x)
+    grad, result = None if grad is None else like(x, grad), torch.empty_like(x)
     kernels.normfree_activate(
-        *map(_pointer, (x, grad, skip_grad, result)),
+        *map(_pointer, (x, grad, result)),
         ctypes.c_int64(x.numel()),
         ctypes.c_int64(_kinds()[name]),
         ctypes.c_float(scale),
@@ -89,9 +86,9 @@ def gate(
     """
     kernels = library()
     assert kernels is not None
-    skip, factor = like(x, skip), factor.contiguous()
-    shift = shift if shift is None else shift.contiguous()
-    result = torch.empty_like(x)
+    skip = None if skip is None else like(x, skip)
+    shift = None if shift is None else shift.contiguous()
+    factor, result = factor.contiguous(), torch.empty_like(x)
     kernels.normfree_gate(*map(_pointer, (x, factor, skip, shift, result)), *_sizes(x), _threads(x))
     return result
 
@@ -120,9 +117,7 @@ def gate_gradients(
         x: a :func:`supported` map.
         factor: one number for each channel of each image.
     """
-    aligned = like(x, grad)
-    assert aligned is not None
-    sums, result = _sums(aligned, x, factor.contiguous())
+    sums, result = _sums(like(x, grad), x, factor.contiguous())
     return result, sums
 
 
@@ -136,9 +131,9 @@ def _kinds() -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
-def like(x: Tensor, other: Tensor | None) -> Tensor | None:
+def like(x: Tensor, other: Tensor) -> Tensor:
     """A float32 tensor in the memory format of ``x``, copied only if it is in another."""
-    if other is None or (supported(other) and _strides_match(x, other)):
+    if supported(other) and _strides_match(x, other):
         return other
     return torch.empty_like(x).copy_(other)
 
@@ -153,7 +148,7 @@ def _sums(
 ) -> tuple[Float32[Tensor, "n c"], Tensor]:
     kernels = library()
     assert kernels is not None
-    other = like(x, other)
+    other = None if other is None else like(x, other)
     sums = torch.empty(x.shape[:2])
     result = sums if factor is None else torch.empty_like(x)
     kernels.normfree_sum(*map(_pointer, (x, other, factor, result, sums)), *_sizes(x), _threads(x))

@@ -111,7 +111,7 @@ def _use_kernels(*tensors: Tensor) -> bool:
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
-        or torch.jit.is_tracing()
+        or torch._C._get_tracing_state() is not None
         or forward_ad._current_level >= 0
     ):
         return False
@@ -130,17 +130,19 @@ def _is_gate(gate: Tensor, x: Tensor) -> bool:
 
 
 def _differentiated(
-    equation: Callable[..., Tensor], inputs: Sequence[Tensor | None], grad: Tensor
+    equation: Callable[..., Tensor], inputs: Sequence[Tensor], grad: Tensor
 ) -> list[Tensor | None]:
     """The gradients of an equation by its inputs, which can be differentiated again if needed."""
     again = torch.is_grad_enabled()
-    if not again:
-        inputs = [x if x is None else x.detach().requires_grad_(x.requires_grad) for x in inputs]
-    wanted = [x for x in inputs if x is not None and x.requires_grad]
     with torch.enable_grad():
+        if again:  # views, because one input may depend on another
+            inputs = [x.view_as(x) for x in inputs]
+        else:
+            inputs = [x.detach().requires_grad_(x.requires_grad) for x in inputs]
         y = equation(*inputs)
+    wanted = [x for x in inputs if x.requires_grad]
     grads = iter(torch.autograd.grad(y, wanted, grad, create_graph=again, allow_unused=True))
-    return [next(grads) if x is not None and x.requires_grad else None for x in inputs]
+    return [next(grads) if x.requires_grad else None for x in inputs]
 
 
 def _fall_back(grad: Tensor) -> bool:
@@ -163,7 +165,7 @@ class _ScaledActivation(Function):
         return maps.activate(name, x, scale)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x,), (function, scale, name) = ctx.saved_tensors, ctx.given
         if _fall_back(grad):
             return (*_differentiated(_scaled(function, scale), (x,), grad), None, None, None)
@@ -177,7 +179,7 @@ class _GatedAdd(Function):
         return maps.gate(x, _of_channels(gate, x), skip)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, gate = ctx.saved_tensors
         if _fall_back(grad):
             return (grad, *_differentiated(torch.mul, (x, gate), grad))
@@ -205,7 +207,7 @@ class _SqueezeExciteAdd(Function):
         return maps.gate(x, factor.detach(), skip)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *given = ctx.saved_tensors
         skip_grad = grad if ctx.needs_input_grad[1] else None
         if _fall_back(grad):
@@ -228,6 +230,6 @@ class _SpatialMean(Function):
         return maps.channel_sums(x) / x[0, 0].numel()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         pixels = ctx.shape[2] * ctx.shape[3]
         return (grad / pixels)[:, :, None, None].expand(ctx.shape)

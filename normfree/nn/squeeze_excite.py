@@ -148,7 +148,5 @@ class SqueezeExcite(nn.Module):
         hidden = self.act.fold(graph, f"{name}.act", hidden).written()
         weight, bias = affine(self.fc1)
         z = graph.linear(f"{name}.fc1", weight * hidden.scale, bias, hidden.value)
-        gated = Gated(y, z.sigmoid()[:, :, None, None])
-        if scale is not None:
-            gated = gated * scale
+        gated = Gated(y, z.sigmoid()[:, :, None, None]) * (1 if scale is None else scale)
         return gated if skip is None else skip + gated

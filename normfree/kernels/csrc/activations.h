@@ -59,9 +59,9 @@ INLINE Vector gelu_slope(Vector x) {
     const Vector line = all((float)(-2 * ROOT * LOG2E));
     const Vector cube = all((float)(-2 * ROOT * LOG2E * CUBIC));
     const Vector square = x * x, one = all(1.0f);
-    const Vector s = one / (one + power_of_two(x * multiply_add(square, cube, line)));
+    const Vector e = power_of_two(x * multiply_add(square, cube, line)), s = one / (one + e);
     const Vector slope = multiply_add(square, all((float)(6 * ROOT * CUBIC)), all((float)(2 * ROOT)));
-    return multiply_add(s - s * s, x * slope, s);
+    return multiply_add(e * s * s, x * slope, s); /* e s = 1 - s, without cancellation */
 }
 
 INLINE Vector silu(Vector x) { return x * logistic(x * all((float)-LOG2E)); }
@@ -70,8 +70,8 @@ INLINE Vector silu(Vector x) { return x * logistic(x * all((float)-LOG2E)); }
 INLINE Vector silu_slope(Vector x) {
     x = at_most_all(at_least_all(x, -87.0f), 87.0f);
     const Vector one = all(1.0f);
-    const Vector s = one / (one + power_of_two(x * all((float)-LOG2E)));
-    return multiply_add(s - s * s, x, s);
+    const Vector e = power_of_two(x * all((float)-LOG2E)), s = one / (one + e);
+    return multiply_add(e * s * s, x, s);
 }
 
 INLINE Vector relu(Vector x) { return at_least_all(x, 0.0f); }
@@ -86,23 +86,7 @@ INLINE Vector relu_slope(Vector x) {
 #undef CUBIC
 #undef LOG2E
 
-/* Define NAME_elements, which computes elements first ... last - 1 of `EACH` vector by vector; the
- * last vector is padded with zeros. */
-#define DEFINE_ACTIVATION(NAME)                                                                    \
-    INLINE Vector NAME##_forward(const Activation *job, Vector x, Vector grad, Vector skip_grad) { \
-        (void)grad, (void)skip_grad;                                                               \
-        return all(job->scale) * NAME(x);                                                          \
-    }                                                                                              \
-    INLINE Vector NAME##_gradient(const Activation *job, Vector x, Vector grad, Vector skip_grad) {\
-        return multiply_add(grad * all(job->scale), NAME##_slope(x), skip_grad);                   \
-    }                                                                                              \
-    static void NAME##_elements(const Activation *job, int64_t first, int64_t last) {              \
-        if (!job->grad) over_elements(NAME##_forward, job, first, last, 0, 0);                     \
-        else if (!job->skip_grad) over_elements(NAME##_gradient, job, first, last, 1, 0);          \
-        else over_elements(NAME##_gradient, job, first, last, 1, 1);                               \
-    }
-
-typedef Vector Each(const Activation *job, Vector x, Vector grad, Vector skip_grad);
+typedef Vector Each(Vector x, Vector grad, Vector scale);
 
 INLINE Vector load_first(const float *from, int64_t count) {
     float lanes[LANES] = {0};
@@ -110,27 +94,38 @@ INLINE Vector load_first(const float *from, int64_t count) {
     return load(lanes);
 }
 
+/* Elements first ... last - 1 of `each`; the last vector is padded with zeros. */
 INLINE void over_elements(
-    Each *each, const Activation *job, int64_t first, int64_t last, int has_grad, int has_skip) {
-    const float *x = job->x, *grad = job->grad, *skip = job->skip_grad;
-    const Vector zero = all(0.0f);
+    Each *each, const Activation *job, int64_t first, int64_t last, int has_grad) {
+    const float *x = job->x, *grad = job->grad;
+    const Vector zero = all(0.0f), scale = all(job->scale);
+    float *out = job->result;
     int64_t i = first;
-    for (; i + LANES <= last; i += LANES) {
-        const Vector g = has_grad ? load(grad + i) : zero, s = has_skip ? load(skip + i) : zero;
-        store(job->result + i, each(job, load(x + i), g, s));
-    }
+    for (; i + LANES <= last; i += LANES)
+        store(out + i, each(load(x + i), has_grad ? load(grad + i) : zero, scale));
     if (i < last) {
         const int64_t count = last - i;
         const Vector g = has_grad ? load_first(grad + i, count) : zero;
-        const Vector s = has_skip ? load_first(skip + i, count) : zero;
         float lanes[LANES];
-        store(lanes, each(job, load_first(x + i, count), g, s));
-        memcpy(job->result + i, lanes, count * sizeof(float));
+        store(lanes, each(load_first(x + i, count), g, scale));
+        memcpy(out + i, lanes, count * sizeof(float));
     }
 }
 
-#define AS_DEFINITION(NAME) DEFINE_ACTIVATION(NAME)
-ACTIVATIONS(AS_DEFINITION)
+#define DEFINE_ACTIVATION(NAME)                                                                    \
+    INLINE Vector NAME##_value(Vector x, Vector grad, Vector scale) {                              \
+        (void)grad;                                                                                \
+        return scale * NAME(x);                                                                    \
+    }                                                                                              \
+    INLINE Vector NAME##_gradient(Vector x, Vector grad, Vector scale) {                           \
+        return grad * scale * NAME##_slope(x);                                                     \
+    }                                                                                              \
+    static void NAME##_elements(const Activation *job, int64_t first, int64_t last) {              \
+        if (job->grad) over_elements(NAME##_gradient, job, first, last, 1);                        \
+        else over_elements(NAME##_value, job, first, last, 0);                                     \
+    }
+
+ACTIVATIONS(DEFINE_ACTIVATION)
 
 #define AS_ACTIVATION_CASE(NAME)                                                                   \
     case ACTIVATION_##NAME: NAME##_elements(job, first, last); break;

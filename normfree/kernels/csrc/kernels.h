@@ -174,7 +174,7 @@ typedef struct {
 enum { ACTIVATIONS(AS_ACTIVATION_ENUMERATOR) };
 
 typedef struct {
-    const float *x, *grad, *skip_grad; /* grad: NULL for the value; skip_grad: NULL or an addend */
+    const float *x, *grad; /* grad: NULL for the value */
     float *result;
     int64_t kind; /* index in the list above */
     float scale;

@@ -8,18 +8,18 @@
 EXPORT const char *normfree_activations(void) { return ACTIVATIONS(AS_ACTIVATION_NAME); }
 
 /* Fresh memory of at least this many bytes is mapped in huge pages. */
-enum { LARGE = 1 << 22 };
+enum { LARGE = 1 << 21 };
 
 static void prepare(float *result, int64_t elements) {
     const int64_t bytes = elements * (int64_t)sizeof(float);
     if (bytes >= LARGE) ask_for_huge_pages(result, bytes);
 }
 
-/* scale f(x), or with `grad` its gradient, to which `skip_grad` is added if it is not NULL. */
+/* scale f(x), or with `grad` its gradient. */
 EXPORT int normfree_activate(
-    const float *x, const float *grad, const float *skip_grad, float *result, int64_t elements,
-    int64_t kind, float scale, int64_t threads) {
-    const Activation job = {x, grad, skip_grad, result, kind, scale};
+    const float *x, const float *grad, float *result, int64_t elements, int64_t kind, float scale,
+    int64_t threads) {
+    const Activation job = {x, grad, result, kind, scale};
     prepare(result, elements);
     return divide(chosen->activate, &job, elements, threads);
 }

@@ -2,10 +2,10 @@
  *
  * A map is contiguous, either (n, channels, pixels), or (n, pixels, channels) if its channels are
  * last. Sums over pixels have a fixed order, so that they depend neither on the instruction set nor
- * on the number of threads.
+ * on the number of threads; the sums of blocks are added in double precision.
  */
 
-enum { BLOCK_PIXELS = 32, SUM_LANES = 64 };
+enum { BLOCK_PIXELS = 32, SUM_LANES = 64, BLOCK_NUMBERS = 2048 };
 
 /* ---- A row of numbers ---- */
 
@@ -25,18 +25,31 @@ INLINE void gate_each(
     else for (int64_t i = 0; i < n; i++) out[i] = x[i] * gate[i];
 }
 
-/* The sum of x, or of x y. */
-INLINE float sum_row(const float *restrict x, const float *restrict y, int64_t n) {
+/* The sum of at most BLOCK_NUMBERS of x, or of x y. */
+INLINE float sum_block(const float *restrict x, const float *restrict y, int64_t n) {
     float lanes[SUM_LANES] = {0};
     int64_t i = 0;
     for (; i + SUM_LANES <= n; i += SUM_LANES)
         for (int lane = 0; lane < SUM_LANES; lane++)
             lanes[lane] = y ? fmaf(x[i + lane], y[i + lane], lanes[lane]) : lanes[lane] + x[i + lane];
-    for (int lane = 0; i < n; i++, lane++)
-        lanes[lane] = y ? fmaf(x[i], y[i], lanes[lane]) : lanes[lane] + x[i];
+    float *left = lanes;
+    for (; i + 16 <= n; i += 16, left += 16)
+        for (int lane = 0; lane < 16; lane++)
+            left[lane] = y ? fmaf(x[i + lane], y[i + lane], left[lane]) : left[lane] + x[i + lane];
+    for (; i < n; i++, left++) *left = y ? fmaf(x[i], y[i], *left) : *left + x[i];
     for (int half = SUM_LANES / 2; half; half /= 2)
         for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
     return lanes[0];
+}
+
+/* The sum of x, or of x y. */
+INLINE float sum_row(const float *x, const float *y, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i += BLOCK_NUMBERS) {
+        const int64_t left = n - i, count = left < BLOCK_NUMBERS ? left : BLOCK_NUMBERS;
+        sum += y ? sum_block(x + i, y + i, count) : sum_block(x + i, NULL, count);
+    }
+    return (float)sum;
 }
 
 /* Add up to four rows of x, or of x y, to the sums. Rows are `stride` apart. */
@@ -82,7 +95,8 @@ static int gate_maps(const void *given, int64_t first, int64_t last) {
 static void sum_tile(const Gating *job, int64_t image, int64_t channel, int64_t count) {
     const int64_t stride = job->channels, from = image * job->pixels * stride + channel;
     const float *gate = job->gate ? job->gate + image * stride + channel : NULL;
-    float total[CHANNELS_OF_TILE] = {0}, block[CHANNELS_OF_TILE];
+    float block[CHANNELS_OF_TILE];
+    double total[CHANNELS_OF_TILE] = {0};
     for (int64_t pixel = 0; pixel < job->pixels; pixel += BLOCK_PIXELS) {
         const int64_t left = job->pixels - pixel, end = left < BLOCK_PIXELS ? left : BLOCK_PIXELS;
         memset(block, 0, sizeof block);
@@ -94,7 +108,8 @@ static void sum_tile(const Gating *job, int64_t image, int64_t channel, int64_t 
         }
         for (int64_t i = 0; i < count; i++) total[i] += block[i];
     }
-    memcpy(job->sums + image * stride + channel, total, count * sizeof(float));
+    float *sums = job->sums + image * stride + channel;
+    for (int64_t i = 0; i < count; i++) sums[i] = (float)total[i];
 }
 
 /* Sums of x, or of x and another map's product, and x times the gate if there is one. A unit is a
