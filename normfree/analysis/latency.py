@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -62,7 +63,7 @@ class HostTimer:
 
     def between(self, marks: Sequence[float]) -> list[float]:
         """Differences of times."""
-        return [after - before for before, after in zip(marks, marks[1:], strict=False)]
+        return [after - before for before, after in pairwise(marks)]
 
 
 class CudaTimer:
@@ -77,7 +78,7 @@ class CudaTimer:
     def between(self, marks: Sequence[torch.cuda.Event]) -> list[float]:
         """Wait for the last event, then read all."""
         marks[-1].synchronize()
-        pairs = zip(marks, marks[1:], strict=False)
+        pairs = pairwise(marks)
         return [before.elapsed_time(after) / 1000 for before, after in pairs]
 
 

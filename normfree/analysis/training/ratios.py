@@ -69,6 +69,5 @@ def _faster(ours: Row, other: Row, phase: str) -> dict[str, float]:
     }
 
 
-
 def _total(row: Row) -> float:
     return float(row["phases"]["total"]["median"])
