@@ -105,7 +105,7 @@ class _Convolution(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients that are needed."""
-        x, weight, gain, bias = ctx.saved_tensors
+        x, weight, gain, _ = ctx.saved_tensors
         needed, eps, window = ctx.needs_input_grad, ctx.eps, ctx.window
         if torch.is_grad_enabled():
             return *_differentiable(ctx.saved_tensors, needed, eps, window, grad), None, None
