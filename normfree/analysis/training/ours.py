@@ -13,7 +13,8 @@ from normfree.optim import AGCSGD, EMA, param_groups
 def our_parts(entry: Entry) -> Parts:
     """A network of ours, AGC, SGD and the average of the weights.
 
-    A batch-normalized twin is not clipped: it does not need it.
+    A batch-normalized twin is not clipped: it does not need it. Update and average are one pass, so
+    the phase of the average is empty.
     """
     network = create_model(entry.network, device=entry.device)
     start_branches(network, "classifier")
@@ -24,9 +25,10 @@ def our_parts(entry: Entry) -> Parts:
 
     def update(scaler: Scaler | None) -> None:
         if scaler is None:
-            optimizer.step()
+            optimizer.step_and_average(average, next(steps))
         else:
             scaler.step(optimizer)
+            average.update(next(steps))
         if clipping is not None:
             _ = optimizer.clipped_units  # telemetry is part of every training step
 
@@ -34,6 +36,6 @@ def our_parts(entry: Entry) -> Parts:
         network=network,
         optimizer=optimizer,
         update=update,
-        average=lambda: average.update(next(steps)),
+        average=lambda: None,
         macs=count_macs(network, entry.size),
     )
