@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from normfree import kernels
+from normfree.kernels import Weight, available, in_rows, update_
 from normfree.optim.core import foreach
 from normfree.optim.core.foreach import agc, sgd_update
 from normfree.optim.core.lists import Lists, Settings
@@ -26,15 +26,15 @@ __all__ = ["agc", "sgd_update", "step"]
 
 def step(lists: Lists, settings: Settings) -> list[Tensor] | None:
     """See :class:`normfree.optim.core.Backend`."""
-    if torch.compiler.is_compiling() or not kernels.available():
+    if torch.compiler.is_compiling() or not available():
         return foreach.step(lists, settings)
     places: list[int] = []
     others: list[int] = []
-    weights: list[kernels.Weight] = []
+    weights: list[Weight] = []
     for place, tensors in enumerate(lists.each()):
-        if kernels.in_rows(*(x for x in tensors if x is not None)):
+        if in_rows(*(x for x in tensors if x is not None)):
             units = _units(tensors[0].shape, settings.unitwise)
-            weights.append(kernels.Weight(*tensors, units=units[0] if units else 1))
+            weights.append(Weight(*tensors, units=units[0] if units else 1))
             places.append(place)
         else:
             others.append(place)
@@ -47,9 +47,9 @@ def step(lists: Lists, settings: Settings) -> list[Tensor] | None:
     return [found[place] for place in range(len(lists.params))]
 
 
-def _update(weights: Sequence[kernels.Weight], settings: Settings) -> list[Tensor]:
+def _update(weights: Sequence[Weight], settings: Settings) -> list[Tensor]:
     """Update the weights; returns the scales of each."""
-    scales = kernels.update_(
+    scales = update_(
         weights,
         lr=float(settings.lr),
         momentum=settings.momentum,
