@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from normfree.kernels.eager import plain
 from normfree.kernels.library import library
 from normfree.kernels.pointers import threads
 
@@ -56,10 +57,7 @@ class Window(NamedTuple):
 
 def supported(*tensors: Tensor | None) -> bool:
     """Whether the kernels can take these tensors: float32 on the CPU, where there are kernels."""
-    return library() is not None and all(
-        tensor is None or (tensor.dtype == torch.float32 and tensor.device.type == "cpu")
-        for tensor in tensors
-    )
+    return library() is not None and plain(*tensors)
 
 
 def convolve(

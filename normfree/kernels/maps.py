@@ -11,8 +11,9 @@ from functools import cache
 
 import torch
 from jaxtyping import Float32
-from torch import Tensor, nn
+from torch import Tensor
 
+from normfree.kernels.eager import plain
 from normfree.kernels.library import library
 from normfree.kernels.pointers import threads
 
@@ -22,8 +23,6 @@ ALONE = 1 << 14
 #: The activations that have a kernel.
 ACTIVATIONS = frozenset(("gelu", "relu", "silu"))
 
-_PLAIN = frozenset((Tensor, nn.Parameter))  # others, such as fake tensors, may have no memory
-
 
 def supported(x: object) -> bool:
     """Whether a tensor is plain, float32 and without gaps, on the host, and there are kernels.
@@ -31,16 +30,7 @@ def supported(x: object) -> bool:
     >>> supported(torch.zeros(2, dtype=torch.float64)), supported(torch.zeros(2, 4)[:, ::2])
     (False, False)
     """
-    return (
-        type(x) in _PLAIN
-        and isinstance(x, Tensor)
-        and x.dtype == torch.float32
-        and x.is_cpu
-        and x.layout == torch.strided
-        and not x.is_neg()
-        and _dense(x)
-        and library() is not None
-    )
+    return isinstance(x, Tensor) and plain(x) and _dense(x) and library() is not None
 
 
 def activate(

@@ -14,15 +14,14 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from normfree.kernels.eager import plain
 from normfree.kernels.library import library
 from normfree.kernels.pointers import threads
 
 #: Work on fewer elements is done by the calling thread.
 ALONE = 1 << 14
-
-_PLAIN = frozenset((Tensor, nn.Parameter))  # others, such as fake tensors, may have no memory
 
 
 def standardize(
@@ -170,11 +169,8 @@ def in_rows(*tensors: Tensor) -> bool:
     >>> in_rows(x, x), in_rows(last, last), in_rows(x, last), in_rows(x[:, :2])
     (True, True, False, False)
     """
-    for x in tensors:
-        if type(x) not in _PLAIN or x.dtype != torch.float32 or not x.is_cpu:
-            return False
-        if x.layout != torch.strided or x.is_neg():
-            return False
+    if not plain(*tensors):
+        return False
     return all(x.is_contiguous() for x in tensors) or (
         tensors[0].ndim == 4
         and all(x.is_contiguous(memory_format=torch.channels_last) for x in tensors)

@@ -11,6 +11,7 @@ from torch.autograd import Function
 
 from normfree.kernels import convolution as kernels
 from normfree.kernels.convolution import Window
+from normfree.kernels.eager import eager
 from normfree.nn.functional import conv2d_padded, standardize_weight
 
 #: Fewest output channels of a group for which the kernels are faster than PyTorch.
@@ -71,16 +72,12 @@ def _fits_kernels(
     x: Tensor, weight: Tensor, gain: Tensor | None, bias: Tensor | None, window: Window
 ) -> bool:
     """Whether the kernels compute this call: the tensors are plain, and nothing traces them."""
-    if torch.compiler.is_compiling() or not kernels.supported(x, weight, gain, bias):
-        return False
     return (
-        x.numel() > 0
+        eager()
+        and kernels.supported(x, weight, gain, bias)
+        and x.numel() > 0
         and len(weight) // window.groups >= FEWEST_CHANNELS
-        and type(x) is Tensor
         and not torch.is_autocast_enabled("cpu")
-        and not torch._C._is_tracing()
-        and not torch._C._are_functorch_transforms_active()
-        and torch._C._len_torch_dispatch_stack() == 0
     )
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 from torch.autograd.graph import saved_tensors_hooks
 
 from normfree.kernels import maps
+from normfree.kernels.eager import eager
 from normfree.nn.functional import gated_add as gated_add_equation
 from normfree.nn.functional import squeeze_excite_add as squeeze_excite_add_equation
 
@@ -108,15 +109,7 @@ def spatial_mean(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
 
 def _use_kernels(*tensors: Tensor) -> bool:
     """Whether kernels may compute on these tensors here."""
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._get_tracing_state() is not None
-        or forward_ad._current_level >= 0
-    ):
-        return False
-    return all(map(maps.supported, tensors))
+    return eager() and all(map(maps.supported, tensors))
 
 
 def _is_gate(gate: Tensor, x: Tensor) -> bool:

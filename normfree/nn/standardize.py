@@ -10,6 +10,7 @@ from torch import Tensor
 
 from normfree.errors import UserError
 from normfree.kernels import operator, rows
+from normfree.kernels.eager import transformed
 from normfree.nn.functional import standardize_weight, standardize_weight_backward
 
 
@@ -35,8 +36,8 @@ def standardize(
         True
     """
     supported = weight.device.type == "cpu" and weight.dtype == gain.dtype == torch.float32
-    # Transforms of torch.func differentiate and batch equations, but not this operator.
-    if supported and not torch._C._are_functorch_transforms_active():
+    # Transforms differentiate and batch equations, but not this operator.
+    if supported and not transformed():
         return torch.ops.normfree.standardize(weight, gain, eps)
     return standardize_weight(weight, gain, eps)
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PANEL = 32, BLOCK_BYTES = 512 << 10 };
+enum { BLOCK_BYTES = 512 << 10 };
 
 /* ---- Which input pixels an output pixel sums over ---- */
 
@@ -88,8 +88,6 @@ static PixelClass *backward_classes(const Geometry *shape) {
 }
 
 /* ---- The order of the work ---- */
-
-static int64_t panels_of(int64_t columns) { return (columns + PANEL - 1) / PANEL; }
 
 /* Pack the filters, then multiply. `product` says which pixels, and how many channels. */
 static int convolve(const Geometry *shape, const Filters *filters, Product *product,

@@ -7,8 +7,6 @@
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static int64_t panels_of(int64_t columns) { return (columns + PANEL - 1) / PANEL; }
-
 /* ---- Packing ---- */
 
 /* From PANEL rows of `n` values to (n, PANEL). */

@@ -98,6 +98,10 @@ typedef struct {
     int64_t taps_first;
 } Filters;
 
+enum { PANEL = 32 };
+
+static inline int64_t panels_of(int64_t columns) { return (columns + PANEL - 1) / PANEL; }
+
 /* Filters in panels of columns, ready to be multiplied: (groups, panels, taps, depth, PANEL). */
 typedef struct {
     const Geometry *shape;

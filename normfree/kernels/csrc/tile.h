@@ -9,8 +9,6 @@
 
 #include "vector.h"
 
-enum { PANEL = 32 };
-
 /* y[m][j] = bias[j] + sum over segments s and depths i of a[m][s * depth + i] * b[s][i][j] */
 typedef struct {
     const float *a;         /* rows of `segments * depth` values, `a_row` apart */

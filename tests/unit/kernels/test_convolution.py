@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from normfree import kernels
 from normfree.kernels import convolution, library
@@ -172,3 +173,16 @@ def test_autocast_and_float64_use_pytorch():
 def test_shapes_that_do_not_fit_are_refused(x, weight, window):
     with pytest.raises(ValueError, match="filters"):
         convolution.convolve(torch.ones(x), torch.ones(weight), None, None, EPS, window)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by PyTorch itself
+def test_forward_mode_differentiates_the_equation():
+    x, weight, gain, bias, window = example("pointwise", last=False)
+    tangent = torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
+    found = []
+    for function in (convolve, equation):
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(weight, tangent)
+            y = function(x, dual, gain, bias, EPS, window)
+            found.append(forward_ad.unpack_dual(y).tangent)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
