@@ -217,4 +217,5 @@ def test_compiles_with_activation_checkpointing(name):
         logits.square().sum().backward()
         results.append([logits, *(p.grad for p in network.parameters()), *network.buffers()])
     for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        # on the CPU, kernels of this package compute the convolutions of the second network only
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
