@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function, forward_ad
+from torch.autograd.graph import saved_tensors_hooks
 
 from normfree.kernels import maps
 from normfree.nn.functional import gated_add as gated_add_equation
@@ -201,7 +202,9 @@ class _SqueezeExciteAdd(Function):
         pooled = maps.channel_sums(x) / x[0, 0].numel()
         inputs = [pooled.requires_grad_()]
         inputs += [t.detach().requires_grad_(t.requires_grad) for t in given]
-        with torch.set_grad_enabled(any(ctx.needs_input_grad)):
+        # Small enough to keep: checkpointing, for one, must not recompute a block for it again.
+        kept = saved_tensors_hooks(lambda x: x, lambda x: x)
+        with torch.set_grad_enabled(any(ctx.needs_input_grad)), kept:
             factor = gate(*inputs)
         ctx.inner = (factor, inputs) if any(ctx.needs_input_grad) else None
         return maps.gate(x, factor.detach(), skip)
