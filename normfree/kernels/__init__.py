@@ -11,15 +11,21 @@ from normfree.kernels.images import mix_bytes, normalize
 from normfree.kernels.library import Status, available, status
 from normfree.kernels.operator import operator
 from normfree.kernels.randaugment import Call, Operations, randaugment
+from normfree.kernels.rows import Weight, in_rows, standardize, standardize_backward, update_
 
 __all__ = [
     "Call",
     "Operations",
     "Status",
+    "Weight",
     "available",
+    "in_rows",
     "mix_bytes",
     "normalize",
     "operator",
     "randaugment",
+    "standardize",
+    "standardize_backward",
     "status",
+    "update_",
 ]

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-Equation = Callable[..., Tensor]
+Result = TypeVar("Result", Tensor, tuple[Tensor, Tensor])
 
 
 def operator(
     schema: str,
     *,
-    kernel: Callable[..., Tensor | None],
-    result: Equation,
+    kernel: Callable[..., Result | None],
+    result: Callable[..., Result],
     shapes: Callable[..., None],
     values: Callable[..., None] | None = None,
-) -> Callable[[Equation], Equation]:
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Register an equation as ``torch.ops.normfree.NAME``, opaque to ``torch.compile``.
 
     On the CPU, the kernel is used if it supports the arguments; otherwise the equation is used. The
@@ -51,19 +51,19 @@ def operator(
     name, parenthesis, types = schema.partition("(")
     full = f"normfree::{name}"
 
-    def register(equation: Equation) -> Equation:
-        def on_any_device(*arguments: Any) -> Tensor:
+    def register(equation: Callable[..., Result]) -> Callable[..., Result]:
+        def on_any_device(*arguments: Any) -> Result:
             shapes(*arguments)
             return equation(*arguments)
 
-        def on_cpu(*arguments: Any) -> Tensor:
+        def on_cpu(*arguments: Any) -> Result:
             shapes(*arguments)
             if values is not None:
                 values(*arguments)
             found = kernel(*arguments)
             return equation(*arguments) if found is None else found
 
-        def traced(*arguments: Any) -> Tensor:
+        def traced(*arguments: Any) -> Result:
             shapes(*arguments)
             return result(*arguments)
 
@@ -72,7 +72,7 @@ def operator(
         torch.library.impl(full, "default", on_any_device)
         torch.library.impl(full, "cpu", on_cpu)
         torch.library.register_fake(full, traced)
-        made: Equation = getattr(torch.ops.normfree, name).default
+        made: Callable[..., Result] = getattr(torch.ops.normfree, name).default
         return made
 
     return register

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
+
+from normfree.kernels.convolution import Window
 
 
 def standardize_weight(
@@ -38,10 +41,50 @@ def standardize_weight(
     Differs from: timm and many ports, whose ``var + 1e-5`` slightly changes every filter.
     """
     dims = tuple(range(1, weight.ndim))
-    fan_in = weight[0].numel()
+    fan_in = math.prod(weight.shape[1:])
     var, mean = torch.var_mean(weight, dim=dims, correction=0, keepdim=True)
     scale = torch.rsqrt(torch.clamp(var * fan_in, min=eps)) * gain.view(-1, *[1] * len(dims))
     return (weight - mean) * scale
+
+
+def standardize_weight_backward(
+    grad: Float[Tensor, "o *fan"],
+    weight: Float[Tensor, "o *fan"],
+    gain: Float[Tensor, " o"],
+    eps: float = 1e-4,
+) -> tuple[Float[Tensor, "o *fan"], Float[Tensor, " o"]]:
+    r"""The gradients of :func:`standardize_weight` with respect to ``weight`` and ``gain``.
+
+    .. math::
+        x &= W_i - \mu_i, \qquad
+        r = \bigl(\max(\textstyle\sum_j x_j^2,\, \varepsilon)\bigr)^{-1/2}, \qquad
+        s = \textstyle\sum_j x_j G_{ij} \\
+        \partial g_i &= r s \\
+        \partial W_i &= g_i r\,\bigl(G_i - \overline{G_i} - r^2 s\,x\bigr)
+
+    without the last term where :math:`\varepsilon` is the larger.
+
+    Args:
+        grad: gradient :math:`G` of the standardized filters.
+        weight: as in :func:`standardize_weight`.
+        gain: as in :func:`standardize_weight`.
+        eps: as in :func:`standardize_weight`.
+
+    Example:
+        >>> w, gain, grad = torch.randn(8, 4, 3, 3), torch.ones(8), torch.randn(8, 4, 3, 3)
+        >>> _ = w.requires_grad_()
+        >>> expected = torch.autograd.grad(standardize_weight(w, gain), w, grad)
+        >>> torch.allclose(standardize_weight_backward(grad, w, gain)[0], *expected, atol=1e-6)
+        True
+    """
+    dims = tuple(range(1, weight.ndim))
+    x = weight - weight.mean(dims, keepdim=True)
+    square = x.square().sum(dims, keepdim=True)
+    r = torch.rsqrt(torch.clamp(square, min=eps))
+    s = (x * grad).sum(dims, keepdim=True)
+    along = torch.where(square >= eps, r.square() * s, 0.0)
+    scale = gain.view(r.shape) * r
+    return (grad - grad.mean(dims, keepdim=True) - along * x) * scale, (r * s).view(gain.shape)
 
 
 def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
@@ -61,6 +104,43 @@ def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> 
     return total // 2, total - total // 2
 
 
+def same_window(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Window:
+    """The window of a convolution with ``SAME`` padding, for a map of a size (height, width).
+
+    >>> same_window((5, 4), (3, 3), (2, 2)).padding
+    (1, 1, 0, 1)
+    """
+    top, bottom = same_padding(size[0], kernel[0], stride[0], dilation[0])
+    left, right = same_padding(size[1], kernel[1], stride[1], dilation[1])
+    return Window(stride, dilation, (top, bottom, left, right), groups)
+
+
+def conv2d_padded(
+    x: Float[Tensor, "n i h w"],
+    weight: Float[Tensor, "o k kh kw"],
+    bias: Float[Tensor, " o"] | None,
+    window: Window,
+) -> Float[Tensor, "n o h2 w2"]:
+    """Convolution with padding that may differ between the sides.
+
+    >>> window = same_window((5, 4), (3, 3), stride=(2, 2))
+    >>> conv2d_padded(torch.ones(1, 1, 5, 4), torch.ones(1, 1, 3, 3), None, window).shape
+    torch.Size([1, 1, 3, 2])
+    """
+    top, bottom, left, right = window.padding
+    if top == bottom and left == right:  # the convolution itself can pad, without a copy
+        padding = (top, left)
+    else:
+        x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+    return F.conv2d(x, weight, bias, window.stride, padding, window.dilation, window.groups)
+
+
 def conv2d_same(
     x: Float[Tensor, "n i h w"],
     weight: Float[Tensor, "o k kh kw"],
@@ -74,13 +154,9 @@ def conv2d_same(
     >>> conv2d_same(torch.ones(1, 1, 5, 4), torch.ones(1, 1, 3, 3), stride=(2, 2)).shape
     torch.Size([1, 1, 3, 2])
     """
-    (kh, kw), (sh, sw), (dh, dw) = weight.shape[2:], stride, dilation
-    top, bottom = same_padding(x.shape[2], kh, sh, dh)
-    left, right = same_padding(x.shape[3], kw, sw, dw)
-    if top == bottom and left == right:  # the convolution itself can pad, without a copy
-        return F.conv2d(x, weight, bias, stride, (top, left), dilation, groups)
-    x = F.pad(x, (left, right, top, bottom))
-    return F.conv2d(x, weight, bias, stride, 0, dilation, groups)
+    kernel = (weight.shape[2], weight.shape[3])
+    window = same_window((x.shape[2], x.shape[3]), kernel, stride, dilation, groups)
+    return conv2d_padded(x, weight, bias, window)
 
 
 def avg_pool2d_same(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:

@@ -192,6 +192,10 @@ def _of_channels(gate: Tensor, x: Tensor) -> Float[Tensor, "n c"]:
     return gate.expand(*x.shape[:2], 1, 1)[:, :, 0, 0]
 
 
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
 class _SqueezeExciteAdd(Function):
     """The gate is differentiated by a graph of its own, from detached inputs."""
 
@@ -202,10 +206,8 @@ class _SqueezeExciteAdd(Function):
         pooled = maps.channel_sums(x) / x[0, 0].numel()
         inputs = [pooled.requires_grad_()]
         inputs += [t.detach().requires_grad_(t.requires_grad) for t in given]
-        # Small enough to keep: checkpointing, for one, must not recompute a block for it again.
-        kept = saved_tensors_hooks(lambda x: x, lambda x: x)
-        with torch.set_grad_enabled(any(ctx.needs_input_grad)), kept:
-            factor = gate(*inputs)
+        with torch.set_grad_enabled(any(ctx.needs_input_grad)), saved_tensors_hooks(_same, _same):
+            factor = gate(*inputs)  # small: activation checkpointing need not compute it again
         ctx.inner = (factor, inputs) if any(ctx.needs_input_grad) else None
         return maps.gate(x, factor.detach(), skip)
 

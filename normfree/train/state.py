@@ -22,7 +22,7 @@ class TrainState:
     Attributes:
         model: the network being trained.
         forward: the same network, compiled if the recipe says so.
-        update: moves the weights, once their gradient is complete.
+        update: moves the weights and their average, once the gradient is complete.
         ema: the averaged weights; None without an average.
         sam: ascends the weights; None without sharpness-aware minimization. It has no state.
         epoch: sums over the current epoch.

@@ -41,6 +41,29 @@ INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return vfmaq_f32(c, a
 
 #endif
 
+/* Transpose 4 x 4 values; rows are `stride` apart. */
+INLINE void transpose_4(const float *in, int64_t in_stride, float *out, int64_t out_stride) {
+#if defined(__x86_64__)
+    __m128 a = _mm_loadu_ps(in), b = _mm_loadu_ps(in + in_stride);
+    __m128 c = _mm_loadu_ps(in + 2 * in_stride), d = _mm_loadu_ps(in + 3 * in_stride);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(out, a);
+    _mm_storeu_ps(out + out_stride, b);
+    _mm_storeu_ps(out + 2 * out_stride, c);
+    _mm_storeu_ps(out + 3 * out_stride, d);
+#else
+    const float32x4x2_t ab = vtrnq_f32(vld1q_f32(in), vld1q_f32(in + in_stride));
+    const float32x4x2_t cd =
+        vtrnq_f32(vld1q_f32(in + 2 * in_stride), vld1q_f32(in + 3 * in_stride));
+    for (int half = 0; half < 2; half++) {
+        vst1q_f32(out + half * out_stride,
+                  vcombine_f32(vget_low_f32(ab.val[half]), vget_low_f32(cd.val[half])));
+        vst1q_f32(out + (half + 2) * out_stride,
+                  vcombine_f32(vget_high_f32(ab.val[half]), vget_high_f32(cd.val[half])));
+    }
+#endif
+}
+
 enum { TILE_COLUMNS = LANES * TILE_VECTORS };
 
 /* The compilers' vector extensions provide + - * / for all of them. */
