@@ -6,6 +6,19 @@
 
 #include "vector.h"
 
+/* The first `count` numbers, then zeros. */
+#if defined(LOOK_UP_AVX512)
+INLINE Vector load_first(const float *from, int64_t count) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+}
+#else
+INLINE Vector load_first(const float *from, int64_t count) {
+    float lanes[LANES] = {0};
+    memcpy(lanes, from, count * sizeof(float));
+    return load(lanes);
+}
+#endif
+
 typedef int32_t Bits __attribute__((vector_size(LANES * sizeof(float))));
 
 /* The larger and the smaller of x and a bound, or NaN if x is. */
@@ -87,12 +100,6 @@ INLINE Vector relu_slope(Vector x) {
 #undef LOG2E
 
 typedef Vector Each(Vector x, Vector grad, Vector scale);
-
-INLINE Vector load_first(const float *from, int64_t count) {
-    float lanes[LANES] = {0};
-    memcpy(lanes, from, count * sizeof(float));
-    return load(lanes);
-}
 
 /* Elements first ... last - 1 of `each`; the last vector is padded with zeros. */
 INLINE void over_elements(

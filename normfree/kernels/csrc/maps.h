@@ -5,7 +5,8 @@
  * on the number of threads; the sums of blocks are added in double precision.
  */
 
-enum { BLOCK_PIXELS = 32, SUM_LANES = 64, BLOCK_NUMBERS = 2048 };
+enum { BLOCK_PIXELS = 32, BLOCK_NUMBERS = 2048 };
+enum { SUM_LANES = 64, SUM_PARTS = SUM_LANES / LANES };
 
 /* ---- A row of numbers ---- */
 
@@ -25,21 +26,42 @@ INLINE void gate_each(
     else for (int64_t i = 0; i < n; i++) out[i] = x[i] * gate[i];
 }
 
-/* The sum of at most BLOCK_NUMBERS of x, or of x y. */
+/* The sum of the lanes of a vector, by halves. */
+INLINE float sum_lanes(Vector x) {
+#if defined(__x86_64__)
+#if defined(LOOK_UP_AVX512)
+    const __m256 eight = _mm512_castps512_ps256(x) + _mm512_extractf32x8_ps(x, 1);
+#else
+    const __m256 eight = x;
+#endif
+    const __m128 four = _mm256_castps256_ps128(eight) + _mm256_extractf128_ps(eight, 1);
+#else
+    const float32x4_t four = x;
+#endif
+    return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+/* The sum of at most BLOCK_NUMBERS of x, or of x y: number i is added to lane i % SUM_LANES. */
 INLINE float sum_block(const float *restrict x, const float *restrict y, int64_t n) {
-    float lanes[SUM_LANES] = {0};
+    Vector parts[SUM_PARTS];
+    for (int part = 0; part < SUM_PARTS; part++) parts[part] = all(0.0f);
     int64_t i = 0;
     for (; i + SUM_LANES <= n; i += SUM_LANES)
-        for (int lane = 0; lane < SUM_LANES; lane++)
-            lanes[lane] = y ? fmaf(x[i + lane], y[i + lane], lanes[lane]) : lanes[lane] + x[i + lane];
-    float *left = lanes;
-    for (; i + 16 <= n; i += 16, left += 16)
-        for (int lane = 0; lane < 16; lane++)
-            left[lane] = y ? fmaf(x[i + lane], y[i + lane], left[lane]) : left[lane] + x[i + lane];
-    for (; i < n; i++, left++) *left = y ? fmaf(x[i], y[i], *left) : *left + x[i];
-    for (int half = SUM_LANES / 2; half; half /= 2)
-        for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
-    return lanes[0];
+        for (int part = 0; part < SUM_PARTS; part++) {
+            const Vector value = load(x + i + part * LANES);
+            if (y) parts[part] = multiply_add(value, load(y + i + part * LANES), parts[part]);
+            else parts[part] += value;
+        }
+    for (int part = 0; part < SUM_PARTS; part++, i += LANES) {
+        const int64_t count = n - i < LANES ? n - i : LANES;
+        if (count <= 0) break;
+        const Vector value = load_first(x + i, count);
+        if (y) parts[part] = multiply_add(value, load_first(y + i, count), parts[part]);
+        else parts[part] += value;
+    }
+    for (int half = SUM_PARTS / 2; half; half /= 2)
+        for (int part = 0; part < half; part++) parts[part] += parts[part + half];
+    return sum_lanes(parts[0]);
 }
 
 /* The sum of x, or of x y. */

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch.autograd import gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.checkpoint import checkpoint
 
 from normfree import kernels
 from normfree.nn import (
@@ -157,6 +158,20 @@ def test_backward_twice_and_partly_frozen():
     ours, expected = (torch.autograd.grad(t.square().sum(), (skip, bias)) for t in (y, want))
     for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_checkpointing_recomputes_a_gated_sum_once():
+    calls = []
+
+    def recomputed(*inputs):
+        calls.append(1)
+        return ends(*inputs)[0]
+
+    inputs = arguments(torch.float32)
+    want = gradients(lambda *x: ends(*x)[0], inputs)
+    ours = gradients(lambda *x: checkpoint(recomputed, *x, use_reentrant=False), inputs)
+    assert len(calls) == 2
+    assert all(torch.equal(one, other) for one, other in zip(ours, want, strict=True))
 
 
 def test_empty_maps_and_one_pixel():
