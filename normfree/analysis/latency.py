@@ -30,6 +30,7 @@ def compare_latency(
     *,
     rounds: int = 20,
     warmup: int = 2,
+    settle: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Latency]:
     """Time several calls in alternation, round after round.
@@ -41,6 +42,8 @@ def compare_latency(
         calls: name → function; a function that runs on an accelerator must synchronize.
         rounds: number of timed rounds, at least 2.
         warmup: number of untimed rounds at the start.
+        settle: whether the same call runs untimed before each timed one, so that the call before
+            costs it nothing: other programs' threads stay busy for a while after their last result.
         clock: returns the time in seconds.
 
     Returns:
@@ -54,6 +57,8 @@ def compare_latency(
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(warmup + rounds):
         for name, call in calls.items():
+            if settle:
+                call()
             start = clock()
             call()
             if number >= warmup:

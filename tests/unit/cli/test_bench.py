@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_infer(tmp_path: Path, capsys: Capture) -> None:
     forms = ("--forms", "folded", "channels_last", "bfloat16", "--threads", "1")
     assert run("infer", *words, *forms, "--json", str(file)) == 0
     assert torch.get_num_threads() == threads
-    assert len(capsys.readouterr().out.splitlines()) == 9
+    assert len(capsys.readouterr().out.splitlines()) == 10
     found = json.loads(file.read_text())
     assert (found["benchmark"], found["threads"]) == ("infer", 1)
     assert [row["form"] for row in found["results"]][:4] == ["trained", *forms[1:4]]
@@ -48,6 +49,17 @@ def test_infer_with_onnx_runtime(tmp_path: Path) -> None:
     _, row = json.loads(file.read_text())["results"]
     assert (row["form"], row["size"]) == ("onnx", 8)
     assert 0 < row["error"] < 1e-4
+
+
+def test_infer_says_what_the_forms_and_the_peer_need(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    assert run("infer", "--forms", "prepaked") == 1
+    assert "did you mean prepacked" in capsys.readouterr().err
+    assert run("infer", "--models", "nfnet_pico", "--peers") == 1
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert run("infer", "--models", "nfnet_f0", "--peers") == 1
+    assert "--peers needs timm: pip install timm torchvision" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_is_said(capsys: Capture) -> None:
