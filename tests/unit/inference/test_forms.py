@@ -41,6 +41,7 @@ def images(count: int, size: int = 9) -> Tensor:
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in FORMS]
 )
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")  # torch's own
 @torch.no_grad()
 def test_a_form_equals_the_network_for_any_batch_size(name: str) -> None:
     model = network()
