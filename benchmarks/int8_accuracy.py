@@ -62,7 +62,8 @@ def main() -> None:
         print(f"{form.name:20}{top1:8.2%}{rows[-1]['changed']:8} changed", flush=True)
     if options.json:
         found = {"benchmark": "int8_accuracy", **environment(), "run": predictor.card.recipe}
-        found |= {"test_images": count, "calibration_images": CALIBRATION_IMAGES, "results": rows}
+        found |= {"test_images": count, "calibration_images": CALIBRATION_IMAGES}
+        found |= {"weights": Path(options.run).name, "results": rows}
         options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 

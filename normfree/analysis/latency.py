@@ -96,6 +96,7 @@ def compare_latency(
     *,
     rounds: int = 20,
     warmup: int = 2,
+    settle: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Latency]:
     """Time several calls in alternation, round after round.
@@ -107,6 +108,8 @@ def compare_latency(
         calls: name → function; a function that runs on an accelerator must synchronize.
         rounds: number of timed rounds, at least 2.
         warmup: number of untimed rounds at the start.
+        settle: whether the same call runs untimed before each timed one, so that the call before
+            costs it nothing: other programs' threads stay busy for a while after their last result.
         clock: returns the time in seconds.
 
     Returns:
@@ -118,7 +121,9 @@ def compare_latency(
         (20, True)
     """
     steps = {name: {"call": call} for name, call in calls.items()}
-    phases = compare_phases(steps, rounds=rounds, warmup=warmup, timer=HostTimer(clock))
+    phases = compare_phases(
+        steps, rounds=rounds, warmup=warmup, settle=settle, timer=HostTimer(clock)
+    )
     return {name: found["total"] for name, found in phases.items()}
 
 
@@ -127,6 +132,7 @@ def compare_phases(
     *,
     rounds: int = 20,
     warmup: int = 2,
+    settle: bool = False,
     timer: Timer | None = None,
 ) -> dict[str, dict[str, Latency]]:
     """Time the phases of several steps; the steps take turns, round after round.
@@ -135,6 +141,7 @@ def compare_phases(
         steps: name → phases in order, each with its function. No name of a phase is ``total``.
         rounds: number of timed rounds, at least 2.
         warmup: number of untimed rounds at the start.
+        settle: whether each step runs once, untimed, before it is timed.
         timer: marks the time before, between and after the phases; the host's clock by default.
 
     Returns:
@@ -150,6 +157,8 @@ def compare_phases(
     laps: dict[str, list[list[float]]] = {name: [] for name in steps}
     for number in range(warmup + rounds):
         for name, phases in steps.items():
+            for phase in phases.values() if settle else ():
+                phase()
             marks = [timer.mark()]
             for phase in phases.values():
                 phase()

@@ -108,7 +108,7 @@ def _measure(name: str, options: Options) -> Iterator[dict[str, Any]]:
         timed = {
             variant: partial(network, images) for variant, network in (networks | peers).items()
         }
-        latencies = compare_latency(timed | ceiling_calls(), rounds=options.rounds)
+        latencies = compare_latency(timed | ceiling_calls(), rounds=options.rounds, settle=True)
     ceiling = max(flops / latencies.pop(name).median for name, flops in CEILINGS.items())
     flops = 2 * count_macs(model, size) * options.batch_size
     for variant, latency in latencies.items():
@@ -162,26 +162,18 @@ def ceiling_calls() -> dict[str, Callable[[], object]]:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in (
-        "model",
-        "form",
-        "px",
-        "batch",
-        "median ms",
-        "quartiles ms",
-        "faster",
-        "error",
-        "of ceiling",
-    ):
-        table.add_column(heading, justify="left" if heading in ("model", "form") else "right")
+    said = f"batch {rows[0]['batch_size']}; ceiling {rows[0]['ceiling_gflops']:.0f} GFLOP/s"
+    table = Table(box=None, pad_edge=False, title=said, title_justify="left")
+    numbers = ("px", "median ms", "quartiles", "faster", "error", "ceiling")
+    for heading in ("model", "form", *numbers):
+        is_name = heading in ("model", "form")
+        table.add_column(heading, justify="left" if is_name else "right", no_wrap=True)
     for row in rows:
         low, median, high = (1000 * row["seconds"][key] for key in ("low", "median", "high"))
         table.add_row(
             row["model"],
             row["form"],
             str(row["size"]),
-            str(row["batch_size"]),
             f"{median:.1f}",
             f"{low:.1f}–{high:.1f}",
             f"{row['speedup']:.2f}×",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +28,7 @@ def export_optimized(
     *,
     batch_size: int = 1,
     tolerance: float = TOLERANCE,
+    forms: Iterable[str] | None = None,
     seconds: float = 10.0,
 ) -> Optimized:
     """Measure the forms that a file can hold on this machine, and write the fastest.
@@ -43,6 +44,7 @@ def export_optimized(
         images: normalized images, at least 4; see :meth:`normfree.Predictor.optimize`.
         batch_size: number of images to be fast for; the file takes any number.
         tolerance: largest error allowed.
+        forms: forms to choose from; None for all that the file can hold.
         seconds: time to spend on timing.
 
     Raises:
@@ -51,6 +53,10 @@ def export_optimized(
     path = Path(path)
     if path.suffix not in GRAPHS:
         raise UserError(f"only {' and '.join(GRAPHS)} files have forms; got {path}")
+    held = [form.name for form in FORMS.values() if form.file == path.suffix]
+    named_forms = held if forms is None else list(forms)
+    if not set(named_forms) <= set(held):
+        raise UserError(f"{path.suffix} files hold the forms {', '.join(held)}; got {forms}")
     whole = whole_card(model, card)
     check_writable(path)
     checked, calibration = noise(8, model.config.in_channels, whole.test_size), None
@@ -61,7 +67,7 @@ def export_optimized(
         checked,
         batch_size,
         tolerance=tolerance,
-        forms=[form.name for form in FORMS.values() if form.file == path.suffix],
+        forms=named_forms,
         calibration=calibration,
         seconds=seconds,
     )

@@ -58,6 +58,31 @@ def test_an_export_is_evaluated_like_the_run(run: Path, photographs: Path) -> No
     assert_one_line(normfree("export", file, run / "b.onnx"), 1, "is exported already")
 
 
+@pytest.mark.parametrize("kind", [".pt2", ".onnx"])
+def test_the_fastest_form_predicts_what_the_run_does(
+    kind: str, run: Path, photographs: Path
+) -> None:
+    images = sorted(photographs.glob("val/*/*.jpg"))
+    file = run / f"fastest{kind}"
+    done = normfree("export", run, file, "--optimize")
+    assert done.returncode == 0, done.stderr
+    assert "is the fastest for batches of 1, errors up to 0.001" in done.stdout
+    for ours, theirs in zip(predictions(file, images), predictions(run, images), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_predicting_with_the_fastest_form(run: Path, photographs: Path) -> None:
+    images = sorted(photographs.glob("val/*/*.jpg"))
+    done = normfree("predict", run, *images, "--json", "--optimize")
+    assert done.returncode == 0, done.stderr
+    assert "is the fastest for batches of 1" in done.stderr
+    for image, theirs in zip(json.loads(done.stdout), predictions(run, images), strict=True):
+        ours = {guess["class"]: guess["probability"] for guess in image["classes"]}
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    done = normfree("predict", run, *images, "--tolerance", "0.1")
+    assert_one_line(done, 2, "--tolerance is for --optimize only")
+
+
 def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
     done = normfree("export", run, tmp_path / "model.tflite")
     assert_one_line(done, 1, "model.tflite", ".onnx, .pt2, .safetensors")
@@ -65,6 +90,10 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
     assert_one_line(done, 2, "--int8 needs OUT.onnx")
     done = normfree("export", run, tmp_path / "model.onnx", "--data", "digits")
     assert_one_line(done, 2, "--data is for --int8 only")
+    done = normfree("export", run, tmp_path / "model.safetensors", "--optimize")
+    assert_one_line(done, 2, "--optimize needs OUT.onnx or OUT.pt2")
+    done = normfree("export", run, tmp_path / "model.onnx", "--tolerance", "0.1")
+    assert_one_line(done, 2, "are for --optimize only")
     done = normfree("export", tmp_path / "absent", tmp_path / "model.onnx")
     assert_one_line(done, 1, "there is no")
 

@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from normfree.inference.forms.form import Example
+from normfree.inference.onnx_file import quiet
 
 
 def as_trained(example: Example) -> nn.Module:
@@ -49,6 +50,6 @@ def _entered(network: fx.GraphModule, method: str, *args: Any, **kwargs: Any) ->
 def compiled(example: Example) -> nn.Module:
     """Channels last, compiled by ``torch.compile`` with its weights frozen into the code."""
     network: nn.Module = torch.compile(channels_last(example), options={"freezing": True})  # type: ignore[assignment]
-    with torch.no_grad():
+    with torch.no_grad(), quiet():
         network(example.images)
     return network

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_infer_with_onnx_runtime(tmp_path: Path) -> None:
     _, row = json.loads(file.read_text())["results"]
     assert (row["form"], row["size"]) == ("onnx", 8)
     assert 0 < row["error"] < 1e-4
+
+
+def test_infer_says_what_the_forms_and_the_peer_need(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    assert run("infer", "--forms", "prepaked") == 1
+    assert "did you mean prepacked" in capsys.readouterr().err
+    assert run("infer", "--models", "nfnet_pico", "--peers") == 1
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert run("infer", "--models", "nfnet_f0", "--peers") == 1
+    assert "--peers needs timm: pip install timm torchvision" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_is_said(capsys: Capture) -> None:
