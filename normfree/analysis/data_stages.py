@@ -134,8 +134,8 @@ def write_jpegs(directory: Path, count: int) -> list[Path]:
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as directory:
-    ...     [Image.open(file).size for file in write_jpegs(Path(directory), 2)]
-    [(500, 375), (500, 375)]
+    ...     [decode(file).shape for file in write_jpegs(Path(directory), 2)]
+    [(375, 500, 3), (375, 500, 3)]
     """
     generator = torch.Generator().manual_seed(0)
     files = [directory / f"{number}.jpg" for number in range(count)]

@@ -75,12 +75,12 @@ def run(words: Sequence[str]) -> None:
 def _files(options: Options, directory: Path) -> list[Path]:
     """As many files as a batch has images; those of a small folder again and again."""
     from normfree.analysis.data_stages import write_jpegs
-    from normfree.data import Opening, open_source
+    from normfree.data import open_source
     from normfree.data.sources.folder import FolderSource
 
     if options.data is None:
         return write_jpegs(directory, options.images)
-    source = open_source(options.data, "train", Opening())
+    source = open_source(options.data, "train")
     if not isinstance(source, FolderSource):
         raise UserError(f"--data must be folder:DIR, because files are read; got {options.data}")
     return [Path(source.files[index % len(source)]) for index in range(options.images)]
