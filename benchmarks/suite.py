@@ -59,9 +59,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, help="store the results in this file")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results are stored")
-    parser.add_argument(
-        "--tiny", action="store_true", help="a few layers, without timm"
-    )
+    parser.add_argument("--tiny", action="store_true", help="a few layers, without timm")
     options = parser.parse_args(words)
     commands = TINY if options.tiny else SMALL
     runs = list(measure(commands, options.rounds))
