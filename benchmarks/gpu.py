@@ -20,9 +20,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.markdown import tables
 
+ROOT = Path(__file__).parents[1]
 SYNC_STEPS = 20
 _FORMS = "eager compiled cuda_graphs"
 _FULL = {
@@ -117,43 +118,8 @@ def page(found: Mapping[str, Any], file: str) -> Iterator[str]:
         if "failed" in run:
             yield f"Not measured: {run['failed']}"
         else:
-            yield from _tables(run)
+            yield from tables(run)
     yield from ("", "## Waiting for the device", "", f"{found['waits']}.")
-
-
-def _tables(run: Mapping[str, Any]) -> Iterator[str]:
-    yield from _line(
-        "network", "px", "total ms", "images/s", "of matrix peak", "of copy peak", "GB"
-    )
-    yield from _line(*["---"] * 7)
-    for row in run["results"]:
-        memory = row["memory_bytes"]
-        yield from _line(
-            row["label"],
-            row["size"],
-            f"{1000 * row['phases']['total']['median']:.1f}",
-            f"{row['images_per_second']:.0f}",
-            f"{row['matrix_fraction']:.0%}",
-            f"{row['weight_fraction']:.0%}",
-            f"{memory / 1e9:.1f}" if memory else "",
-        )
-    ratios = [*run["peer_ratios"], *run["twin_ratios"]]
-    if ratios:
-        phases = [*ratios[0]["phases"]]
-        yield ""
-        yield from _line("faster", "than", *phases)
-        yield from _line(*["---"] * (2 + len(phases)))
-        for row in ratios:
-            cells = (f"{ratio['median']:.2f}×" for ratio in row["phases"].values())
-            yield from _line(row["ours"], row["against"], *cells)
-    yield ""
-    matrix, copy = run["ceilings"]["matrix"], run["ceilings"]["copy"]
-    yield f"Measured peaks: {matrix['per_second'] / 1e12:.2f} TFLOP/s ({matrix['by']}),"
-    yield f"{copy['per_second'] / 1e9:.0f} GB/s (copy)."
-
-
-def _line(*cells: object) -> Iterator[str]:
-    yield f"| {' | '.join(map(str, cells))} |"
 
 
 if __name__ == "__main__":
