@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 
-.PHONY: help train test test-all check format docs kernels sanitize wheel clean
+.PHONY: help train test test-all check format bench docs kernels sanitize wheel clean
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -27,6 +27,12 @@ check: $(READY)  ## lint, formatting, types, import direction
 format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# timm asks for torchvision, which has no build for every PyTorch; benchmarks do without it.
+bench: $(READY)  ## a few benchmarks beside timm, today's ratios beside the stored ones: a few minutes
+	$(BIN)/pip install --quiet --constraint constraints.txt huggingface_hub
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps timm
+	$(BIN)/python benchmarks/suite.py
 
 kernels: $(READY) ## build the C kernels again, after a change of their sources
 	$(BIN)/python setup.py --quiet build_ext --inplace

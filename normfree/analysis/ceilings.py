@@ -46,14 +46,14 @@ def ceilings(
 ) -> dict[str, Ceiling]:
     """Calls whose rates are ceilings.
 
-    Libraries differ, so there are several ways to a matrix product of ``side × side`` matrices:
-    as a linear layer, and as a pointwise convolution with its channels last. The fastest is the
-    ceiling.
+    Libraries differ, and so do shapes, so there are several ways to many multiply-adds: a linear
+    layer of ``side × side`` matrices, and dense convolutions of 1×1 and 3×3 pixels in channels_last
+    memory, from ``side / 4`` channels to as many. The fastest is the ceiling.
 
     Args:
         device: where to compute.
         dtype: of the factors.
-        side: of the matrices, a multiple of 4; 2,048 on a CPU and 8,192 elsewhere by default.
+        side: 2,048 on a CPU and 8,192 elsewhere by default.
         copy_bytes: size of the tensor that is copied. Each of its bytes counts twice: it is read
             and written.
 
@@ -61,27 +61,37 @@ def ceilings(
         Name → ceiling.
 
     Example:
-        >>> {name: found.amount for name, found in ceilings(side=16, copy_bytes=64).items()}
-        {'matrix: linear': 8192, 'matrix: 1×1 convolution': 8192, 'copy': 128}
+        >>> {name: found.amount for name, found in ceilings(side=64, copy_bytes=64).items()}
+        {'matrix: linear': 524288, 'matrix: 1×1 convolution': 131072,
+         'matrix: 3×3 convolution': 1179648, 'copy': 128}
     """
     side = side or (2048 if device == "cpu" else 8192)
-    on: dict[str, Any] = {"device": device, "dtype": dtype}
-    rows, weight = torch.randn(side, side, **on), torch.randn(side, side, **on)
-    pixels = rows.view(side // 4, 2, 2, side).permute(0, 3, 1, 2)  # the same memory
-    kernel = weight.view(side, side, 1, 1).to(memory_format=torch.channels_last)
     source = torch.ones(copy_bytes // 4, device=device)
     target = torch.zeros_like(source)
-
-    def product(call: Callable[[], object]) -> Callable[[], object]:
-        return torch.no_grad()(call)
-
-    flops = 2 * side**3
     found = [
-        Ceiling("matrix", "linear", flops, product(lambda: F.linear(rows, weight))),
-        Ceiling("matrix", "1×1 convolution", flops, product(lambda: F.conv2d(pixels, kernel))),
+        _linear(side, device, dtype),
+        _convolution(1, side, device, dtype),
+        _convolution(3, side, device, dtype),
         Ceiling("copy", "", 2 * source.nbytes, lambda: target.copy_(source)),
     ]
     return {": ".join(filter(None, (one.kind, one.by))): one for one in found}
+
+
+def _linear(side: int, device: str, dtype: torch.dtype) -> Ceiling:
+    x, weight = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return Ceiling("matrix", "linear", 2 * side**3, lambda: F.linear(x, weight))
+
+
+def _convolution(pixels: int, side: int, device: str, dtype: torch.dtype) -> Ceiling:
+    """A dense convolution of ``pixels × pixels`` on maps of 16 × 16."""
+    images, channels = -(-side // 64), -(-side // 4)
+    x, weight = (
+        torch.randn(shape, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        for shape in ((images, channels, 16, 16), (channels, channels, pixels, pixels))
+    )
+    flops = 2 * images * 16 * 16 * weight.numel()
+    name = f"{pixels}×{pixels} convolution"
+    return Ceiling("matrix", name, flops, lambda: F.conv2d(x, weight, padding=pixels // 2))
 
 
 def best_rates(
@@ -97,11 +107,11 @@ def best_rates(
         Kind → ``by``, ``per_second`` (floating-point operations or bytes) and ``seconds``.
 
     Example:
-        >>> slow, fast = Latency(2.0, 2.0, 2.0, 3), Latency(1.0, 1.0, 1.0, 3)
-        >>> times = {"matrix: linear": slow, "matrix: 1×1 convolution": fast, "copy": fast}
-        >>> rates = best_rates(ceilings(side=16, copy_bytes=64), times)
+        >>> slow, fast = Latency(4.0, 4.0, 4.0, 3), Latency(1.0, 1.0, 1.0, 3)
+        >>> found = ceilings(side=64, copy_bytes=64)
+        >>> rates = best_rates(found, {**dict.fromkeys(found, slow), "matrix: linear": fast})
         >>> rates["matrix"]["by"], rates["matrix"]["per_second"], rates["copy"]["per_second"]
-        ('1×1 convolution', 8192.0, 128.0)
+        ('linear', 524288.0, 32.0)
     """
     return {
         kind: max(_rates(kind, found, latencies), key=lambda rate: rate["per_second"])

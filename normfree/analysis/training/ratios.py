@@ -29,8 +29,9 @@ def peer_ratios(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         rows: of :func:`~normfree.analysis.training.compare_training`.
 
     Yields:
-        ``ours``, ``against`` (labels), ``form`` (of the peer), ``phases`` → how many times as fast
-        ours is, and ``memory``, ours as a share of theirs. ``total`` is a phase.
+        ``network``, ``our_form``, ``ours`` and ``against`` (labels), ``form`` (of the peer),
+        ``phases`` → how many times as fast ours is, and ``memory``, ours as a share of theirs.
+        ``total`` is a phase.
     """
     for ours in rows:
         peers = [row for row in rows if row["network"] == PEERS.get(ours["network"])]
@@ -51,6 +52,8 @@ def _against(ours: Row, others: Sequence[Row]) -> Iterator[dict[str, Any]]:
         other = min((row for row in others if row["form"] == form), key=_total)
         memory = [row["memory_bytes"] for row in (ours, other)]
         yield {
+            "network": ours["network"],
+            "our_form": ours["form"],
             "ours": ours["label"],
             "against": other["label"],
             "form": form,
