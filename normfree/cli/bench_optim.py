@@ -19,6 +19,8 @@ from normfree.schema import record
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from normfree.analysis.latency import Latency
+
 #: What the others are compared with: torch's SGD, and the norms that it would need to clip.
 BASELINE = "torch SGD foreach + norms"
 
@@ -41,19 +43,21 @@ class Options:
     """Processor cores to use. None: all."""
     rounds: int = 20
     """Times that each is timed."""
+    weights: bool = False
+    """Instead, all that happens to weights in a step, beside a copy of the bytes it touches."""
     json: Path | None = None
     """Write the numbers, and where they were measured, to this file."""
 
 
 def run(words: Sequence[str]) -> None:
-    """Measure: ``normfree bench optim [--model NAME] [--largest-axis N] [--json FILE]``."""
+    """Measure: ``normfree bench optim [--model NAME] [--weights] [--json FILE]``."""
     options = parse(Options, words, prog="normfree bench optim")
     _check(options)
 
     from normfree.analysis.environment import environment
 
     with torch_threads(options.threads):
-        tensors, rows = _measure(options)
+        tensors, rows = (_measure_weights if options.weights else _measure)(options)
         where = environment()
     Console().print(_table(rows))
     if options.json is not None:
@@ -86,17 +90,46 @@ def _measure(options: Options) -> tuple[dict[str, int], list[dict[str, Any]]]:
         step()  # the first step makes the momentum buffers
     operations = {name: dispatched_operations(step) for name, step in steps.items()}
     latencies = compare_latency(steps, rounds=options.rounds)
-    rows = [
+    elements = sum(param.numel() for param in params)
+    return {"tensors": len(params), "elements": elements}, _rows(latencies, operations, BASELINE)
+
+
+def _rows(
+    latencies: dict[str, Latency], operations: dict[str, int], baseline: str
+) -> list[dict[str, Any]]:
+    return [
         {
             "optimizer": name,
             "operations": operations[name],
-            "cost": latency.median / latencies[BASELINE].median,
+            "cost": latency.median / latencies[baseline].median,
             "seconds": asdict(latency),
         }
         for name, latency in latencies.items()
     ]
-    elements = sum(param.numel() for param in params)
-    return {"tensors": len(params), "elements": elements}, rows
+
+
+def _measure_weights(options: Options) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """How much there is to touch, and a row for each part of the work."""
+    import torch
+
+    from normfree.analysis.latency import compare_latency
+    from normfree.cli.weight_work import COPY, weight_work
+    from normfree.models import build_model
+    from normfree.nn import WSConv2d
+
+    with torch.device("meta"):
+        modules = build_model(options.model).named_modules()
+    standardized = {f"{name}.weight" for name, layer in modules if isinstance(layer, WSConv2d)}
+    groups = _groups(options.model, options.largest_axis)
+    sizes, calls = weight_work(groups, standardized)
+    for call in calls.values():
+        call()
+    operations = {name: dispatched_operations(call) for name, call in calls.items()}
+    latencies = compare_latency(calls, rounds=options.rounds)
+    tensors = sum(len(group["params"]) for group in groups)
+    found = {"tensors": tensors, "standardized": len(standardized)}
+    found |= {f"bytes_{part}": size for part, size in sizes.items()}
+    return found, _rows(latencies, operations, COPY)
 
 
 def _groups(model: str, largest_axis: int | None) -> list[dict[str, Any]]:
@@ -141,6 +174,7 @@ def _steps(groups: list[dict[str, Any]], params: Sequence[Tensor]) -> dict[str, 
     calls: dict[str, Sequence[Callable[[], object]]] = {
         "AGCSGD reference": [ours("reference")],
         "AGCSGD foreach": [ours("foreach")],
+        "AGCSGD fused": [ours("fused")],
         "torch SGD foreach": [foreach],
         "torch SGD fused": [fused],
         "norms": [lambda: _norms(params)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -51,27 +52,21 @@ class EMA:
         shared = _aliases(model) if decay == 0 else {}
         self.model = copy.deepcopy(model, shared).eval().requires_grad_(False)
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Update the average; call it after the optimizer's step.
 
         Args:
             step: number of the optimizer's step, from zero.
         """
-        averages: list[Tensor] = list(self.model.parameters())
-        parameters: list[Tensor] = list(self.source.parameters())
-        if self.decay == 0:
-            averages += self.model.buffers()
-            for average, own in zip(averages, [*parameters, *self.source.buffers()], strict=True):
-                average.data = own.data  # a new tensor if the model has been moved
-            return
-        weight = 1 - ema_decay(step, self.decay)
-        torch._foreach_lerp_(averages, parameters, weight)
-        for average, buffer in zip(self.model.buffers(), self.source.buffers(), strict=True):
-            if average.is_floating_point():
-                average.lerp_(buffer, weight)
-            else:
-                average.copy_(buffer)
+        self.begin(step).finish()
+
+    def begin(self, step: int) -> Averaging:
+        """An update that an optimizer does in part, as in :meth:`AGCSGD.step_and_average`.
+
+        Args:
+            step: number of the optimizer's step, from zero.
+        """
+        return Averaging(self, step)
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged parameters and buffers by name."""
@@ -80,6 +75,62 @@ class EMA:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load averaged parameters and buffers by name."""
         self.model.load_state_dict(state)
+
+
+class Averaging:
+    """An update of an average, of which an optimizer can do a part while it has the parameters.
+
+    Args:
+        ema: the average.
+        step: number of the optimizer's step, from zero.
+
+    Attributes:
+        weight: weight of the new parameters.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> averaging = EMA(model).begin(step=0)
+        >>> bias, other = averaging.take([model.bias, torch.zeros(1)])
+        >>> _ = bias.lerp_(model.bias.detach(), averaging.weight)  # what an optimizer does
+        >>> other is None
+        True
+        >>> averaging.finish()  # the weight
+    """
+
+    def __init__(self, ema: EMA, step: int) -> None:
+        self.weight = 1 - ema_decay(step, ema.decay)
+        self._ema = ema
+        self._left: dict[Tensor, Tensor] = {}
+        if ema.decay > 0:
+            pairs = zip(ema.source.parameters(), ema.model.parameters(), strict=True)
+            self._left.update(pairs)
+
+    def take(self, params: Iterable[Tensor]) -> list[Tensor | None]:
+        """The averages of parameters, which the caller updates; None for one without."""
+        return [self._left.pop(param, None) for param in params]
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Update what nobody took, and the buffers."""
+        source, average = self._ema.source, self._ema.model
+        if self._ema.decay == 0:
+            _share_memory(average, source)
+            return
+        if self._left:
+            torch._foreach_lerp_(list(self._left.values()), list(self._left), self.weight)
+            self._left.clear()
+        for averaged, buffer in zip(average.buffers(), source.buffers(), strict=True):
+            if averaged.is_floating_point():
+                averaged.lerp_(buffer, self.weight)
+            else:
+                averaged.copy_(buffer)
+
+
+def _share_memory(average: nn.Module, source: nn.Module) -> None:
+    """Point to the memory of the model, which is another once it has been moved."""
+    for kind in ("parameters", "buffers"):
+        for averaged, own in zip(getattr(average, kind)(), getattr(source, kind)(), strict=True):
+            averaged.data = own.data
 
 
 def _aliases(model: nn.Module) -> dict[int, Any]:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from normfree.optim.buckets import Bucket
 from normfree.optim.clip_record import ClipRecord
-from normfree.optim.core import find_backend
+from normfree.optim.core import Lists, Settings, find_backend
+from normfree.optim.ema import EMA, Averaging
 from normfree.optim.list_optimizer import ListOptimizer
 from normfree.optim.settings import POSITIVE, POSITIVE_OR_NONE
 
@@ -69,7 +70,8 @@ class AGCSGD(ListOptimizer):
     }
 
     clip_record: ClipRecord
-    backend = "foreach"
+    backend = "fused"
+    _averaging: Averaging | None = None
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class AGCSGD(ListOptimizer):
         clipping: float | None = 0.01,
         eps: float = 1e-3,
         unitwise: bool = True,
-        backend: str = "foreach",
+        backend: str = "fused",
     ) -> None:
         find_backend(backend)
         defaults = {
@@ -119,30 +121,53 @@ class AGCSGD(ListOptimizer):
             group.setdefault("unitwise", True)  # states saved before the setting existed
         self.start_step()
 
+    def step_and_average(self, ema: EMA, step: int) -> None:
+        """The same as ``step()`` and then ``ema.update(step)``; one pass with the fused backend.
+
+        Args:
+            ema: an average of a model whose parameters these are, or some of them.
+            step: number of the step, from zero, on which the decay of the average depends.
+
+        Example:
+            >>> import torch
+            >>> from normfree.optim import EMA
+            >>> model = torch.nn.Linear(4, 2)
+            >>> optimizer, ema = AGCSGD(model.parameters()), EMA(model)
+            >>> model(torch.ones(1, 4)).sum().backward()
+            >>> optimizer.step_and_average(ema, step=0)
+        """
+        self._averaging = ema.begin(step)
+        try:
+            self.step()
+            self._averaging.finish()
+        finally:
+            self._averaging = None
+
     def start_step(self) -> None:
         """Start a new clip record."""
         self.clip_record = ClipRecord()
 
     def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
-        """Clip, apply weight decay, accumulate momentum, and update the weights."""
-        core, (names, params, grads) = find_backend(self.backend), bucket
-        scales = None
-        if group["clipping"] is not None:
-            scales = core.agc(
+        """Clip, decay, accumulate momentum, and update the weights and their averages."""
+        names, params, grads = bucket
+        averaging = self._averaging
+        scales = find_backend(self.backend).step(
+            Lists(
                 params,
                 grads,
+                self.buffers(params, "momentum_buffer") if group["momentum"] else [],
+                [] if averaging is None else averaging.take(params),
+            ),
+            Settings(
+                lr=group["lr"],
+                momentum=group["momentum"],
+                nesterov=group["nesterov"],
+                weight_decay=group["weight_decay"],
                 clipping=group["clipping"],
                 eps=group["eps"],
                 unitwise=group["unitwise"],
-            )
-            self.clip_record.add(names, scales)
-        core.sgd_update(
-            params,
-            grads,
-            self.buffers(params, "momentum_buffer") if group["momentum"] else [],
-            scales=scales,
-            lr=group["lr"],
-            momentum=group["momentum"],
-            nesterov=group["nesterov"],
-            weight_decay=group["weight_decay"],
+                average_weight=0.0 if averaging is None else averaging.weight,
+            ),
         )
+        if scales is not None:
+            self.clip_record.add(names, scales)

@@ -19,7 +19,7 @@ class TrainState:
 
     Attributes:
         model: the network being trained.
-        update: moves the weights, once their gradient is complete.
+        update: moves the weights and their average, once the gradient is complete.
         ema: the averaged weights; None without an average.
         sam: ascends the weights; None without sharpness-aware minimization. It has no state.
         epoch: sums over the current epoch.

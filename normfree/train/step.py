@@ -71,9 +71,7 @@ class TrainStep:
             scope=self.scope,
             statistics=list(state.model.buffers()),
         )
-        clipped = state.update()
-        if state.ema is not None:
-            state.ema.update(state.step)
+        clipped = state.update(state.ema, state.step)
         state.step += 1
         return StepOutput(
             *measured,

@@ -1,4 +1,4 @@
-"""What moves the weights once their gradient is complete: clip, then the optimizer."""
+"""What moves the weights once their gradient is complete: clip, the optimizer, the average."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from normfree.optim import AGCSGD
+from normfree.optim import AGCSGD, EMA
 from normfree.optim.clip_record import ClipRecord
 from normfree.optim.clipping import Clipping
 
@@ -22,10 +22,20 @@ class Updater(NamedTuple):
     optimizer: torch.optim.Optimizer
     clip: Clipping | None
 
-    def __call__(self) -> ClipRecord:
-        """Clip the gradients and move the weights; returns what was clipped."""
+    def __call__(self, ema: EMA | None = None, step: int = 0) -> ClipRecord:
+        """Clip the gradients, move the weights and average them; returns what was clipped.
+
+        Args:
+            ema: the average of the weights; None without one.
+            step: number of the step, from zero.
+        """
         clipped = None if self.clip is None else self.clip.clip_(self.optimizer.param_groups)
-        self.optimizer.step()
+        if ema is not None and isinstance(self.optimizer, AGCSGD):
+            self.optimizer.step_and_average(ema, step)
+        else:
+            self.optimizer.step()
+            if ema is not None:
+                ema.update(step)
         if clipped is not None:
             return clipped
         return self.optimizer.clip_record if isinstance(self.optimizer, AGCSGD) else ClipRecord()

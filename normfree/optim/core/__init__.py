@@ -1,14 +1,16 @@
 r"""The core of the optimizer: adaptive gradient clipping and momentum SGD on lists of tensors.
 
-Both functions have several backends, which give the same results:
+There are several backends, which give the same results:
 
 =============== ====================================================================
 ``"reference"`` the equations of :mod:`normfree.optim.functional`, tensor by tensor
 ``"foreach"``   few operations for many tensors: ``torch._foreach_*`` on stacks
+``"fused"``     a C kernel that reads each unit once, on the CPU; otherwise, foreach
 =============== ====================================================================
 
-All tensors in a call must share a device and a dtype. To add a backend, write a module with the two
-functions of :class:`Backend` and add it to :data:`BACKENDS`.
+All tensors in a call must share a device and a dtype. To add a backend, write a module with the
+functions of :class:`Backend` and add it to :data:`BACKENDS`. A backend that has no better way makes
+a step of the other two functions by :func:`~normfree.optim.core.lists.in_parts`.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from normfree.errors import unknown_name
-from normfree.optim.core import foreach, reference
+from normfree.optim.core import foreach, fused, reference
+from normfree.optim.core.lists import Lists, Settings
 
-__all__ = ["BACKENDS", "Backend", "agc", "find_backend", "sgd_update"]
+__all__ = ["BACKENDS", "Backend", "Lists", "Settings", "agc", "find_backend", "sgd_update"]
 
 
 class Backend(Protocol):
-    """The interface of a backend; :func:`agc` and :func:`sgd_update` document it."""
+    """The interface of a backend; :func:`agc` and :func:`sgd_update` document two functions."""
 
     def agc(
         self,
@@ -53,9 +56,16 @@ class Backend(Protocol):
     ) -> None:
         """Update parameters and velocities in place."""
 
+    def step(self, lists: Lists, settings: Settings) -> list[Tensor] | None:
+        """Clip, update, and average the new parameters; return the scales if it clips."""
+
 
 #: Name → backend.
-BACKENDS: dict[str, Backend] = {"reference": reference, "foreach": foreach}
+BACKENDS: dict[str, Backend] = {
+    "reference": reference,
+    "foreach": foreach,
+    "fused": fused,
+}
 
 
 def find_backend(name: str) -> Backend:

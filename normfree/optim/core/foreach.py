@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from normfree.optim.core import reference
+from normfree.optim.core.lists import Lists, Settings, in_parts
 from normfree.optim.functional import has_units, scale_from_norms, unitwise_norm
 
 #: Tensors with at most this many elements are stacked.
@@ -88,6 +89,11 @@ def sgd_update(
         _unstack_(params, groups, w)
         if momentum:
             _unstack_(velocities, groups, v)
+
+
+def step(lists: Lists, settings: Settings) -> list[Tensor] | None:
+    """See :class:`normfree.optim.core.Backend`."""
+    return in_parts(agc, sgd_update, lists, settings)
 
 
 def _plus_(new: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from normfree.optim.core.lists import Lists, Settings, in_parts
 from normfree.optim.functional import clip_scale, nesterov_momentum
 
 
@@ -46,3 +47,8 @@ def sgd_update(
             velocities[i].copy_(velocity)
             g = direction if nesterov else velocity
         w.sub_(g * lr)
+
+
+def step(lists: Lists, settings: Settings) -> list[Tensor] | None:
+    """See :class:`normfree.optim.core.Backend`."""
+    return in_parts(agc, sgd_update, lists, settings)

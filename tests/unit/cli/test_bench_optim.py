@@ -30,8 +30,23 @@ def test_ours_beside_torch(tmp_path: Path, capsys: Capture) -> None:
     operations = {name: row["operations"] for name, row in rows.items()}
     assert operations["torch SGD foreach"] < operations["AGCSGD foreach"]
     assert operations["AGCSGD foreach"] < operations["AGCSGD reference"] / 3
+    assert operations["AGCSGD fused"] < operations["AGCSGD foreach"]
     both = operations["torch SGD foreach"] + operations["norms"]
     assert operations["torch SGD foreach + norms"] == both
+
+
+def test_all_weight_work_beside_a_copy_of_its_bytes(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "found.json"
+    words = ("--model", "nfnet_pico", "--largest-axis", "4", "--rounds", "2", "--weights")
+    assert run("optim", *words, "--json", str(file)) == 0
+    found = json.loads(file.read_text())
+    assert found["tensors"] == 114
+    assert 0 < found["standardized"] < 114
+    assert 0 < found["bytes_standardization"] < found["bytes_update"]
+    rows = {row["optimizer"]: row for row in found["results"]}
+    assert rows["copy of the same bytes"]["cost"] == 1
+    assert rows["all, kernels"]["operations"] < rows["all, PyTorch"]["operations"]
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(rows)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The backends of the core are bit-identical, and foreach uses few operations."""
+"""The functions of all backends are bit-identical, and foreach uses few operations."""
 
 from __future__ import annotations
 
@@ -43,13 +43,14 @@ def drawn(shapes, seed, scale=1.0, dtype=torch.float32):
     return [(scale * torch.randn(shape, generator=generator)).to(dtype) for shape in shapes]
 
 
-def same(ours, reference):
-    assert len(ours) == len(reference)
-    for a, b in zip(ours, reference, strict=True):
-        assert a.shape == b.shape
-        assert a.dtype == b.dtype
-        assert torch.equal(a.nan_to_num(), b.nan_to_num())
-        assert torch.equal(a.isnan(), b.isnan())
+def same(reference, *others):
+    for ours in others:
+        assert len(ours) == len(reference)
+        for a, b in zip(ours, reference, strict=True):
+            assert a.shape == b.shape
+            assert a.dtype == b.dtype
+            assert torch.equal(a.nan_to_num(), b.nan_to_num())
+            assert torch.equal(a.isnan(), b.isnan())
 
 
 def both(shapes, steps=3, dtype=torch.float32, unitwise=True, **update):

@@ -135,7 +135,7 @@ def test_a_copy_and_a_pickle_keep_the_backend_and_a_state_dict_does_not():
         assert copied.backend == "reference"
     other = AGCSGD(parameters())
     other.load_state_dict(optimizer.state_dict())
-    assert other.backend == "foreach"
+    assert other.backend == "fused"
 
 
 def test_the_layout_of_saved_states():
