@@ -43,7 +43,7 @@ def compiled(function: Callable[P, R], device: str, *, graphs: bool = False) -> 
         try:
             return fast(*args, **kwargs)
         except torch._dynamo.exc.BackendCompilerFailed as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = str(error.inner_exception).strip().partition("\n")[0]
             raise UserError(
                 f"the step cannot be compiled: {reason}; train without --compile"
             ) from error
@@ -68,6 +68,15 @@ def cache_directory() -> Path | None:
     except (OSError, RuntimeError):  # read-only, or there is no home
         return None
     return directory if os.access(directory, os.W_OK) else None
+
+
+def about_compilation(compiles: bool) -> list[str]:
+    """What to say before the first step."""
+    if not compiles:
+        return []
+    directory = cache_directory()
+    kept = "and nothing can be kept for the next run" if directory is None else f"into {directory}"
+    return [f"compiling in the first step, {kept}: minutes, or less if it was compiled before"]
 
 
 def keep_compiled() -> None:
