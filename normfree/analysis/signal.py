@@ -79,13 +79,8 @@ def signal_propagation(
         if skip_gain is not None:
             stack.enter_context(_skip_gains(blocks.values(), skip_gain))
         for name, block in blocks.items():
-            # In every model family, stochastic depth is the last module of the branch.
-            hooks = (
-                block.register_forward_hook(_recorder(outputs, name)),
-                block.stochastic_depth.register_forward_hook(_recorder(branches, name)),
-            )
-            for hook in hooks:
-                stack.callback(hook.remove)
+            hook = block.register_forward_hook(_recorder(outputs, branches, name))
+            stack.callback(hook.remove)
         model(images)
     return [
         BlockSignal(
@@ -162,10 +157,13 @@ def _moments(x: Float[Tensor, "n c h w"]) -> tuple[float, float]:
 
 
 def _recorder(
-    into: dict[str, tuple[float, float]], name: str
-) -> Callable[[nn.Module, object, Tensor], None]:
-    def record(module: nn.Module, args: object, output: Tensor) -> None:
-        into[name] = _moments(output)
+    outputs: dict[str, tuple[float, float]], branches: dict[str, tuple[float, float]], name: str
+) -> Callable[[ResidualBlock, tuple[Tensor, ...], Tensor], None]:
+    """A hook that records the moments of a block's output, and of its branch, computed again."""
+
+    def record(block: ResidualBlock, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs[name] = _moments(output)
+        branches[name] = _moments(block.branch(block.activated(inputs[0])))
 
     return record
 

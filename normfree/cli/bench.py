@@ -11,9 +11,10 @@ from normfree.errors import UsageError, unknown_name
 
 #: Benchmark → what it measures. Each is a module ``bench_…`` here with a function ``run(words)``.
 BENCHMARKS = {
-    "train": "time of a training step, with other settings beside it",
+    "train": "time of a training step: networks beside timm's, or a recipe beside its variants",
     "infer": "time of a prediction: as trained, folded, and otherwise",
     "optim": "time of an optimizer step, beside torch's SGD",
+    "data": "images a second of reading, decoding, cropping, batching, beside Pillow",
     "augment": "images a second of mixing and RandAugment, beside Pillow",
 }
 

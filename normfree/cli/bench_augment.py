@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
+from normfree.cli.bench_output import (
+    check_bounds,
+    load_from_checkout,
+    print_table,
+    times,
+    write_json,
+)
 from normfree.cli.options import parse
 from normfree.cli.threads import torch_threads
-from normfree.errors import UsageError, UserError
 from normfree.schema import record
 
 if TYPE_CHECKING:
@@ -66,11 +67,7 @@ class Options:
 def run(words: Sequence[str]) -> None:
     """Measure: ``normfree bench augment [--peers] [--operations] [--json FILE]``."""
     options = parse(Options, words, prog="normfree bench augment")
-    least = {"batch_size": 2, "part": 1, "size": 1, "layers": 0, "rounds": 2}
-    for name, bound in least.items():
-        if getattr(options, name) < bound:
-            said = f"--{name.replace('_', '-')} must be at least {bound}"
-            raise UsageError(f"{said}, not {getattr(options, name)}")
+    check_bounds(options, {"batch_size": 2, "part": 1, "size": 1, "layers": 0, "rounds": 2})
 
     from normfree.analysis.environment import environment
 
@@ -82,14 +79,12 @@ def run(words: Sequence[str]) -> None:
             pipelines += bench.pipelines()
             operations += bench.operations() if options.operations else ()
         where = environment()
+    headings = ("what", "by", "level", "µs/image", "quartiles", "images/s/core", "faster")
     for rows in filter(None, (pipelines, operations)):
-        Console().print(_table(rows, options.batch_size))
-    if options.json is not None:
-        settings = {k: v for k, v in asdict(options).items() if k not in ("json", "magnitude")}
-        found = {"benchmark": "augment", **where, "options": settings}
-        found |= {"results": pipelines, "operations": operations}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+        print_table(headings, map(_cells, rows), left=2)
+    settings = {k: v for k, v in asdict(options).items() if k not in ("json", "magnitude")}
+    found = {"benchmark": "augment", **where, "options": settings}
+    write_json(options.json, found | {"results": pipelines, "operations": operations})
 
 
 class _Bench:
@@ -245,43 +240,19 @@ def _images(n: int, size: int) -> Tensor:
 
 
 def load_peer() -> ModuleType:
-    """Pillow's side of the comparison, which the checkout has beside the package.
-
-    Raises:
-        UserError: this is an installed package without a checkout.
-    """
-    file = Path(__file__).parents[2] / "benchmarks" / "pillow_augment.py"
-    if not file.is_file():
-        raise UserError(
-            "--peers compares with code that is not part of the package "
-            "(benchmarks/pillow_augment.py): run it from a checkout of the repository"
-        )
-    spec = spec_from_file_location("pillow_augment", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """Pillow's side of the comparison."""
+    return load_from_checkout("pillow_augment", Path(__file__).parents[1])
 
 
-def _table(rows: Sequence[dict[str, Any]], images: int) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("what", "level", "by", "µs/image", "quartiles", "images/s/core", "faster"):
-        align: Any = "left" if heading in ("what", "by") else "right"
-        table.add_column(heading, justify=align, no_wrap=True)
-    for row in rows:
-        images = row["images_per_second_per_core"] * row["seconds"]["median"]
-        low, median, high = (
-            1e6 * row["seconds"][key] / images for key in ("low", "median", "high")
-        )
-        faster = row["faster"]
-        table.add_row(
-            row["what"],
-            f"{row['magnitude']:g}",
-            row["by"],
-            f"{median:.0f}",
-            f"{low:.0f}–{high:.0f}",
-            f"{row['images_per_second_per_core']:.0f}",
-            f"{faster['median']:.2f}× ({faster['low']:.2f}–{faster['high']:.2f})" if faster else "",
-        )
-    return table
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    images = row["images_per_second_per_core"] * row["seconds"]["median"]
+    low, median, high = (1e6 * row["seconds"][key] / images for key in ("low", "median", "high"))
+    return (
+        row["what"],
+        row["by"],
+        f"{row['magnitude']:g}",
+        f"{median:.0f}",
+        f"{low:.0f}–{high:.0f}",
+        f"{row['images_per_second_per_core']:.0f}",
+        times(row["faster"]) if row["faster"] else "",
+    )

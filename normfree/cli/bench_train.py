@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict
-from itertools import cycle, islice
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
-from rich.console import Console
-from rich.table import Table
-
-from normfree.cli.options import parse, parse_options
+from normfree.cli.bench_output import check_bounds
+from normfree.cli.options import parse
 from normfree.cli.threads import torch_threads
 from normfree.errors import UsageError
-from normfree.recipes import get_recipe
 from normfree.schema import record
 
-if TYPE_CHECKING:
-    from normfree.analysis.latency import Latency
-    from normfree.train.recipe import Recipe
-
-#: Batches that take turns; reading them is not timed.
-BATCHES = 2
+Layout = Literal["contiguous", "channels_last"]
+Form = Literal["eager", "compiled", "cuda_graphs"]
 
 
 @record
 class Options:
-    """Time of a training step on this machine: a recipe, and the same with other settings.
+    """Time of a training step on this machine: of a recipe, or of networks on random tensors.
 
-    A step is all from the batch in memory to the updated averages: augmentation on the device,
-    forward and backward pass, clipping, update. Reading images is left out, but some are needed:
-    --set data=folder:DIR, where the recipe has none. All take turns, so what slows the machine
-    slows all of them.
+    With --models, a step is forward and backward pass, clipping, update and average, in a plain
+    loop on tensors that are on the device, as in appendix A.2 of the paper. Each phase is timed,
+    beside what the machine can do at best: its fastest matrix product, and a copy. With --peers,
+    timm's same networks are measured, too, with timm's clipping and averages and PyTorch's fused
+    SGD: `pip install 'normfree[bench]'`, or `python benchmarks/peers.py train --peers …` in a
+    checkout, which needs no torchvision.
+
+    Without --models, a recipe is measured, and the same with other settings: all from the batch in
+    memory to the updated averages, with augmentation on the device. Reading images is left out, but
+    some are needed: --set data=folder:DIR, where the recipe has none.
+
+    All take turns, so what slows the machine slows all of them.
 
     For the cost of sharpness-aware minimization: --variants sam_rho=0.05
     sam_rho=0.05,sam_fraction=0.2
     """
 
+    models: tuple[str, ...] = ()
+    """Networks to measure on random tensors."""
+    batch_size: int = 32
+    """With --models: images of a step."""
+    size: int | None = None
+    """With --models: side of the images, pixels. None: that of each network's training."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """With --models: of the activations; weights are float32."""
+    layouts: tuple[Layout, ...] = ("contiguous", "channels_last")
+    """With --models: orders of the activations in memory; each network is measured in all."""
+    forms: tuple[Form, ...] = ("eager",)
+    """With --models: eager, compiled by torch.compile, or that with CUDA graphs."""
+    peers: bool = False
+    """With --models: measure timm's same networks, too."""
+    others: tuple[str, ...] = ()
+    """With --models: other networks of timm, such as efficientnet_b7."""
+    twins: bool = False
+    """With --models: measure the batch-normalized twin of each network, too."""
+    memory: bool = True
+    """With --models: measure the peak memory, each in a process of its own."""
+    device: str = "cpu"
+    """With --models: where to compute."""
     recipe: str = "digits"
     """What to train."""
     set: tuple[str, ...] = ()
@@ -54,93 +73,40 @@ class Options:
     """Write the numbers, and where they were measured, to this file."""
 
 
+_OF_NETWORKS = (
+    *("batch_size", "size", "precision", "layouts", "forms", "peers", "others", "twins", "memory"),
+    "device",
+)
+_OF_RECIPES = ("recipe", "set", "variants")
+
+
 def run(words: Sequence[str]) -> None:
-    """Measure: ``normfree bench train [--recipe NAME] [--variants …] [--json FILE]``."""
+    """Measure: ``normfree bench train [--models …] [--recipe NAME] [--json FILE]``."""
     options = parse(Options, words, prog="normfree bench train")
-    if options.rounds < 2:
-        raise UsageError(f"--rounds must be at least 2, not {options.rounds}")
-    base = _changed(get_recipe(options.recipe), options.set)
-    recipes = {"recipe": base}
-    recipes |= {variant: _changed(base, variant.split(",")) for variant in options.variants}
-
-    from normfree.analysis.environment import environment
-
+    check_bounds(options, {"rounds": 2, "batch_size": 2, "size": 8})
+    _check_mode(options)
     with torch_threads(options.threads):
-        rows = list(_measure(recipes, options.rounds))
-        where = environment()
-    Console().print(_table(rows))
-    if options.json is not None:
-        found = {"benchmark": "train", **where, "recipe": options.recipe, "set": options.set}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found | {"results": rows}, indent=2) + "\n")
+        if options.models:
+            from normfree.cli.bench_networks import measure_networks
+
+            measure_networks(options)
+        else:
+            from normfree.cli.bench_recipes import measure_recipes
+
+            measure_recipes(options)
 
 
-def _changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """The recipe with some settings, typed as for ``normfree train``."""
-    from normfree.cli.train import recipe_options
-
-    words: list[str] = []
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise UsageError(f"a setting is name=value, not {setting!r}")
-        flag = name.replace("_", "-")
-        switch = {"true": [f"--{flag}"], "false": [f"--no-{flag}"]}
-        words += switch.get(value.lower(), [f"--{flag}", *value.split()])
-    given = parse_options(recipe_options(recipe), words, prog="normfree train", description="")
-    return recipe.override(**given)
-
-
-def _measure(recipes: dict[str, Recipe], rounds: int) -> Iterator[dict[str, Any]]:
-    """A row for each recipe."""
-    from normfree.analysis.latency import compare_latency
-
-    steps = {name: _step(recipe) for name, recipe in recipes.items()}
-    latencies: dict[str, Latency] = compare_latency(steps, rounds=rounds)
-    for name, latency in latencies.items():
-        size = recipes[name].batch.size
-        yield {
-            "settings": name,
-            "batch_size": size,
-            "images_per_second": size / latency.median,
-            "cost": latency.median / latencies["recipe"].median,
-            "seconds": asdict(latency),
-        }
-
-
-def _step(recipe: Recipe) -> Callable[[], None]:
-    """A call that does one step of a recipe and waits for it."""
-    from normfree.train.build import build_reader, build_state, build_step
-    from normfree.train.init import init_fields, new_model, read_init
-    from normfree.train.resolve import resolve
-    from normfree.train.sources import open_sources
-
-    sources, weights = open_sources(recipe.data.source), read_init(recipe.model.init)
-    resolved = resolve(recipe, *sources, inferred=init_fields(recipe.model.name, weights))
-    model = new_model(resolved.model, resolved.classes, weights, seed=recipe.seed)[0]
-    update = build_step(resolved, build_state(resolved, model))
-    accumulate = recipe.batch.accumulate
-    with closing(build_reader(resolved, sources).train(0)) as reading:
-        batches = cycle([list(islice(reading, accumulate)) for _ in range(BATCHES)])
-
-    def step() -> None:
-        update(next(batches)).loss.item()
-
-    return step
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("settings", "batch", "median ms", "quartiles ms", "images/s", "cost"):
-        table.add_column(heading, justify="left" if heading == "settings" else "right")
-    for row in rows:
-        low, median, high = (1000 * row["seconds"][key] for key in ("low", "median", "high"))
-        table.add_row(
-            row["settings"],
-            str(row["batch_size"]),
-            f"{median:.1f}",
-            f"{low:.1f}–{high:.1f}",
-            f"{row['images_per_second']:.0f}",
-            f"{row['cost']:.2f}×",
-        )
-    return table
+def _check_mode(options: Options) -> None:
+    """Refuse options of the other mode, which would have no effect."""
+    default = Options()
+    others = _OF_RECIPES if options.models else _OF_NETWORKS
+    for name in others:
+        if getattr(options, name) != getattr(default, name):
+            flag = f"--{name.replace('_', '-')}"
+            instead = "does not go with --models" if options.models else "needs --models"
+            raise UsageError(f"{flag} {instead}: see normfree bench train --help")
+    for name in ("layouts", "forms"):
+        if not getattr(options, name):
+            raise UsageError(f"--{name} needs at least one value")
+    if "cuda_graphs" in options.forms and not options.device.startswith("cuda"):
+        raise UsageError("--forms cuda_graphs needs --device cuda")

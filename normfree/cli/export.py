@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from normfree.data import BadImages
+    from normfree.models import ImageClassifier
     from normfree.weights import ModelCard
 
 
@@ -30,22 +31,25 @@ class Options:
     """OUT.onnx, OUT.pt2 or OUT.safetensors; the ending says which."""
     int8: bool = False
     """Quantize the ONNX file to eight-bit integers."""
+    optimize: bool = False
+    """Measure the forms that the file can hold on this machine, and write the fastest."""
+    tolerance: float | None = None
+    """With --optimize: largest error of a logit, divided by the largest logit. None: 0.001, which
+    allows float32 only; bfloat16 needs about 0.03, int8 about 0.1 and --data."""
+    batch_size: int = 1
+    """With --optimize: images at a time that it should be fast for."""
     data: str | None = None
     """With --int8: images to measure activations on. None: what the run was trained on; a file may
-    only name digits or synthetic:N."""
+    only name digits or synthetic:N. With --optimize: images to measure errors and int8 on; None:
+    noise, and no int8."""
     calibration_images: int = 256
-    """With --int8: how many of them."""
+    """With --int8 or --data: how many of them."""
 
 
 def run(words: Sequence[str]) -> None:
     """Export: ``normfree export CHECKPOINT OUT.onnx|OUT.pt2|OUT.safetensors [--int8]``."""
     options = parse(Options, words, prog="normfree export")
-    if options.int8 and options.out.suffix != ".onnx":
-        raise UsageError("--int8 needs OUT.onnx")
-    if not options.int8 and options.data is not None:
-        raise UsageError("--data is for --int8 only")
-    if options.calibration_images < 1:
-        raise UsageError("--calibration-images must be positive")
+    _check(options)
     from normfree.data import BadImages
     from normfree.inference import export_model, load, quantize_onnx
     from normfree.models import ImageClassifier
@@ -61,12 +65,46 @@ def run(words: Sequence[str]) -> None:
             exact = Path(directory) / "exact.onnx"
             export_model(model, exact, card)
             quantize_onnx(exact, options.out, images.split(32))
+    elif options.optimize:
+        _optimize(model, card, options, bad)
     else:
         export_model(model, options.out, card)
     size = options.out.stat().st_size / 1e6
     say(f"wrote {options.out}, {size:.1f} MB")
     if bad.count:
         say(f"{bad.count} images could not be read, others were measured: {', '.join(bad.names)}")
+
+
+def _check(options: Options) -> None:
+    if options.int8 and options.out.suffix != ".onnx":
+        raise UsageError("--int8 needs OUT.onnx")
+    if options.optimize and options.int8:
+        raise UsageError("--optimize considers int8 itself; leave out --int8 and give --data")
+    if options.optimize and options.out.suffix not in (".onnx", ".pt2"):
+        raise UsageError("--optimize needs OUT.onnx or OUT.pt2")
+    if not (options.int8 or options.optimize) and options.data is not None:
+        raise UsageError("--data is for --int8 only, or --optimize")
+    if not options.optimize and (options.tolerance is not None or options.batch_size != 1):
+        raise UsageError("--tolerance and --batch-size are for --optimize only")
+    if options.calibration_images < (4 if options.optimize else 1):
+        raise UsageError("--calibration-images must be positive, and at least 4 with --optimize")
+
+
+def _optimize(model: ImageClassifier, card: ModelCard, options: Options, bad: BadImages) -> None:
+    """Write the fastest form that the file can hold, and show what was measured."""
+    from normfree.inference import export_optimized
+    from normfree.inference.optimize import TOLERANCE
+
+    found = export_optimized(
+        model,
+        options.out,
+        card,
+        None if options.data is None else _calibration_images(card, options, bad),
+        batch_size=options.batch_size,
+        tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
+    )
+    for line in str(found).splitlines():
+        say(line)
 
 
 def _source(options: Options) -> Path:

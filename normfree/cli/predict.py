@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from normfree.cli.options import Positional, parse
 from normfree.cli.output import say
 from normfree.errors import BadImageError, UsageError, UserError
 from normfree.schema import record
+
+if TYPE_CHECKING:
+    from normfree.inference import Predictor
 
 
 @record
@@ -30,6 +33,11 @@ class Options:
     """cpu, cuda, cuda:1, mps; auto: a GPU if there is one."""
     trust: bool = False
     """Open a .pt2 file: PyTorch's reader can run code from one, so say that you trust its maker."""
+    optimize: bool = False
+    """Measure forms of the network on this machine first, and predict with the fastest."""
+    tolerance: float | None = None
+    """With --optimize: largest error of a logit, divided by the largest logit. None: 0.001, which
+    allows float32 only."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Stop at an unreadable image, or leave it out and name it at the end."""
 
@@ -37,13 +45,12 @@ class Options:
 def run(words: Sequence[str]) -> None:
     """Classify: ``normfree predict CHECKPOINT IMAGE… [--top 5] [--json]``."""
     options = parse(Options, words, prog="normfree predict")
-    if not options.images:
-        raise UsageError("name at least one image file (see normfree predict --help)")
-    if options.top < 1:
-        raise UsageError(f"--top must be positive, not {options.top}")
+    _check(options)
     from normfree.inference import load
 
     predictor = load(options.checkpoint, options.device, trusted=options.trust)
+    if options.optimize:
+        _optimize(predictor, options.tolerance)
     found, bad = [], []
     for path in options.images:
         try:
@@ -60,6 +67,24 @@ def run(words: Sequence[str]) -> None:
         say(f"skipped {skipped.name}: {skipped.reason}", stderr=True)
     if not found:
         raise UserError("none of the images could be read")
+
+
+def _check(options: Options) -> None:
+    if not options.images:
+        raise UsageError("name at least one image file (see normfree predict --help)")
+    if options.top < 1:
+        raise UsageError(f"--top must be positive, not {options.top}")
+    if options.tolerance is not None and not options.optimize:
+        raise UsageError("--tolerance is for --optimize only")
+
+
+def _optimize(predictor: Predictor, tolerance: float | None) -> None:
+    """Choose a form and show what was measured, on standard error: standard output has answers."""
+    from normfree.inference.optimize import TOLERANCE
+
+    found = predictor.optimize(tolerance=TOLERANCE if tolerance is None else tolerance)
+    for line in str(found).splitlines():
+        say(line, stderr=True)
 
 
 def _show(found: list[dict[str, Any]], *, as_json: bool) -> None:

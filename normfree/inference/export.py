@@ -69,10 +69,7 @@ def export_model(
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise UserError(f"unknown format of {path}: end it in {', '.join(SUFFIXES)}")
-    said = plain_card(card) if isinstance(card, ModelCard) else dict(card or {})
-    whole = describe(model, imagenet_fields(model) | said)
-    if whole.missing:
-        raise UserError(f"the card lacks {', '.join(whole.missing)}: pass them in card")
+    whole = whole_card(model, card)
     check_writable(path)
     if path.suffix in GRAPHS:
         shape = (model.config.in_channels, whole.test_size, whole.test_size)
@@ -83,6 +80,15 @@ def export_model(
         return
     save_model(model, path, card=whole)
     write_atomic(path.with_suffix(".json"), f"{whole.to_json()}\n".encode())
+
+
+def whole_card(model: ImageClassifier, card: ModelCard | Mapping[str, Any] | None) -> ModelCard:
+    """The card to write into a file; fields that are missing default to ImageNet's."""
+    said = plain_card(card) if isinstance(card, ModelCard) else dict(card or {})
+    whole = describe(model, imagenet_fields(model) | said)
+    if whole.missing:
+        raise UserError(f"the card lacks {', '.join(whole.missing)}: pass them in card")
+    return whole
 
 
 def move_whole(made: Path, path: Path) -> None:

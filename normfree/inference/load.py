@@ -18,7 +18,9 @@ from normfree.weights import (
 from normfree.weights.card import imagenet_fields
 
 
-def load(path: str | Path, device: str = "cpu", trusted: bool = False) -> Predictor:
+def load(
+    path: str | Path, device: str = "cpu", trusted: bool = False, *, optimize: bool = False
+) -> Predictor:
     """Load a trained network that is ready to classify images.
 
     Args:
@@ -30,6 +32,8 @@ def load(path: str | Path, device: str = "cpu", trusted: bool = False) -> Predic
             accelerator if there is one.
         trusted: whether you trust the author of the file. Only a ``.pt2`` requires it, because
             PyTorch's reader can execute code from it. Reading any other file executes nothing.
+        optimize: whether to measure forms of the network on this machine and keep the fastest; see
+            :meth:`Predictor.optimize`.
 
     Raises:
         UserError: the file is missing, damaged or rejected, or lacks preprocessing settings.
@@ -56,11 +60,11 @@ def load(path: str | Path, device: str = "cpu", trusted: bool = False) -> Predic
     device = find_device(device)
     if file.suffix in GRAPHS:
         model, card = open_exported(file, device, trusted=trusted)
-        return Predictor(model, card, device, str(file))
-    return _of_weights(read_parameters(file), device)
+        return Predictor(model, card, device, str(file), optimize=optimize)
+    return _of_weights(read_parameters(file), device, optimize)
 
 
-def _of_weights(parameters: Parameters, device: str) -> Predictor:
+def _of_weights(parameters: Parameters, device: str, optimize: bool) -> Predictor:
     source, card = parameters.source, parameters.card
     if card is None and parameters.layout == "normfree":
         raise UserError(
@@ -68,4 +72,5 @@ def _of_weights(parameters: Parameters, device: str) -> Predictor:
             "(classes, sizes, normalization)"
         )
     model = build_identified(parameters, device=device).eval()
-    return Predictor(model, card or describe(model, imagenet_fields(model)), device, source)
+    card = card or describe(model, imagenet_fields(model))
+    return Predictor(model, card, device, source, optimize=optimize)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from torch import Tensor, nn
 
 from normfree.errors import UserError, one_line
 from normfree.inference.onnx_check import check_model
+from normfree.inference.openvino_network import OpenVinoNetwork
 from normfree.weights import KEY, ModelCard, read_card
 
 #: Largest difference between ONNX Runtime's logits and PyTorch's, over the largest logit.
 TOLERANCE = 1e-4
+#: Metadata key of the form that the file was chosen for; a hint, which readers may ignore.
+FORM = f"{KEY}.form"
 #: Name of the graph's only input.
 INPUT = "images"
 
@@ -89,16 +93,32 @@ def write(folded: nn.Module, path: Path, shape: tuple[int, int, int], card: Mode
     check(path, folded, images)
 
 
-def read(path: Path, device: str, trusted: bool = False) -> tuple[OnnxNetwork, ModelCard]:
+def read(path: Path, device: str, trusted: bool = False) -> tuple[nn.Module, ModelCard]:
     """Read the network and card of a file, without executing code from it.
+
+    OpenVINO computes a file that ``normfree export --optimize`` chose for it, if it is installed;
+    ONNX Runtime computes any other.
 
     Raises:
         UserError: the file is damaged, was not written by normfree, or contains more than a
             folded network.
     """
-    content = path.read_bytes()
-    card = read_card(check_model(content, require("onnx"), str(path)), str(path))
+    content, onnx = path.read_bytes(), require("onnx")
+    card = read_card(check_model(content, onnx, str(path)), str(path))
+    model = onnx.ModelProto.FromString(content)
+    form = next((entry.value for entry in model.metadata_props if entry.key == FORM), "")
+    if form.startswith("openvino") and device == "cpu" and find_spec("openvino"):
+        return OpenVinoNetwork(content, str(path), bfloat16=form.endswith("bfloat16")), card
     return OnnxNetwork(content, str(path), device), card
+
+
+def chosen_for(content: bytes, form: str, card: ModelCard) -> bytes:
+    """The contents of a file with another card, and the form that it was chosen for."""
+    onnx = require("onnx")
+    model = onnx.ModelProto.FromString(content)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {KEY: card.to_json(), FORM: form})
+    return bytes(model.SerializeToString())
 
 
 def check(path: Path, folded: nn.Module, images: Float[Tensor, "n c h w"]) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from normfree.errors import UserError
+from normfree.inference.optimize import TOLERANCE, Optimized, noise, optimize, parted
 from normfree.inference.preprocess import (
     CardInputs,
     ImageLike,
@@ -48,6 +49,7 @@ class Predictor:
         card: classes and preprocessing.
         device: device of the network.
         source: name of the network in messages.
+        optimize: whether to call :meth:`optimize` at once.
 
     Raises:
         UserError: the card lacks classes, mean or std.
@@ -68,7 +70,13 @@ class Predictor:
     """
 
     def __init__(
-        self, model: nn.Module, card: ModelCard, device: str = "cpu", source: str = "the network"
+        self,
+        model: nn.Module,
+        card: ModelCard,
+        device: str = "cpu",
+        source: str = "the network",
+        *,
+        optimize: bool = False,
     ) -> None:
         if card.missing or not card.classes:
             said = ", ".join(card.missing) or "classes"
@@ -85,12 +93,61 @@ class Predictor:
         self.inputs = CardInputs(card, device)
         #: Images per batch; bounds the memory.
         self.batch_size = max(1, min(_MOST_IMAGES, _MOST_PIXELS // card.test_size**2))
+        #: How the form of the network was chosen; None before :meth:`optimize`.
+        self.optimized: Optimized | None = None
+        self._trained = model
+        if optimize:
+            self.optimize()
 
     def __repr__(self) -> str:
         return (
             f"Predictor({self.card.model.get('name')}, classes={len(self.classes)}, "
             f"size={self.card.test_size}, device={self.device})"
         )
+
+    def optimize(
+        self,
+        images: ImageLike | Iterable[ImageLike] | None = None,
+        *,
+        batch_size: int = 1,
+        tolerance: float = TOLERANCE,
+        forms: Iterable[str] | None = None,
+        seconds: float = 10.0,
+    ) -> Optimized:
+        """Measure forms of the network on this machine, and predict with the fastest from now on.
+
+        Args:
+            images: representative images. A quarter measures the error, the others calibrate int8.
+                Without images, noise measures the error, and int8 is left out.
+            batch_size: number of images to be fast for; any number is classified correctly.
+            tolerance: largest difference of a logit, divided by the largest logit. The default
+                allows float32 only; bfloat16 needs about 0.03, int8 about 0.1.
+            forms: see :func:`normfree.inference.optimize`.
+            seconds: see :func:`normfree.inference.optimize`.
+
+        Returns:
+            What was measured; ``print`` shows it as a table.
+
+        Raises:
+            UserError: no form can be built within the tolerance.
+        """
+        checked, calibration = noise(8, self.card.channels, self.card.test_size, self.device), None
+        if images is not None:
+            given = list(self._transformed(images))
+            if not given:
+                raise UserError("optimizing needs at least 4 images; got 0")
+            checked, calibration = parted(self.inputs.normalize(stack(given)))
+        self.optimized = optimize(
+            self._trained,
+            checked,
+            batch_size,
+            tolerance=tolerance,
+            forms=forms,
+            calibration=calibration,
+            seconds=seconds,
+        )
+        self.model = self.optimized.network
+        return self.optimized
 
     def __call__(
         self, images: ImageLike | Iterable[ImageLike], top: int = 5

@@ -57,6 +57,7 @@ _FUNCTIONS = frozenset(
         *("_assert_scalar.default", "sym_constrain_range_for_size.default", "clone.default"),
         *("dropout.default", "alias.default", "detach.default", "contiguous.default"),
         *("constant_pad_nd.default", "softsign.default", "glu.default"),
+        *("to.dtype", "_to_copy.default"),
     }
 )
 _TARGETS = frozenset(f"torch.ops.aten.{name}" for name in _FUNCTIONS) | {

@@ -56,7 +56,8 @@ def write(folded: nn.Module, path: Path, shape: tuple[int, int, int], card: Mode
     """
     program = export(folded, (torch.zeros(2, *shape),), dynamic_shapes=({0: Dim("batch")},))
     file = io.BytesIO()
-    save(program, file)
+    with quiet():  # it warns of weights in channels-last memory, which it stores correctly
+        save(program, file)
     with zipfile.ZipFile(file) as archive:
         content = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
     path.write_bytes(pack(content | {CARD: card.to_json().encode()}))

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from normfree.kernels import sources
+from normfree.kernels import pool, sources
 
 FILE = Path(__file__).with_name("_cpu.so")
 """Path of the library in a built package."""
@@ -97,6 +97,7 @@ def _load() -> tuple[ctypes.CDLL | None, Status]:
     instruction_set = _best(kernels)
     if not instruction_set:
         return None, Status(None, "this CPU has neither AVX2 with FMA nor NEON")
+    pool.share(kernels)
     return kernels, Status(instruction_set)
 
 

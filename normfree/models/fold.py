@@ -131,12 +131,14 @@ class _Folder(fx.Interpreter):
         )
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Fold sums of values and products with constants."""
+        """Fold sums of values, and products with constants."""
         values = [argument for argument in args if isinstance(argument, Value)]
         if target is operator.add and len(values) == 2:
             return values[0] + values[1]
         if target is operator.mul and len(values) < 2:
             return args[0] * args[1]
+        if target is torch.addcmul and len(values) == 2:
+            return args[0] + args[1] * args[2]
         raise self._refusal(f"operation {getattr(target, '__name__', target)}")
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from normfree.errors import UserError, unknown_name
 from normfree.nn.folding import FoldedGraph, Value
+from normfree.nn.fused import scaled_activation
 
 Function = Callable[[Tensor], Tensor]
 
@@ -137,6 +138,7 @@ class ScaledActivation(nn.Module):
         super().__init__()
         reference: float | None = None
         self.layer: Callable[[], nn.Module] | None = None
+        self.kernel = function if isinstance(function, str) else None
         if isinstance(function, str):
             if function not in ACTIVATIONS:
                 raise unknown_name("activation", function, ACTIVATIONS)
@@ -151,16 +153,16 @@ class ScaledActivation(nn.Module):
             gain = estimate_gain(self.function) if exact else reference  # type: ignore[assignment]
         self.gain = float(gain)
 
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Apply the function, then the gain."""
-        y = self.function(x)
-        return y if self.gain == 1 else y * self.gain
+    def forward(self, x: Float[Tensor, "..."], factor: float = 1.0) -> Float[Tensor, "..."]:
+        """Apply the function, then the gain and another constant factor, in one pass."""
+        return scaled_activation(x, self.function, self.gain * factor, self.kernel)
 
-    def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
-        """Apply the function without its gain, which is deferred to the next layer."""
+    def fold(self, graph: FoldedGraph, name: str, x: Value, factor: float = 1.0) -> Value:
+        """Apply the function without its constants, which are deferred to the next layer."""
+        scale = self.gain * factor
         if self.layer is None:
-            return Value(self.function(x.proxy()), self.gain)
-        return Value(graph.call(name, self.layer(), x.proxy()), self.gain)
+            return Value(self.function(x.proxy()), scale)
+        return Value(graph.call(name, self.layer(), x.proxy()), scale)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"{self.name}, gain={self.gain:.6g}"

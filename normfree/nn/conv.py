@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from normfree.kernels.convolution import Window
+from normfree.nn.convolve import convolve
 from normfree.nn.folding import Convolved, FoldedGraph, Value
-from normfree.nn.functional import conv2d_same
+from normfree.nn.functional import same_window
 from normfree.nn.standardize import standardize
 
 
@@ -78,12 +79,22 @@ class SameConv2d(nn.Conv2d):
         """The filters that the convolution applies."""
         return self.weight
 
+    def filters(self) -> tuple[Tensor, Tensor | None, float]:
+        """The weight, the gain that its standardization uses or None, and its lower bound."""
+        return self.weight, None, 0.0
+
+    def window(self, size: tuple[int, int]) -> Window:
+        """How the filters move over a map of a size (height, width)."""
+        if self.same:
+            return same_window(size, self.kernel_size, self.stride, self.dilation, self.groups)  # type: ignore[arg-type]
+        down, right = (0, 0) if isinstance(self.padding, str) else self.padding  # "valid" is 0
+        padding = (down, down, right, right)
+        return Window(self.stride, self.dilation, padding, self.groups)  # type: ignore[arg-type]
+
     def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
         """Convolve with the applied filters."""
-        weight, stride, dilation = self.applied_weight(), self.stride, self.dilation
-        if self.same:
-            return conv2d_same(x, weight, self.bias, stride, dilation, self.groups)  # type: ignore[arg-type]
-        return F.conv2d(x, weight, self.bias, stride, self.padding, dilation, self.groups)
+        weight, gain, eps = self.filters()
+        return convolve(x, weight, gain, self.bias, eps, self.window((x.shape[2], x.shape[3])))
 
     def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
         """Fold to a plain convolution that can still absorb constants."""
@@ -158,6 +169,10 @@ class WSConv2d(SameConv2d):
         super().reset_parameters()
         if hasattr(self, "gain"):  # Conv2d's constructor calls this before the gain exists
             nn.init.ones_(self.gain)
+
+    def filters(self) -> tuple[Tensor, Tensor | None, float]:
+        """The weight, the gain of its standardization, and its lower bound."""
+        return self.weight, self.gain, self.eps
 
     def applied_weight(self) -> Float[Tensor, "o k kh kw"]:
         """The standardized filters."""

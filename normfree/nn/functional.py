@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
+
+from normfree.kernels.convolution import Window
 
 
 def standardize_weight(
@@ -102,6 +104,43 @@ def same_padding(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> 
     return total // 2, total - total // 2
 
 
+def same_window(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Window:
+    """The window of a convolution with ``SAME`` padding, for a map of a size (height, width).
+
+    >>> same_window((5, 4), (3, 3), (2, 2)).padding
+    (1, 1, 0, 1)
+    """
+    top, bottom = same_padding(size[0], kernel[0], stride[0], dilation[0])
+    left, right = same_padding(size[1], kernel[1], stride[1], dilation[1])
+    return Window(stride, dilation, (top, bottom, left, right), groups)
+
+
+def conv2d_padded(
+    x: Float[Tensor, "n i h w"],
+    weight: Float[Tensor, "o k kh kw"],
+    bias: Float[Tensor, " o"] | None,
+    window: Window,
+) -> Float[Tensor, "n o h2 w2"]:
+    """Convolution with padding that may differ between the sides.
+
+    >>> window = same_window((5, 4), (3, 3), stride=(2, 2))
+    >>> conv2d_padded(torch.ones(1, 1, 5, 4), torch.ones(1, 1, 3, 3), None, window).shape
+    torch.Size([1, 1, 3, 2])
+    """
+    top, bottom, left, right = window.padding
+    if top == bottom and left == right:  # the convolution itself can pad, without a copy
+        padding = (top, left)
+    else:
+        x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+    return F.conv2d(x, weight, bias, window.stride, padding, window.dilation, window.groups)
+
+
 def conv2d_same(
     x: Float[Tensor, "n i h w"],
     weight: Float[Tensor, "o k kh kw"],
@@ -115,13 +154,9 @@ def conv2d_same(
     >>> conv2d_same(torch.ones(1, 1, 5, 4), torch.ones(1, 1, 3, 3), stride=(2, 2)).shape
     torch.Size([1, 1, 3, 2])
     """
-    (kh, kw), (sh, sw), (dh, dw) = weight.shape[2:], stride, dilation
-    top, bottom = same_padding(x.shape[2], kh, sh, dh)
-    left, right = same_padding(x.shape[3], kw, sw, dw)
-    if top == bottom and left == right:  # the convolution itself can pad, without a copy
-        return F.conv2d(x, weight, bias, stride, (top, left), dilation, groups)
-    x = F.pad(x, (left, right, top, bottom))
-    return F.conv2d(x, weight, bias, stride, 0, dilation, groups)
+    kernel = (weight.shape[2], weight.shape[3])
+    window = same_window((x.shape[2], x.shape[3]), kernel, stride, dilation, groups)
+    return conv2d_padded(x, weight, bias, window)
 
 
 def avg_pool2d_same(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
@@ -172,6 +207,62 @@ def squeeze_excite(
     Differs from: the paper's text, which has a scaled GELU between the layers. The authors' code,
     which produced the paper's numbers, uses a plain ReLU whatever the network's activation.
     """
-    pooled = x.mean(dim=(2, 3))
+    return excite_gate(x.mean(dim=(2, 3)), squeeze, excite, factor, activation)[:, :, None, None]
+
+
+def excite_gate(
+    pooled: Float[Tensor, "n c"],
+    squeeze: tuple[Float[Tensor, "k c"], Float[Tensor, " k"]],
+    excite: tuple[Float[Tensor, "o k"], Float[Tensor, " o"]],
+    factor: float = 2.0,
+    activation: Callable[[Tensor], Tensor] = F.relu,
+) -> Float[Tensor, "n o"]:
+    r"""The gate of :func:`squeeze_excite`, given the mean over space :math:`\bar x`."""
     hidden = activation(F.linear(pooled, *squeeze))
-    return factor * torch.sigmoid(F.linear(hidden, *excite))[:, :, None, None]
+    return factor * torch.sigmoid(F.linear(hidden, *excite))
+
+
+def gated_add(
+    skip: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], gate: Tensor
+) -> Float[Tensor, "n c h w"]:
+    r"""The end of a residual block, where one gate holds all factors of the branch.
+
+    .. math:: y = s + g\,x
+
+    Args:
+        skip: skip path :math:`s`.
+        x: residual branch.
+        gate: :math:`g`, one number, or one for each image or channel: (n or 1, c or 1, 1, 1). It is
+            rounded to the data type of ``x``.
+
+    Example:
+        >>> gated_add(torch.ones(1, 1, 1, 2), torch.tensor([[[[1.0, 2.0]]]]), torch.tensor(3.0))
+        tensor([[[[4., 7.]]]])
+    """
+    if isinstance(gate, Tensor):
+        gate = gate.to(x.dtype)
+    return torch.addcmul(skip, x, gate)
+
+
+def squeeze_excite_add(
+    skip: Float[Tensor, "n c h w"] | None,
+    x: Float[Tensor, "n c h w"],
+    gate: Callable[..., Tensor],
+    parameters: Sequence[Tensor] = (),
+) -> Float[Tensor, "n c h w"]:
+    r"""The end of a residual block whose gate depends on the branch.
+
+    .. math:: y = s + g(\bar x)\,x
+
+    Args:
+        skip: skip path :math:`s`; 0 if None.
+        x: residual branch; :math:`\bar x` is its mean over space.
+        gate: :math:`g`, a function from (n, c) and the parameters to (n, c).
+        parameters: further arguments of the gate.
+
+    Example:
+        >>> squeeze_excite_add(None, torch.tensor([[[[1.0, 3.0]]]]), torch.sqrt)
+        tensor([[[[1.4142, 4.2426]]]])
+    """
+    factor = gate(x.mean(dim=(2, 3)), *parameters)[:, :, None, None]
+    return x * factor if skip is None else gated_add(skip, x, factor)

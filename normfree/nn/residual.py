@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from normfree.errors import UserError
 from normfree.nn.channels import Channels
 from normfree.nn.dropout import StochasticDepth
+from normfree.nn.fused import gated_add
 from normfree.nn.layers import Layers
 from normfree.nn.pooling import SameAvgPool2d
 from normfree.nn.squeeze_excite import SESpec
@@ -21,6 +22,9 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 
 #: Whether β is applied after the activation, as in the authors' code, or before, as in the text.
 BetaPlace = Literal["after", "before"]
+
+#: Places of squeeze-and-excite that leave the output of the last convolution as it is.
+INNER = ("bottleneck", "none")
 
 
 @record
@@ -168,10 +172,16 @@ class ResidualBlock(nn.Module):
         """Add the scaled residual branch to the skip path."""
         a = self.activated(x)
         skip = x if self.shortcut is None else self.shortcut(a)
-        branch = self.stochastic_depth(self.branch(a), keys)
-        if self.skip_gain is not None:
-            branch = branch * (self.skip_gain * self.alpha)
-        return skip + branch
+        if self.skip_gain is None:
+            return skip + self.stochastic_depth(self.branch(a), keys)
+        scale = self.stochastic_depth(self.skip_gain * self.alpha, keys)
+        return self.add_branch(skip, a, scale)
+
+    def add_branch(
+        self, skip: Float[Tensor, "n o h2 w2"], a: Float[Tensor, "n i h w"], scale: Tensor
+    ) -> Float[Tensor, "n o h2 w2"]:
+        """The sum ``skip + scale · F(a)``; the scale is one number or (n, 1, 1, 1)."""
+        return gated_add(skip, self.branch(a), scale)
 
     def activated(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n i h w"]:
         """The input of both paths, a = βγf(x)."""
@@ -179,7 +189,7 @@ class ResidualBlock(nn.Module):
             return self.act0(x)
         if self.beta_place == "before":
             return self.act0(x * self.beta)
-        return self.act0(x) * self.beta
+        return self.act0(x, self.beta)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"alpha={self.alpha:g}, beta={self.beta:.6g}"
@@ -230,15 +240,24 @@ class NFBlock(ResidualBlock):
 
     def branch(self, a: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
         """Apply the convolutions, with squeeze-and-excite at its configured place."""
+        x, source = self.convolved(a)
+        return x if self.se_place in INNER else self.squeeze_excite(x, source)
+
+    def add_branch(
+        self, skip: Float[Tensor, "n o h2 w2"], a: Float[Tensor, "n i h w"], scale: Tensor
+    ) -> Float[Tensor, "n o h2 w2"]:
+        """Add the branch in one pass, in which its gate and its scale are one factor."""
+        x, source = self.convolved(a)
+        if self.se_place in INNER:
+            return gated_add(skip, x, scale)
+        return self.squeeze_excite(x, source, skip, scale)
+
+    def convolved(self, a: Float[Tensor, "n i h w"]) -> tuple[Tensor, Tensor | None]:
+        """The output of the last convolution, and the source of its gate if it is another map."""
         x = self.conv1(self.act1(self.conv0(a)))
         if self.second_conv:
             x = self.conv1b(self.act1b(x))
         if self.se_place == "bottleneck":
             x = self.squeeze_excite(x)
         h = self.act2(x)
-        x = self.conv2(h)
-        if self.se_place == "output":
-            x = self.squeeze_excite(x)
-        elif self.se_place == "straddled":
-            x = self.squeeze_excite(x, h)
-        return x
+        return self.conv2(h), h if self.se_place == "straddled" else None

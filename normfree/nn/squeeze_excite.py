@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from normfree.nn.activations import ScaledActivation
 from normfree.nn.channels import Channels, round_channels
 from normfree.nn.folding import FoldedGraph, Gated, Value, affine
-from normfree.nn.functional import squeeze_excite
+from normfree.nn.functional import excite_gate
+from normfree.nn.fused import gated_add, spatial_mean, squeeze_excite_add
 from normfree.schema import Field, record
 
 #: Position of squeeze-and-excite: on the branch's output, on the input of the last convolution,
@@ -91,17 +92,55 @@ class SqueezeExcite(nn.Module):
 
     def gate(self, source: Float[Tensor, "n s h w"]) -> Float[Tensor, "n c 1 1"]:
         """The factor of each channel, in (0, ``factor``)."""
-        squeeze, excite = (self.fc0.weight, self.fc0.bias), (self.fc1.weight, self.fc1.bias)
-        return squeeze_excite(source, squeeze, excite, self.factor, self.act)
+        return self._gate(spatial_mean(source), *self._weights())[:, :, None, None]
 
     def forward(
-        self, x: Float[Tensor, "n c h w"], source: Float[Tensor, "n s _h _w"] | None = None
+        self,
+        x: Float[Tensor, "n c h w"],
+        source: Float[Tensor, "n s _h _w"] | None = None,
+        skip: Float[Tensor, "n c h w"] | None = None,
+        scale: Tensor | None = None,
     ) -> Float[Tensor, "n c h w"]:
-        """Multiply the map by the gate computed from ``source``, or from ``x`` without a source."""
-        return x * self.gate(x if source is None else source)
+        """Multiply the map by its gate and by ``scale``, and add it to the skip path.
 
-    def fold(self, graph: FoldedGraph, name: str, x: Value, source: Value | None = None) -> Value:
-        """Move the factor into the convolution of ``x``, which leaves a gate in (0, 1)."""
+        Args:
+            x: the map.
+            source: the map that the gate is computed from; ``x`` if None.
+            skip: the skip path; 0 if None.
+            scale: a further factor, one number or (n, 1, 1, 1); 1 if None.
+        """
+        if source is None:
+            scales = () if scale is None else (scale.reshape(-1, 1),)
+            return squeeze_excite_add(skip, x, self._gate, (*self._weights(), *scales))
+        gate = self.gate(source) if scale is None else self.gate(source) * scale
+        return x * gate if skip is None else gated_add(skip, x, gate)
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.fc0.weight, self.fc0.bias, self.fc1.weight, self.fc1.bias
+
+    def _gate(
+        self,
+        pooled: Float[Tensor, "n s"],
+        w0: Float[Tensor, "k s"],
+        b0: Float[Tensor, " k"],
+        w1: Float[Tensor, "c k"],
+        b1: Float[Tensor, " c"],
+        scale: Float[Tensor, "_n 1"] | None = None,
+    ) -> Float[Tensor, "n c"]:
+        """The factor of each channel from the mean over space, times the scale of each image."""
+        gate = excite_gate(pooled, (w0, b0), (w1, b1), self.factor, self.act)
+        return gate if scale is None else gate * scale
+
+    def fold(
+        self,
+        graph: FoldedGraph,
+        name: str,
+        x: Value,
+        source: Value | None = None,
+        skip: Value | None = None,
+        scale: float | None = None,
+    ) -> Value:
+        """Move the constants into the convolution of ``x``, which leaves a gate in (0, 1)."""
         y = x * self.factor
         if source is None:  # a pointwise convolution is merged into fc0; others are computed first
             source = x if x.pointwise else y.written() * (1 / self.factor)
@@ -109,4 +148,5 @@ class SqueezeExcite(nn.Module):
         hidden = self.act.fold(graph, f"{name}.act", hidden).written()
         weight, bias = affine(self.fc1)
         z = graph.linear(f"{name}.fc1", weight * hidden.scale, bias, hidden.value)
-        return Gated(y, z.sigmoid()[:, :, None, None])
+        gated = Gated(y, z.sigmoid()[:, :, None, None]) * (1 if scale is None else scale)
+        return gated if skip is None else skip + gated

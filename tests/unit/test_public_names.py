@@ -28,7 +28,8 @@ PUBLIC = {
         *("build_model", "fold", "list_models", "model_config"),
     ],
     "normfree.inference": [
-        *("METRICS", "SUFFIXES", "Answers", "CardInputs", "Evaluation", "Metric", "ModelCard"),
+        *("FORMS", "METRICS", "SUFFIXES", "Answers", "Candidate", "CardInputs", "Evaluation"),
+        *("Metric", "ModelCard", "Optimized", "export_optimized", "optimize"),
         *("Prediction", "Predictor", "card_transform", "evaluate", "export_model", "load"),
         *("open_exported", "quantize_onnx", "source_transform"),
     ],

@@ -8,8 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "activations.h"
+#include "maps.h"
 #include "operations.h"
 #include "rows.h"
+
+#include "convolution.h"
 
 /* ---- RandAugment ---- */
 
@@ -126,6 +130,19 @@ static int normalize_images(const void *given, int64_t first, int64_t last) {
 }
 
 const Variant VARIANT = {
-    VARIANT_NAME,     augment_images,            mix_images, normalize_images,
-    standardize_rows, standardize_gradient_rows, sum_pieces, update_rows,
+    .name = VARIANT_NAME,
+    .augment = augment_images,
+    .mix = mix_images,
+    .normalize = normalize_images,
+    .pack = pack_filters,
+    .multiply = multiply_blocks,
+    .weight_gradient = gradient_of_rows,
+    .tile_rows = TILE_ROWS,
+    .standardize = standardize_rows,
+    .standardize_gradient = standardize_gradient_rows,
+    .sum_pieces = sum_pieces,
+    .update = update_rows,
+    .activate = activate_elements,
+    .gate = gate_maps,
+    .sum = sum_maps,
 };

@@ -80,6 +80,64 @@ typedef struct {
     const float *means, *deviations; /* (channels) */
 } Normalization;
 
+/* ---- Convolutions, of maps with the channels last: (n, height, width, channels) ---- */
+
+typedef struct {
+    int64_t n, groups;
+    int64_t in_height, in_width, in_channels;
+    int64_t out_height, out_width, out_channels;
+    int64_t kernel_height, kernel_width, stride_height, stride_width;
+    int64_t dilation_height, dilation_width, top, left; /* top, left: padding */
+} Geometry;
+
+/* Filters of out_channels rows. A row is (depth, taps), or (taps, depth) if `taps_first`, where
+ * depth is in_channels / groups. With gains, the filters applied are the standardized ones. */
+typedef struct {
+    const float *weight, *gain; /* gain: (out_channels) or NULL */
+    float eps;
+    int64_t taps_first;
+} Filters;
+
+/* Filters in panels of columns, ready to be multiplied: (groups, panels, taps, depth, PANEL). */
+typedef struct {
+    const Geometry *shape;
+    const Filters *filters;
+    float *packed;
+    int64_t transposed; /* whether columns are input channels, for the gradient of the input */
+} Packing;
+
+/* Output pixels that sum over the same taps. A plain convolution has one class; the gradient of the
+ * input of a strided one has one for each position within a stride. */
+typedef struct {
+    int64_t pixels, taps;   /* pixels: of one image */
+    int32_t *tap;           /* (taps): which ones */
+    int32_t *target;        /* (pixels): number of the output pixel */
+    int32_t *source;        /* (taps, pixels): number of the input pixel, or -1 in the padding */
+} PixelClass;
+
+typedef struct {
+    const float *in, *packed, *bias; /* bias: (groups * width) or NULL */
+    float *out;
+    int64_t n, groups, taps, depth, width; /* depth, width: channels in and out of a group */
+    int64_t in_pixels, out_pixels;         /* of one image */
+    int64_t classes;
+    const PixelClass *class;
+    int64_t block; /* most rows processed together */
+} Product;
+
+/* The rows of a class are split into blocks of nearly equal size. */
+static inline int64_t blocks_of(const Product *job, const PixelClass *class) {
+    return (job->n * class->pixels + job->block - 1) / job->block;
+}
+
+typedef struct {
+    const Geometry *shape;
+    const Filters *filters;
+    const float *in, *out_grad;
+    float *weight_grad, *gain_grad, *bias_grad; /* the last two may be NULL */
+    const PixelClass *class;
+} WeightGradient;
+
 /* ---- Weights: rows of `fan_in` numbers, one for each output unit ---- */
 
 typedef struct {
@@ -108,12 +166,40 @@ typedef struct {
     double *sums;  /* of squares of a piece of the parameter and of its gradient */
 } Update;
 
+/* ---- Activations, of all elements of dense memory ---- */
+
+#define ACTIVATIONS(X) X(gelu) X(relu) X(silu)
+
+#define AS_ACTIVATION_ENUMERATOR(NAME) ACTIVATION_##NAME,
+enum { ACTIVATIONS(AS_ACTIVATION_ENUMERATOR) };
+
+typedef struct {
+    const float *x, *grad; /* grad: NULL for the value */
+    float *result;
+    int64_t kind; /* index in the list above */
+    float scale;
+} Activation;
+
+/* ---- Feature maps: (n, channels, pixels), or (n, pixels, channels) with the channels last ---- */
+
+enum { CHANNELS_OF_TILE = 512 };
+
+typedef struct {
+    const float *x, *other, *skip; /* maps */
+    const float *gate, *shift;     /* (n, channels) */
+    float *result, *sums;          /* a map; (n, channels) */
+    int64_t channels, pixels, channels_last;
+} Gating;
+
 /* ---- The same work compiled for several instruction sets ---- */
 
 typedef struct {
     const char *name;
     Work *augment, *mix, *normalize;
+    Work *pack, *multiply, *weight_gradient;
+    int64_t tile_rows;
     Work *standardize, *standardize_gradient, *sum_pieces, *update;
+    Work *activate, *gate, *sum;
 } Variant;
 
 #if defined(__x86_64__)
@@ -124,6 +210,11 @@ extern const Variant normfree_neon;
 
 /* Process n images, divided among threads. */
 int divide(Work *work, const void *job, int64_t n, int64_t threads);
+
+/* Memory of the calling thread that is kept between calls, in numbered slots; NULL if there is none
+ * left. */
+enum { PACKED_SLOT, ROWS_SLOT, OTHER_SLOT, SLOTS };
+void *scratch(int slot, int64_t bytes);
 
 /* Request huge pages: otherwise page faults on new memory cost more than writing to it. */
 void ask_for_huge_pages(void *start, int64_t bytes);

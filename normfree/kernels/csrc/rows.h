@@ -90,42 +90,56 @@ ROW_INLINE void moments(
 /* Not fmaxf: the larger of x and the bound, or NaN if x is. */
 ROW_INLINE float at_least(float x, float bound) { return x < bound ? bound : x; }
 
+/* What turns a row into its standardized form, (row - mean) * gain * inverse. */
+typedef struct {
+    float mean, square, inverse; /* square: sum of squares around the mean */
+} RowStatistics;
+
+ROW_INLINE RowStatistics statistics_of(const float *row, int64_t n, float eps) {
+    float sum, square, unused;
+    sums(row, row, n, &sum, &unused);
+    const float mean = sum / (float)n;
+    moments(row, mean, row, n, &square, &unused);
+    return (RowStatistics){mean, square, 1.0f / sqrtf(at_least(square, eps))};
+}
+
 static int standardize_rows(const void *given, int64_t first, int64_t last) {
     const Standardization *job = given;
     const int64_t n = job->fan_in;
     for (int64_t row = first; row < last; row++) {
         const float *restrict w = job->weight + row * n;
         float *restrict out = job->result + row * n;
-        float sum, square, unused;
-        sums(w, w, n, &sum, &unused);
-        const float mean = sum / (float)n;
-        moments(w, mean, w, n, &square, &unused);
-        const float scale = 1.0f / sqrtf(at_least(square, job->eps)) * job->gain[row];
-        for (int64_t i = 0; i < n; i++) out[i] = (w[i] - mean) * scale;
+        const RowStatistics found = statistics_of(w, n, job->eps);
+        const float scale = found.inverse * job->gain[row];
+        for (int64_t i = 0; i < n; i++) out[i] = (w[i] - found.mean) * scale;
     }
     return DONE;
 }
 
 /* With x = w - mean(w), r = 1 / sqrt(max(sum(x^2), eps)) and s = sum(x grad):
  * gain's gradient is r s, and w's is gain r (grad - mean(grad) - r^2 s x), without the last term
- * where eps is the larger. */
+ * where eps is the larger. Returns that of the gain. */
+static float standardize_gradient(
+    const float *restrict w, const float *restrict grad, float *restrict out, int64_t n, float gain,
+    float eps) {
+    float sum, grad_sum, square, product;
+    sums(w, grad, n, &sum, &grad_sum);
+    const float mean = sum / (float)n, grad_mean = grad_sum / (float)n;
+    moments(w, mean, grad, n, &square, &product);
+    const float r = 1.0f / sqrtf(at_least(square, eps)), scale = gain * r;
+    const float along = square >= eps ? r * r * product : 0.0f;
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (grad[i] - grad_mean - along * (w[i] - mean)) * scale;
+    return r * product;
+}
+
 static int standardize_gradient_rows(const void *given, int64_t first, int64_t last) {
     const Standardization *job = given;
     const int64_t n = job->fan_in;
-    for (int64_t row = first; row < last; row++) {
-        const float *restrict w = job->weight + row * n;
-        const float *restrict grad = job->grad + row * n;
-        float *restrict out = job->result + row * n;
-        float sum, grad_sum, square, product;
-        sums(w, grad, n, &sum, &grad_sum);
-        const float mean = sum / (float)n, grad_mean = grad_sum / (float)n;
-        moments(w, mean, grad, n, &square, &product);
-        const float r = 1.0f / sqrtf(at_least(square, job->eps)), scale = job->gain[row] * r;
-        const float along = square >= job->eps ? r * r * product : 0.0f;
-        job->gain_grad[row] = r * product;
-        for (int64_t i = 0; i < n; i++)
-            out[i] = (grad[i] - grad_mean - along * (w[i] - mean)) * scale;
-    }
+    for (int64_t row = first; row < last; row++)
+        job->gain_grad[row] =
+            standardize_gradient(job->weight + row * n, job->grad + row * n, job->result + row * n,
+                                 n, job->gain[row], job->eps);
     return DONE;
 }
 

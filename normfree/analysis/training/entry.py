@@ -1,0 +1,105 @@
+"""What is measured: a network in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+import torch
+from torch import nn
+
+By: TypeAlias = Literal["normfree", "timm"]
+Layout: TypeAlias = Literal["contiguous", "channels_last"]
+Form: TypeAlias = Literal["eager", "compiled", "cuda_graphs"]
+Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A network in one form.
+
+    Attributes:
+        network: its name in the library.
+        by: the library.
+        batch_size: images of a step.
+        size: side of the images, pixels.
+        precision: of the activations, by autocast; weights are float32.
+        layout: order of the activations' axes in memory.
+        form: eager, by ``torch.compile``, or by ``torch.compile`` with CUDA graphs.
+        device: where to compute.
+
+    >>> print(Entry(network="nfnet_f0", by="normfree", batch_size=4, size=96))
+    nfnet_f0
+    >>> form = {"layout": "channels_last", "form": "compiled"}
+    >>> print(Entry(network="resnet50", by="timm", batch_size=4, size=96, **form))
+    timm resnet50, channels_last, compiled
+    """
+
+    network: str
+    by: By
+    batch_size: int
+    size: int
+    precision: Precision = "float32"
+    layout: Layout = "contiguous"
+    form: Form = "eager"
+    device: str = "cpu"
+
+    def __str__(self) -> str:
+        name = self.network if self.by == "normfree" else f"timm {self.network}"
+        layout = "" if self.layout == "contiguous" else self.layout
+        return ", ".join(filter(None, (name, layout, "" if self.form == "eager" else self.form)))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the activations."""
+        found: torch.dtype = getattr(torch, self.precision)
+        return found
+
+
+class Scaler(Protocol):
+    """What a step needs of ``torch.amp.GradScaler``."""
+
+    def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the gradients by the scale."""
+        ...
+
+    def step(self, optimizer: torch.optim.Optimizer) -> object:
+        """Unscale, unless that was done, and update."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a step of training consists of.
+
+    Attributes:
+        network: being trained, on the device.
+        optimizer: of its parameters.
+        update: clip and update, by the scaler if there is one.
+        average: update the averaged weights.
+        macs: multiply-adds of a forward pass of one image.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    update: Callable[[Scaler | None], object]
+    average: Callable[[], object]
+    macs: int
+
+
+def start_branches(network: nn.Module, classifier: str) -> None:
+    """Start from weights whose gradients are not all zero, as after the first steps of training.
+
+    SkipInit starts at a gain of zero, and a classifier may.
+
+    Args:
+        network: changed in place.
+        classifier: name of the last layer.
+    """
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith(("skip_gain", "skipinit_gain")):
+                parameter.fill_(0.5)
+            if name == f"{classifier}.weight":
+                parameter.normal_(std=0.01)

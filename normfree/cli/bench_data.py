@@ -1,0 +1,136 @@
+"""``normfree bench data``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+from normfree.cli.bench_output import (
+    check_bounds,
+    load_from_checkout,
+    milliseconds,
+    print_table,
+    times,
+    write_json,
+)
+from normfree.cli.options import parse
+from normfree.cli.threads import torch_threads
+from normfree.errors import UserError
+from normfree.schema import record
+
+if TYPE_CHECKING:
+    from normfree.analysis.latency import Latency
+
+
+@record
+class Options:
+    """Images a second that one processor core brings from files to a batch, stage by stage.
+
+    The stages: read the file; decode it; crop, flip and resize (or the evaluation's resize and
+    crop); collate a batch; and the device's stage: mix, RandAugment, normalize, in training. Each
+    is timed by itself on what the stage before gives, and `all` from the files to the batch. With
+    --peers, Pillow does the same in the usual way, on the same crops. All take turns, so what slows
+    the machine slows all of them. The files have been read before, so "read" is from the system's
+    cache.
+    """
+
+    data: str | None = None
+    """Where images are: folder:DIR. None: generated JPEGs of 500 × 375 pixels."""
+    images: int = 64
+    """Images of a batch; the first of the source."""
+    size: int = 192
+    """Side of the result, pixels."""
+    transform: Literal["train", "eval"] = "train"
+    """Random crops, or the evaluation's."""
+    rounds: int = 10
+    """Times that each is timed."""
+    peers: bool = False
+    """Compare with Pillow."""
+    json: Path | None = None
+    """Write the numbers, and where they were measured, to this file."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Measure: ``normfree bench data [--data folder:DIR] [--peers] [--json FILE]``."""
+    options = parse(Options, words, prog="normfree bench data")
+    check_bounds(options, {"images": 2, "size": 1, "rounds": 2})
+
+    from normfree.analysis.environment import environment
+
+    with TemporaryDirectory() as directory, torch_threads(1):
+        files = _files(options, Path(directory))
+        size = sum(file.stat().st_size for file in files) / len(files)
+        rows = list(_measure(files, options))
+        where = environment()
+    headings = ("stage", "by", "µs/image", "quartiles", "images/s/core", "faster")
+    print_table(headings, map(_cells, rows), left=2)
+    settings = {name: value for name, value in asdict(options).items() if name != "json"}
+    found = {"benchmark": "data", **where, "options": settings, "bytes_per_image": size}
+    write_json(options.json, found | {"results": rows})
+
+
+def _files(options: Options, directory: Path) -> list[Path]:
+    """As many files as a batch has images; those of a small folder again and again."""
+    from normfree.analysis.data_stages import write_jpegs
+    from normfree.data import open_source
+    from normfree.data.sources.folder import FolderSource
+
+    if options.data is None:
+        return write_jpegs(directory, options.images)
+    source = open_source(options.data, "train")
+    if not isinstance(source, FolderSource):
+        raise UserError(f"--data must be folder:DIR, because files are read; got {options.data}")
+    return [Path(source.files[index % len(source)]) for index in range(options.images)]
+
+
+def _measure(files: Sequence[Path], options: Options) -> Iterator[dict[str, Any]]:
+    """A row for each stage, and for Pillow's."""
+    from normfree.analysis.data_stages import our_stages
+    from normfree.analysis.latency import compare_latency
+
+    ours = {stage.name: stage.call for stage in our_stages(files, options.size, options.transform)}
+    theirs = {}
+    if options.peers:
+        peer = load_from_checkout("pillow_data")
+        stages = peer.stages(files, options.size, options.transform)
+        theirs = {stage.name: stage.call for stage in stages}
+    sides = {"normfree": ours, "pillow": theirs}
+    calls = {f"{by} {name}": call for by, side in sides.items() for name, call in side.items()}
+    found = compare_latency(calls, rounds=options.rounds)
+    for stage in ours:
+        pair = [found.get(f"{by} {stage}") for by in sides]
+        for by, latency in zip(sides, pair, strict=True):
+            if latency is not None:
+                yield {
+                    "stage": stage,
+                    "by": by,
+                    "images_per_second_per_core": len(files) / latency.median,
+                    "faster": _ratio(*pair) if by == "pillow" else None,
+                    "seconds": asdict(latency),
+                }
+
+
+def _ratio(ours: Latency | None, pillow: Latency | None) -> dict[str, float] | None:
+    """How many times as many images a second are ours; at worst and at best, by quartiles."""
+    if ours is None or pillow is None:
+        return None
+    return {
+        "median": pillow.median / ours.median,
+        "low": pillow.low / ours.high,
+        "high": pillow.high / ours.low,
+    }
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    images = row["images_per_second_per_core"] * row["seconds"]["median"]
+    each = {key: 1000 * row["seconds"][key] / images for key in ("low", "median", "high")}
+    return (
+        row["stage"],
+        row["by"],
+        *milliseconds(each, 0),
+        f"{row['images_per_second_per_core']:.0f}",
+        times(row["faster"]) if row["faster"] else "",
+    )
