@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from normfree.factory import create_model
     from normfree.inference.load import load
     from normfree.inference.predictor import Predictor
-    from normfree.models import fold, list_models
+    from normfree.models import list_models
+    from normfree.models.fold import fold
 
 __all__ = [
     "BadImageError",

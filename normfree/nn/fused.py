@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function, forward_ad
+from torch.autograd.graph import saved_tensors_hooks
 
 from normfree.kernels import maps
 from normfree.nn.functional import gated_add as gated_add_equation
@@ -191,6 +192,10 @@ def _of_channels(gate: Tensor, x: Tensor) -> Float[Tensor, "n c"]:
     return gate.expand(*x.shape[:2], 1, 1)[:, :, 0, 0]
 
 
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
 class _SqueezeExciteAdd(Function):
     """The gate is differentiated by a graph of its own, from detached inputs."""
 
@@ -201,8 +206,8 @@ class _SqueezeExciteAdd(Function):
         pooled = maps.channel_sums(x) / x[0, 0].numel()
         inputs = [pooled.requires_grad_()]
         inputs += [t.detach().requires_grad_(t.requires_grad) for t in given]
-        with torch.set_grad_enabled(any(ctx.needs_input_grad)):
-            factor = gate(*inputs)
+        with torch.set_grad_enabled(any(ctx.needs_input_grad)), saved_tensors_hooks(_same, _same):
+            factor = gate(*inputs)  # small: activation checkpointing need not compute it again
         ctx.inner = (factor, inputs) if any(ctx.needs_input_grad) else None
         return maps.gate(x, factor.detach(), skip)
 

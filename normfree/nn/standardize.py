@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from normfree import kernels
 from normfree.errors import UserError
-from normfree.kernels import triton
+from normfree.kernels import operator, rows, triton
 from normfree.nn.functional import standardize_weight, standardize_weight_backward
 
 
@@ -74,9 +73,9 @@ def _same_format(x: Tensor, like: Tensor) -> Tensor:
     return x if x.stride() == like.stride() else torch.empty_like(like).copy_(x)
 
 
-@kernels.operator(
+@operator(
     "standardize(Tensor weight, Tensor gain, float eps) -> Tensor",
-    kernel=kernels.standardize,
+    kernel=rows.standardize,
     cuda=triton.standardize,
     result=lambda weight, gain, eps: torch.empty_like(weight),
     shapes=_check,
@@ -85,9 +84,9 @@ def _standardize(weight: Tensor, gain: Tensor, eps: float) -> Tensor:
     return _same_format(standardize_weight(weight, gain, eps), weight)
 
 
-@kernels.operator(
+@operator(
     "standardize_backward(Tensor grad, Tensor weight, Tensor gain, float eps) -> (Tensor, Tensor)",
-    kernel=kernels.standardize_backward,
+    kernel=rows.standardize_backward,
     cuda=triton.standardize_backward,
     result=lambda grad, weight, gain, eps: (torch.empty_like(weight), torch.empty_like(gain)),
     shapes=_check_backward,

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from normfree import kernels
-from normfree.kernels import triton
+from normfree.kernels import Weight, available, in_rows, triton, update_
 from normfree.optim.core import foreach
 from normfree.optim.core.foreach import agc, sgd_update
 from normfree.optim.core.lists import Lists, Settings
@@ -35,7 +34,7 @@ class Rows(NamedTuple):
         update_: see :func:`normfree.kernels.update_`.
     """
 
-    supported: Callable[[kernels.Weight], bool]
+    supported: Callable[[Weight], bool]
     update_: Callable[..., Tensor]
 
 
@@ -46,10 +45,10 @@ def step(lists: Lists, settings: Settings) -> list[Tensor] | None:
         return foreach.step(lists, settings)
     places: list[int] = []
     others: list[int] = []
-    weights: list[kernels.Weight] = []
+    weights: list[Weight] = []
     for place, tensors in enumerate(lists.each()):
         units = _units(tensors[0].shape, settings.unitwise)
-        weight = kernels.Weight(*tensors, units=units[0] if units else 1)
+        weight = Weight(*tensors, units=units[0] if units else 1)
         if rows.supported(weight):
             weights.append(weight)
             places.append(place)
@@ -69,18 +68,18 @@ def _rows(lists: Lists) -> Rows | None:
     device = lists.params[0].device.type if lists.params else "cpu"
     if device == "cuda":
         return Rows(triton.updatable, triton.update_) if triton.available() else None
-    return Rows(_in_rows, _update_on_host) if kernels.available() else None
+    return Rows(_in_rows, _update_on_host) if available() else None
 
 
-def _in_rows(weight: kernels.Weight) -> bool:
-    return kernels.in_rows(*weight.tensors)
+def _in_rows(weight: Weight) -> bool:
+    return in_rows(*weight.tensors)
 
 
-def _update_on_host(weights: Sequence[kernels.Weight], *, lr: float, **settings: Any) -> Tensor:
-    return kernels.update_(weights, lr=float(lr), **settings)
+def _update_on_host(weights: Sequence[Weight], *, lr: float, **settings: Any) -> Tensor:
+    return update_(weights, lr=float(lr), **settings)
 
 
-def _update(rows: Rows, weights: Sequence[kernels.Weight], settings: Settings) -> list[Tensor]:
+def _update(rows: Rows, weights: Sequence[Weight], settings: Settings) -> list[Tensor]:
     """Update the weights; returns the scales of each."""
     scales = rows.update_(
         weights,
