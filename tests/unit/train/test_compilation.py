@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from normfree import UserError
 from normfree.train import compilation
+from normfree.train.checkpoint import list_checkpoints
 from normfree.train.compilation import VARIABLE, about_compilation, cache_directory, compiled
+from normfree.train.fit import fit
 from tests.unit.train.test_step import EVERYTHING, distance, moved, setting, trained
+from tests.unit.train.tiny import assert_same_bits, final_state, tiny_recipe
 
 
 @pytest.fixture
@@ -82,6 +88,25 @@ def test_running_statistics_move_as_without_the_compiler(graphs: list[int]) -> N
     assert all(count == 4 for count in counts)
     for name, value in kept[0].items():
         torch.testing.assert_close(kept[1][name], value, msg=name)
+
+
+def test_a_compiled_run_says_so_and_resumes_to_the_same_bits(
+    graphs: list[int], tmp_path: Path
+) -> None:
+    out = tmp_path / "whole"
+    console = Console(file=StringIO(), width=200)
+    fit(tiny_recipe(out, compile=True), console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "compiling in the first step, into" in said
+    assert "compiled: the first step took" in said
+    assert len(graphs) == 1
+
+    again = tmp_path / "again"
+    shutil.copytree(out, again)
+    for path in list_checkpoints(again / "checkpoints")[3:]:
+        path.unlink()  # as if it had been stopped after the third step
+    fit(tiny_recipe(again, compile=True, resume=True))
+    assert_same_bits(final_state(again), final_state(out))
 
 
 @pytest.mark.slow
