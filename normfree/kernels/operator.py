@@ -18,6 +18,7 @@ def operator(
     result: Callable[..., Result],
     shapes: Callable[..., None],
     values: Callable[..., None] | None = None,
+    cuda: Callable[..., Result | None] | None = None,
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Register an equation as ``torch.ops.normfree.NAME``, opaque to ``torch.compile``.
 
@@ -32,6 +33,7 @@ def operator(
         shapes: raises UserError unless shapes and dtypes match; never reads an element.
         values: raises UserError unless elements are in range; only called on the CPU, where reading
             them does not synchronize.
+        cuda: the implementation on CUDA, like ``kernel``; None for the equation.
 
     Returns:
         A decorator that turns the equation into the operator.
@@ -63,6 +65,11 @@ def operator(
             found = kernel(*arguments)
             return equation(*arguments) if found is None else found
 
+        def on_cuda(*arguments: Any) -> Result:
+            shapes(*arguments)
+            found = None if cuda is None else cuda(*arguments)
+            return equation(*arguments) if found is None else found
+
         def traced(*arguments: Any) -> Result:
             shapes(*arguments)
             return result(*arguments)
@@ -71,6 +78,8 @@ def operator(
         torch.library.define(full, parenthesis + types, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.impl(full, "default", on_any_device)
         torch.library.impl(full, "cpu", on_cpu)
+        if cuda is not None:
+            torch.library.impl(full, "cuda", on_cuda)
         torch.library.register_fake(full, traced)
         made: Callable[..., Result] = getattr(torch.ops.normfree, name).default
         return made

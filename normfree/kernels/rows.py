@@ -94,6 +94,11 @@ class Weight(NamedTuple):
     average: Tensor | None
     units: int
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors that there are."""
+        return [tensor for tensor in self[:4] if tensor is not None]
+
 
 def update_(
     weights: Sequence[Weight],

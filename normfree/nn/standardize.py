@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from normfree.errors import UserError
-from normfree.kernels import operator, rows
+from normfree.kernels import operator, rows, triton
 from normfree.kernels.eager import transformed
 from normfree.nn.functional import standardize_weight, standardize_weight_backward
 
@@ -19,8 +19,9 @@ def standardize(
 ) -> Float[Tensor, "o *fan"]:
     r""":func:`~normfree.nn.functional.standardize_weight`, by a kernel where that is faster.
 
-    On the CPU in float32, this is the operator ``torch.ops.normfree.standardize``, which reads each
-    filter from memory once; ``torch.compile`` does not look into it. Elsewhere, it is the equation.
+    In float32 on the CPU, and on CUDA with Triton, this is the operator
+    ``torch.ops.normfree.standardize``, which reads each filter from memory once. Elsewhere it is
+    the equation, and so it is under ``torch.compile``, which fuses it.
 
     Args:
         weight: filters, output units first: (out, in / groups, height, width).
@@ -35,11 +36,20 @@ def standardize(
         >>> torch.allclose(standardize(weight, gain), standardize_weight(weight, gain), atol=1e-6)
         True
     """
-    supported = weight.device.type == "cpu" and weight.dtype == gain.dtype == torch.float32
-    # Transforms differentiate and batch equations, but not this operator.
-    if supported and not transformed():
+    if _by_operator(weight, gain):
         return torch.ops.normfree.standardize(weight, gain, eps)
     return standardize_weight(weight, gain, eps)
+
+
+def _by_operator(weight: Tensor, gain: Tensor) -> bool:
+    """Whether the operator is faster, and possible.
+
+    Transforms differentiate and batch equations, but not the operator.
+    """
+    if torch.compiler.is_compiling() or transformed():
+        return False
+    devices = ("cpu", "cuda") if triton.available() else ("cpu",)
+    return weight.device.type in devices and weight.dtype == gain.dtype == torch.float32
 
 
 def _check(weight: Tensor, gain: Tensor, eps: float) -> None:
@@ -67,6 +77,7 @@ def _same_format(x: Tensor, like: Tensor) -> Tensor:
 @operator(
     "standardize(Tensor weight, Tensor gain, float eps) -> Tensor",
     kernel=rows.standardize,
+    cuda=triton.standardize,
     result=lambda weight, gain, eps: torch.empty_like(weight),
     shapes=_check,
 )
@@ -77,6 +88,7 @@ def _standardize(weight: Tensor, gain: Tensor, eps: float) -> Tensor:
 @operator(
     "standardize_backward(Tensor grad, Tensor weight, Tensor gain, float eps) -> (Tensor, Tensor)",
     kernel=rows.standardize_backward,
+    cuda=triton.standardize_backward,
     result=lambda grad, weight, gain, eps: (torch.empty_like(weight), torch.empty_like(gain)),
     shapes=_check_backward,
 )

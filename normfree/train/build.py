@@ -26,9 +26,11 @@ from normfree.models import ImageClassifier
 from normfree.nn.loss import LOSSES
 from normfree.optim import AGCSGD, EMA, SAM, param_groups
 from normfree.train.accumulator import MetricAccumulator
+from normfree.train.compilation import compiled
 from normfree.train.components import AGC, CropFlip, Shift
 from normfree.train.components.clipping import LAYERS
 from normfree.train.device_transform import DeviceTransform
+from normfree.train.gradient import SummedLoss, summed_loss
 from normfree.train.resolve import Resolved
 from normfree.train.run import Reader
 from normfree.train.sources import Sources
@@ -94,7 +96,6 @@ def build_state(resolved: Resolved, model: ImageClassifier) -> TrainState:
     model.freeze(recipe.model.freeze)
     return TrainState(
         model=model,
-        forward=torch.compile(model) if recipe.compute.compile else model,
         update=build_updater(model, resolved),
         ema=None if recipe.ema is None else EMA(model, decay=recipe.ema.decay),
         sam=None if recipe.sam is None else SAM(model.parameters(), rho=recipe.sam.rho),
@@ -133,22 +134,43 @@ def _places(model: ImageClassifier, names: tuple[str, ...]) -> list[str]:
 
 
 def build_step(resolved: Resolved, state: TrainState) -> TrainStep:
-    """What updates the state by one batch."""
+    """What updates the state by one batch.
+
+    Raises:
+        UserError: the step should be compiled, and there is no compiler.
+    """
     recipe = resolved.recipe
+    transform = build_device_transform(resolved)
     return TrainStep(
         state=state,
-        transform=build_device_transform(resolved),
+        transform=transform,
         schedule=recipe.schedule.build(
             peak=resolved.peak_lr,
             warmup_steps=resolved.warmup_steps,
             total_steps=resolved.total_steps,
             steps_per_epoch=resolved.span.steps_per_epoch,
         ),
-        loss=LOSSES[recipe.loss.kind],
+        loss_of=_loss_of(resolved, state.model, transform),
         batch_size=recipe.batch.size,
-        autocast=recipe.compute.autocast,
         scope="batch" if recipe.sam is None else recipe.sam.scope,
     )
+
+
+def _loss_of(resolved: Resolved, model: ImageClassifier, transform: DeviceTransform) -> SummedLoss:
+    """Normalization, network and loss, compiled as one if the recipe says so.
+
+    CUDA graphs overwrite the gradients of the call before, so that they are for steps of one call.
+    """
+    recipe = resolved.recipe
+    loss_of = summed_loss(
+        lambda images, keys: model(transform.normalized(images), keys),
+        LOSSES[recipe.loss.kind],
+        recipe.compute.autocast,
+    )
+    if not recipe.compute.compile:
+        return loss_of
+    alone = recipe.batch.accumulate == 1 and recipe.sam is None
+    return compiled(loss_of, resolved.device, graphs=alone)
 
 
 def build_reader(resolved: Resolved, sources: Sources) -> Reader:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -87,6 +86,17 @@ class DeviceTransform:
     mixup_alpha: float = 0.2
     cutmix_alpha: float = 1.0
     randaugment: RandAugment | None = None
+    statistics: tuple[Float[Tensor, " c"], Float[Tensor, " c"]] = field(
+        init=False, repr=False, compare=False
+    )
+    """``mean`` and ``std``, on the device."""
+
+    def __post_init__(self) -> None:
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=self.device)
+            for values in (self.mean, self.std)
+        )
+        object.__setattr__(self, "statistics", (mean, std))
 
     def __call__(self, micro_batch: MicroBatch) -> Example:
         """Training images: shifted, mixed, then augmented."""
@@ -127,17 +137,8 @@ class DeviceTransform:
 
     def normalized(self, images: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """What the network takes: ``(x − mean) / std``, in the memory layout of the network."""
-        x = normalize(images, *self._statistics)
+        x = normalize(images, *self.statistics)
         return x.to(memory_format=torch.channels_last) if self.channels_last else x
-
-    @cached_property
-    def _statistics(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-        """Mean and standard deviation, kept on the device."""
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32, device=self.device)
-            for values in (self.mean, self.std)
-        )
-        return mean, std
 
     def _upload(self, tensor: Tensor) -> Tensor:
         """To the device; from pinned memory, so that the host need not wait for a GPU."""

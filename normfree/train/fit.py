@@ -16,6 +16,7 @@ from normfree.report.curves import plot_curves
 from normfree.report.metrics import read_metrics
 from normfree.train.build import build_card, build_reader, build_state, build_step
 from normfree.train.checkpoint import newest_checkpoint
+from normfree.train.compilation import about_compilation
 from normfree.train.init import init_fields, new_model, read_init
 from normfree.train.loop import train_loop
 from normfree.train.metrics import MetricsFile
@@ -84,6 +85,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             f"run directory: {start.directory.path}",
             *_about_data(sources),
             *_about_schedule(start.parts.resolved),
+            *about_compilation(recipe.compute.compile),
             *start.notes,
         ):
             run.progress.note(note)
@@ -170,6 +172,7 @@ def _built(start: _Start, console: Console | None) -> Run:
     return Run(
         span=resolved.span,
         accumulate=recipe.batch.accumulate,
+        compiles=recipe.compute.compile,
         loop=recipe.loop,
         state=state,
         step=step,

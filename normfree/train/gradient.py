@@ -23,6 +23,11 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From logits and targets (n, k) to the loss of each example (n)."""
 
 
+SummedLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From images (n, c, h, w), keys (n) and targets (n, k) to the sum of the losses and the number of
+examples whose largest logit is that of their largest target."""
+
+
 class Measured(NamedTuple):
     """What the pass that makes the gradient measures, on the device.
 
@@ -35,13 +40,40 @@ class Measured(NamedTuple):
     correct: Int[Tensor, ""]
 
 
-def batch_gradient(
+def summed_loss(
     forward: Forward,
+    loss: Loss = softmax_cross_entropy,
+    autocast: torch.dtype | None = None,
+) -> SummedLoss:
+    """Everything that a gradient passes through, as a function that can be compiled.
+
+    Args:
+        forward: the network, on images in gray levels.
+        loss: of each example.
+        autocast: arithmetic of the forward and backward pass, ``torch.bfloat16`` for instance; None
+            for that of the weights. The loss is not part of it.
+
+    >>> model = torch.nn.Linear(4, 3)
+    >>> loss_of = summed_loss(lambda images, keys: model(images.flatten(1)))
+    >>> total, right = loss_of(torch.ones(6, 1, 2, 2), torch.arange(6), torch.full((6, 3), 1 / 3))
+    >>> total.requires_grad, int(right) <= 6
+    (True, True)
+    """
+
+    def loss_of(images: Tensor, keys: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(images.device.type, autocast, enabled=autocast is not None):
+            logits = forward(images, keys)
+        right = correct(logits.detach(), targets.argmax(dim=1))
+        return loss(logits, targets).sum(), right
+
+    return loss_of
+
+
+def batch_gradient(
+    loss_of: SummedLoss,
     examples: Iterable[Example],
     *,
     batch_size: int,
-    loss: Loss = softmax_cross_entropy,
-    autocast: torch.dtype | None = None,
     sam: SAM | None = None,
     scope: AscentScope = "batch",
     statistics: Sequence[Tensor] = (),
@@ -59,22 +91,19 @@ def batch_gradient(
     is one function of the weights whose gradient is taken in two places.
 
     Args:
-        forward: the network, on images in gray levels.
+        loss_of: see :func:`summed_loss`.
         examples: the micro-batches of a step, taken one at a time.
         batch_size: B, examples of the step over all ranks.
-        loss: of each example.
-        autocast: arithmetic of the forward and backward pass, ``torch.bfloat16`` for instance; None
-            for that of the weights.
         sam: ascends the weights.
         scope: what ascends together.
-        statistics: running statistics that ``forward`` moves. They move once for each micro-batch,
+        statistics: running statistics that ``loss_of`` moves. They move once for each micro-batch,
             at the descent, and are put back if the batch cannot be finished.
 
     >>> model = torch.nn.Linear(4, 3)
     >>> keys = torch.arange(6)
     >>> some = Example(torch.ones(6, 1, 2, 2), torch.full((6, 3), 1 / 3), keys, keys)
-    >>> forward = lambda images, keys: model(images.flatten(1))
-    >>> measured = batch_gradient(forward, [some], batch_size=6, sam=SAM(model.parameters()))
+    >>> loss_of = summed_loss(lambda images, keys: model(images.flatten(1)))
+    >>> measured = batch_gradient(loss_of, [some], batch_size=6, sam=SAM(model.parameters()))
     >>> model.weight.grad.shape, int(measured.correct) <= 6
     (torch.Size([3, 4]), True)
 
@@ -84,18 +113,15 @@ def batch_gradient(
         move in both passes.
     """
 
-    def summed(example: Example) -> tuple[Float[Tensor, ""], Tensor]:
-        """The sum of the losses, and the logits."""
+    def summed(example: Example) -> tuple[Tensor, Tensor]:
         images, targets, keys, _ = example
-        with torch.autocast(images.device.type, autocast, enabled=autocast is not None):
-            logits = forward(images, keys)
-        return loss(logits, targets).sum(), logits
+        return loss_of(images, keys, targets)
 
     def descend(example: Example) -> Measured:
-        value, logits = summed(example)
+        value, right = summed(example)
         mean = value / batch_size
         mean.backward()
-        return Measured(mean.detach(), correct(logits.detach(), example.targets.argmax(dim=1)))
+        return Measured(mean.detach(), right)
 
     def ascent(sam: SAM, few: Iterable[Example]) -> list[Tensor | None]:
         """The gradient of the summed loss; ``.grad`` is left alone, and so are the statistics."""

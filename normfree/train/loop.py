@@ -7,10 +7,13 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from normfree.data.workers import WorkerError
 from normfree.errors import BadImageError, UserError
 from normfree.train.finite import LossWatch, check_weights
-from normfree.train.progress import Stopwatch
+from normfree.train.progress import Stopwatch, duration
 from normfree.train.run import Run
 from normfree.train.signals import StopRequest
 
@@ -43,13 +46,16 @@ def _steps(run: Run) -> None:
     state, span, loop = run.state, run.span, run.loop
     watch = LossWatch(run.step.transform.device)
     stopwatch, epoch_began = Stopwatch(), time.perf_counter()
-    ended = span.epoch_ended(state.step)
+    first = state.step
+    ended = span.epoch_ended(first)
     if ended is not None and state.epoch.steps:  # an unreadable image ended the evaluation
         _end_epoch(run, ended, 0.0)
         save(run)
     with StopRequest() as stop, closing(run.reader.train(state.step)) as micro_batches:
         while state.step < span.steps:
             output = run.step(islice(micro_batches, run.accumulate))
+            if run.compiles and state.step == first + 1:
+                stopwatch.skip(_say_compiled(run, output.loss, epoch_began))
             watch.see(output.loss, state.step - 1)
             for accumulator in (state.window, state.epoch):
                 accumulator.add(**output._asdict())
@@ -70,6 +76,14 @@ def _steps(run: Run) -> None:
             if stop.signum and state.step < span.steps:
                 raise stop.interrupted(state.step, run.files.directory.path)
     _test(run)
+
+
+def _say_compiled(run: Run, loss: Float[Tensor, ""], began: float) -> float:
+    """Say how long the first step took, and return it: it is not the speed of the run."""
+    loss.item()  # once, the host waits for the device
+    seconds = time.perf_counter() - began
+    run.progress.note(f"compiled: the first step took {duration(seconds)}")
+    return seconds
 
 
 def _report(run: Run, stopwatch: Stopwatch) -> None:

@@ -48,6 +48,7 @@ class Run:
         state: weights, optimizer, averages, counts.
         step: updates the state by one batch.
         reader: the images.
+        compiles: whether the first step compiles.
         loss: name of the loss, for evaluation.
         files: where weights and checkpoints go.
         metrics: the open ``metrics.jsonl``.
@@ -56,6 +57,7 @@ class Run:
 
     span: Span
     accumulate: int
+    compiles: bool
     loop: Loop
     state: TrainState
     step: TrainStep

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from normfree.models import ImageClassifier
 from normfree.optim import EMA, SAM
@@ -21,7 +19,6 @@ class TrainState:
 
     Attributes:
         model: the network being trained.
-        forward: the same network, compiled if the recipe says so.
         update: moves the weights and their average, once the gradient is complete.
         ema: the averaged weights; None without an average.
         sam: ascends the weights; None without sharpness-aware minimization. It has no state.
@@ -32,7 +29,6 @@ class TrainState:
     """
 
     model: ImageClassifier
-    forward: Callable[..., Tensor]
     update: Updater
     ema: EMA | None
     sam: SAM | None

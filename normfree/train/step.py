@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from normfree.data import MicroBatch
 from normfree.data.plan import AscentScope
 from normfree.train.device_transform import DeviceTransform
-from normfree.train.gradient import Loss, batch_gradient
+from normfree.train.gradient import SummedLoss, batch_gradient
 from normfree.train.state import TrainState
 
 
@@ -46,18 +45,16 @@ class TrainStep:
         state: changed in place.
         transform: what is done to micro-batches on the device.
         schedule: step, from 0 → learning rate. The authors' first step has rate 0.
-        loss: of each example.
+        loss_of: from augmented images to their summed loss; compiled if the recipe says so.
         batch_size: examples of a step, over all micro-batches.
-        autocast: arithmetic of the forward and backward pass; None for that of the weights.
         scope: what ascends together, with sharpness-aware minimization.
     """
 
     state: TrainState
     transform: DeviceTransform
     schedule: Callable[[int], float]
-    loss: Loss
+    loss_of: SummedLoss
     batch_size: int
-    autocast: torch.dtype | None = None
     scope: AscentScope = "batch"
 
     def __call__(self, micro_batches: Iterable[MicroBatch]) -> StepOutput:
@@ -67,11 +64,9 @@ class TrainStep:
             group["lr"] = self.schedule(state.step)
         state.optimizer.zero_grad(set_to_none=True)
         measured = batch_gradient(
-            lambda images, keys: state.forward(self.transform.normalized(images), keys),
+            self.loss_of,
             map(self.transform, micro_batches),
             batch_size=self.batch_size,
-            loss=self.loss,
-            autocast=self.autocast,
             sam=state.sam,
             scope=self.scope,
             statistics=list(state.model.buffers()),

@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from normfree.kernels.triton.launch import available
 from normfree.kernels.triton.standardize import standardize, standardize_backward
-from normfree.kernels.triton.update import update_
+from normfree.kernels.triton.update import updatable, update_
 
-__all__ = ["available", "standardize", "standardize_backward", "update_"]
+__all__ = ["available", "standardize", "standardize_backward", "updatable", "update_"]

@@ -10,10 +10,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from normfree.kernels.rows import Weight
-from normfree.kernels.triton.launch import block_of
+from normfree.kernels.triton.launch import block_of, launchable
 
 #: Elements that a program holds at a time.
 BLOCK = 1024
+#: Elements of the longest unit: a unit is the work of one program.
+LONGEST = 1 << 16
+
+
+def updatable(weight: Weight) -> bool:
+    """Whether :func:`update_` can update a parameter: float32 on a GPU, of units not too long."""
+    short = weight.param.numel() <= LONGEST * weight.units
+    return short and launchable(*weight.tensors)
 
 
 def update_(
@@ -33,9 +41,7 @@ def update_(
     and so do the others.
 
     Args:
-        weights: what is updated: float32 tensors on one GPU, see
-            :func:`~normfree.kernels.triton.launch.launchable`. A unit is the work of one program,
-            so that a tensor of millions of elements should have many.
+        weights: what is updated, on one GPU; see :func:`updatable`.
         lr: learning rate; a float, or a float32 scalar on the GPU.
         momentum: factor of the velocities.
         nesterov: whether to use Nesterov momentum instead of heavy-ball momentum.
@@ -79,13 +85,9 @@ def update_(
     return scales
 
 
-def _tensors(weight: Weight) -> list[Tensor | None]:
-    return [weight.param, weight.grad, weight.velocity, weight.average]
-
-
 def _aligned(weight: Weight) -> bool:
     """Whether every unit of every tensor begins and ends at a multiple of 16 bytes."""
-    addresses = [x.data_ptr() for x in _tensors(weight) if x is not None]
+    addresses = [x.data_ptr() for x in weight.tensors]
     size = weight.param.numel() // weight.units
     return size % 4 == 0 and all(address % 16 == 0 for address in addresses)
 
@@ -94,7 +96,7 @@ def _table(some: Sequence[tuple[Weight, int]], device: torch.device) -> Int[Tens
     """Addresses, size of a unit, first program, and first scale of each tensor."""
     rows, program = [], 0
     for weight, scale in some:
-        addresses = [0 if x is None else x.data_ptr() for x in _tensors(weight)]
+        addresses = [0 if x is None else x.data_ptr() for x in weight[:4]]
         rows.append([*addresses, weight.param.numel() // weight.units, program, scale])
         program += weight.units
     return _upload(torch.tensor(rows, dtype=torch.int64), device)

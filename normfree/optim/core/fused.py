@@ -1,21 +1,23 @@
-"""The fused backend: a C kernel that reads each unit from memory once, on the CPU in float32.
+"""The fused backend: a kernel that reads each unit from memory once, in float32: C or Triton.
 
 While a unit is in the cache, its norms are computed, its gradient is clipped and decayed, and its
 momentum, its parameters and their average are updated. Other tensors are left to the foreach
 backend. Results differ from the reference by the rounding of norms, whose sums have another order.
-They depend neither on the number of threads nor on the instruction set.
+On the CPU they depend neither on the number of threads nor on the instruction set. On CUDA the
+kernel is Triton's, if it is installed, and nothing waits for the GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from normfree.kernels import Weight, available, in_rows, update_
+from normfree.kernels import Weight, available, in_rows, triton, update_
 from normfree.optim.core import foreach
 from normfree.optim.core.foreach import agc, sgd_update
 from normfree.optim.core.lists import Lists, Settings
@@ -24,21 +26,35 @@ from normfree.optim.functional import has_units
 __all__ = ["agc", "sgd_update", "step"]
 
 
+class Rows(NamedTuple):
+    """The kernels of a device.
+
+    Attributes:
+        supported: whether they can update a parameter, given all that changes with it.
+        update_: see :func:`normfree.kernels.update_`.
+    """
+
+    supported: Callable[[Weight], bool]
+    update_: Callable[..., Tensor]
+
+
 def step(lists: Lists, settings: Settings) -> list[Tensor] | None:
     """See :class:`normfree.optim.core.Backend`."""
-    if torch.compiler.is_compiling() or not available():
+    rows = _rows(lists)
+    if torch.compiler.is_compiling() or rows is None:
         return foreach.step(lists, settings)
     places: list[int] = []
     others: list[int] = []
     weights: list[Weight] = []
     for place, tensors in enumerate(lists.each()):
-        if in_rows(*(x for x in tensors if x is not None)):
-            units = _units(tensors[0].shape, settings.unitwise)
-            weights.append(Weight(*tensors, units=units[0] if units else 1))
+        units = _units(tensors[0].shape, settings.unitwise)
+        weight = Weight(*tensors, units=units[0] if units else 1)
+        if rows.supported(weight):
+            weights.append(weight)
             places.append(place)
         else:
             others.append(place)
-    found = dict(zip(places, _update(weights, settings), strict=True)) if weights else {}
+    found = dict(zip(places, _update(rows, weights, settings), strict=True)) if weights else {}
     if others:
         rest = foreach.step(lists.at(others), settings)
         found |= dict(zip(others, rest or [], strict=rest is not None))
@@ -47,11 +63,27 @@ def step(lists: Lists, settings: Settings) -> list[Tensor] | None:
     return [found[place] for place in range(len(lists.params))]
 
 
-def _update(weights: Sequence[Weight], settings: Settings) -> list[Tensor]:
+def _rows(lists: Lists) -> Rows | None:
+    """The kernels of the lists' device; None without any."""
+    device = lists.params[0].device.type if lists.params else "cpu"
+    if device == "cuda":
+        return Rows(triton.updatable, triton.update_) if triton.available() else None
+    return Rows(_in_rows, _update_on_host) if available() else None
+
+
+def _in_rows(weight: Weight) -> bool:
+    return in_rows(*weight.tensors)
+
+
+def _update_on_host(weights: Sequence[Weight], *, lr: float, **settings: Any) -> Tensor:
+    return update_(weights, lr=float(lr), **settings)
+
+
+def _update(rows: Rows, weights: Sequence[Weight], settings: Settings) -> list[Tensor]:
     """Update the weights; returns the scales of each."""
-    scales = update_(
+    scales = rows.update_(
         weights,
-        lr=float(settings.lr),
+        lr=settings.lr,
         momentum=settings.momentum,
         nesterov=settings.nesterov,
         weight_decay=settings.weight_decay,

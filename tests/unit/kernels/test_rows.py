@@ -194,13 +194,27 @@ def test_the_operator_is_registered_as_pytorch_expects():
     weight, gain, grad = drawn((4, 3, 2, 2))
     inputs = (weight.requires_grad_(), gain.requires_grad_())
     torch.library.opcheck(torch.ops.normfree.standardize.default, (*inputs, 1e-4))
-    compiled = torch.compile(standardize, backend="aot_eager", fullgraph=True)
+    operator = torch.ops.normfree.standardize.default
+    compiled = torch.compile(operator, backend="aot_eager", fullgraph=True)
     for a, b in zip(
-        torch.autograd.grad(compiled(*inputs), inputs, grad),
+        torch.autograd.grad(compiled(*inputs, 1e-4), inputs, grad),
         torch.autograd.grad(standardize(*inputs), inputs, grad),
         strict=True,
     ):
         assert torch.equal(a, b)
+
+
+def test_the_compiler_sees_the_equation():
+    weight, gain, _ = drawn((4, 3, 2, 2))
+    seen = []
+
+    def backend(module, inputs):
+        seen.extend(str(node.target) for node in module.graph.nodes)
+        return module
+
+    torch.compile(standardize, backend=backend, fullgraph=True)(weight, gain)
+    assert any("var_mean" in target for target in seen)
+    assert not any("normfree" in target for target in seen)
 
 
 def test_a_weight_changed_before_the_backward_pass_is_noticed():

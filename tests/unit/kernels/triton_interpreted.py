@@ -11,6 +11,7 @@ from torch import Tensor
 from normfree.kernels import Weight, triton
 from normfree.nn.functional import standardize_weight, standardize_weight_backward
 from normfree.optim import agc, sgd_update
+from normfree.optim.core import Lists, Settings, fused, reference
 from normfree.optim.functional import has_units
 
 #: Filters and matrices of odd and even sizes, one unit, one column, rows of several blocks.
@@ -181,3 +182,23 @@ def test_a_gradient_that_is_not_finite_stays_in_its_unit() -> None:
 def test_nothing_to_update() -> None:
     settings = {"lr": 1.0, "momentum": 0.0, "nesterov": True, "weight_decay": 0.0}
     assert len(triton.update_([], **settings, clipping=1.0, eps=1e-3, average_weight=0.0)) == 0
+
+
+def test_the_fused_backend_takes_them_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = fused.Rows(triton.updatable, triton.update_)
+    monkeypatch.setattr(import_module("normfree.kernels.triton.update"), "LONGEST", 130)
+    shapes = [*SHAPES, (131,)]  # the last one is left to the foreach backend
+    results = []
+    for backend in (fused, reference):
+        monkeypatch.setattr(fused, "_rows", lambda lists: rows)
+        params = [drawn(shape, i) for i, shape in enumerate(shapes)]
+        grads = [drawn(shape, 50 + i, 0.1) for i, shape in enumerate(shapes)]
+        velocities, averages = [p.clone() for p in params], [p.clone() for p in params]
+        settings = Settings(0.1, 0.9, True, 0.01, 0.05, 1e-3, True, average_weight=0.1)
+        scales = backend.step(Lists(params, grads, velocities, averages), settings)
+        assert all(p._version > 0 for p in params if p.numel())
+        results.append([*params, *velocities, *averages, *scales])
+    assert not rows.supported(Weight(drawn((131,), 0), drawn((131,), 0), None, None, 1))
+    for found, wanted in zip(*results, strict=True):
+        assert found.shape == wanted.shape
+        near(found, wanted.double())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from normfree.augment import RandAugment
 from normfree.data import Ascent, BatchPlan, EvalTransform, TrainTransform, open_source
@@ -100,12 +102,14 @@ def test_the_step_has_the_schedule_and_the_arithmetic_of_the_recipe() -> None:
     model = new_model(settings.model, settings.classes, None, seed=0)[0]
     step = build_step(settings, build_state(settings, model))
     assert [step.schedule(n) for n in (0, 1, 2, 6)] == [0.0, 0.25, 0.5, 0.25]
-    assert (str(step.autocast), step.scope, step.batch_size) == (
-        "torch.bfloat16",
-        "micro_batch",
-        16,
-    )
-    assert step.loss.__name__ == "sigmoid_cross_entropy"
+    assert (step.scope, step.batch_size) == ("micro_batch", 16)
+    dtypes: list[torch.dtype] = []
+    model.classifier.register_forward_hook(lambda layer, args, out: dtypes.append(out.dtype))
+    images, targets = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.full((2, 5), 0.5)
+    total, _ = step.loss_of(images, torch.arange(2), targets)
+    assert dtypes == [torch.bfloat16]
+    # a classifier near zero gives each of 2 × 5 decisions a loss near log 2
+    assert total.item() == pytest.approx(10 * math.log(2), rel=1e-3)
 
 
 def test_the_card_says_how_the_network_is_fed() -> None:

@@ -18,7 +18,7 @@ from normfree.models import ImageClassifier
 from normfree.nn.loss import LOSSES, softmax_cross_entropy
 from normfree.optim import SAM
 from normfree.train.device_transform import DeviceTransform, Example
-from normfree.train.gradient import Measured, batch_gradient
+from normfree.train.gradient import Loss, Measured, batch_gradient, summed_loss
 
 STAGE = DeviceTransform(
     mean=(100.0,), std=(40.0,), device="cpu", num_classes=5, label_smoothing=0.1, shift=1,
@@ -52,12 +52,17 @@ def examples(rank: int = 0, **changes: Any) -> list[Example]:
 
 
 def computed(
-    micro_batches: list[Example], model: ImageClassifier | None = None, **settings: Any
+    micro_batches: list[Example],
+    model: ImageClassifier | None = None,
+    *,
+    loss: Loss = softmax_cross_entropy,
+    autocast: torch.dtype | None = None,
+    **settings: Any,
 ) -> tuple[list[Tensor], Measured]:
     """Gradients, of a new network if none is given."""
     model = network() if model is None else model
     measured = batch_gradient(
-        lambda images, keys: model(STAGE.normalized(images), keys),
+        summed_loss(lambda images, keys: model(STAGE.normalized(images), keys), loss, autocast),
         micro_batches,
         batch_size=SIZE,
         **settings,
@@ -166,7 +171,7 @@ def order_of(ascent: Ascent | None, accumulate: int) -> list[tuple[str, int]]:
     sam = SAM(log.layer.parameters()) if ascent else None
     scope = ascent.scope if ascent else "batch"
     some = log.read(examples(ascent=ascent, accumulate=accumulate))
-    batch_gradient(log.forward, some, batch_size=SIZE, sam=sam, scope=scope)
+    batch_gradient(summed_loss(log.forward), some, batch_size=SIZE, sam=sam, scope=scope)
     return log.events
 
 
@@ -192,7 +197,7 @@ def test_each_micro_batch_is_augmented_once() -> None:
 
     layer = nn.Linear(64, 5)
     some = examples(ascent=Ascent(), accumulate=2)
-    batch_gradient(forward, some, batch_size=SIZE, sam=SAM(layer.parameters()))
+    batch_gradient(summed_loss(forward), some, batch_size=SIZE, sam=SAM(layer.parameters()))
     assert [x.data_ptr() for x in seen] == [x.images.data_ptr() for x in [*some, *some]]
 
 
@@ -246,7 +251,7 @@ def test_a_batch_that_cannot_be_finished_leaves_weights_and_statistics_as_they_w
         sam = None if ascent is None else SAM(model.parameters())
         with pytest.raises(UserError, match="the second"):
             batch_gradient(
-                lambda images, keys, model=model: model(STAGE.normalized(images), keys),
+                summed_loss(lambda images, keys, m=model: m(STAGE.normalized(images), keys)),
                 interrupted(examples(accumulate=2, ascent=ascent)),
                 batch_size=SIZE,
                 sam=sam,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,22 +165,6 @@ def test_channels_last_is_the_layout_of_every_kernel_and_then_of_every_activatio
     for tensor in tensors:
         assert tensor.is_contiguous(memory_format=torch.channels_last) == channels_last
     assert distance(state, trained()[0]) < 1e-6
-
-
-def test_compiled_steps_are_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[int] = []
-
-    def backend(module: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
-        compiled.append(len(module.graph.nodes))
-        return aot_eager(module, inputs)
-
-    aot_eager = torch._dynamo.lookup_backend("aot_eager")
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    eager, _ = trained(3, accumulate=2)
-    assert not compiled
-    state, _ = trained(3, accumulate=2, compile=True)
-    assert compiled
-    assert distance(state, eager) < 1e-6
 
 
 def test_accumulated_and_recomputed_steps_are_those_of_the_big_batch() -> None:
