@@ -4,7 +4,8 @@
 
 Two parts: each kernel, against copying the bytes that it reads and writes; and the forward and
 backward phases of a training step of NFNet-F0, with and without these kernels (all others stay in
-use). Variants take turns in one process. Ratios of medians are reported; a busy machine slows all variants.
+use). Variants take turns in one process. Ratios of medians are reported; a busy machine slows all
+variants.
 """
 
 from __future__ import annotations

@@ -83,5 +83,5 @@ def _row(
         "phases": {name: asdict(latency) for name, latency in phases.items()},
         "images_per_second": entry.batch_size / total,
         "matrix_fraction": flops / total / rates["matrix"],
-        "weight_fraction": copying / (phases["update"].median + phases["average"].median),
+        "weight_fraction": copying / phases["update"].median,
     }

@@ -56,6 +56,12 @@ class Entry:
         found: torch.dtype = getattr(torch, self.precision)
         return found
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of the network, before its average is made, and of the images."""
+        last = self.layout == "channels_last"
+        return torch.channels_last if last else torch.contiguous_format
+
 
 class Scaler(Protocol):
     """What a step needs of ``torch.amp.GradScaler``."""
@@ -76,15 +82,13 @@ class Parts:
     Attributes:
         network: being trained, on the device.
         optimizer: of its parameters.
-        update: clip and update, by the scaler if there is one.
-        average: update the averaged weights.
+        update: clip, update and average, by the scaler if there is one.
         macs: multiply-adds of a forward pass of one image.
     """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     update: Callable[[Scaler | None], object]
-    average: Callable[[], object]
     macs: int
 
 

@@ -13,10 +13,10 @@ from normfree.optim import AGCSGD, EMA, param_groups
 def our_parts(entry: Entry) -> Parts:
     """A network of ours, AGC, SGD and the average of the weights.
 
-    A batch-normalized twin is not clipped: it does not need it. Update and average are one pass, so
-    the phase of the average is empty.
+    A batch-normalized twin is not clipped: it does not need it.
     """
     network = create_model(entry.network, device=entry.device)
+    network.to(memory_format=entry.memory_format)  # type: ignore[call-overload]
     start_branches(network, "classifier")
     clipping = 0.01 if network.config.normalization == "none" else None
     groups = param_groups(network, weight_decay=2e-5, clipping=clipping)
@@ -36,6 +36,5 @@ def our_parts(entry: Entry) -> Parts:
         network=network,
         optimizer=optimizer,
         update=update,
-        average=lambda: None,
         macs=count_macs(network, entry.size),
     )

@@ -64,6 +64,7 @@ def peer_parts(entry: Entry) -> Parts:
     train_size(entry.network)  # says that there is no such network
     models, utils = import_module("timm.models"), import_module("timm.utils")
     network = timm.create_model(entry.network).to(entry.device)
+    network.to(memory_format=entry.memory_format)
     start_branches(network, network.default_cfg["classifier"])
     optimizer = torch.optim.SGD(
         network.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=2e-5, fused=True
@@ -80,6 +81,7 @@ def peer_parts(entry: Entry) -> Parts:
             optimizer.step()
         else:
             scaler.step(optimizer)
+        average.update(network)
 
     image = torch.zeros(1, 3, entry.size, entry.size, device=entry.device)
     macs = layer_macs(network.eval(), image)
@@ -87,7 +89,6 @@ def peer_parts(entry: Entry) -> Parts:
         network=network.train(),
         optimizer=optimizer,
         update=update,
-        average=lambda: average.update(network),
         macs=macs,
     )
 

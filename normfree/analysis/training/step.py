@@ -16,7 +16,7 @@ from normfree.analysis.training.ours import our_parts
 from normfree.analysis.training.peers import peer_parts
 
 #: In order.
-PHASES = ("forward", "backward", "update", "average")
+PHASES = ("forward", "backward", "update")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Step:
 
     Attributes:
         phases: name → function, to be called in order: the forward pass (with the loss, and with
-            the last gradients dropped), the backward pass, the update (with clipping), the average.
+            the last gradients dropped), the backward pass, the update (clipping and average included).
         macs: multiply-adds of the forward pass.
         parameters: number of learnable scalars.
     """
@@ -52,9 +52,7 @@ def build_step(entry: Entry) -> Step:
     shape = (entry.batch_size, 3, entry.size, entry.size)
     images = torch.randn(shape, device=entry.device)
     labels = torch.randint(0, 1000, shape[:1], device=entry.device)
-    if entry.layout == "channels_last":
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        images = images.contiguous(memory_format=torch.channels_last)
+    images = images.contiguous(memory_format=entry.memory_format)
     return Step(
         phases=_phases(entry, parts, _formed(network, entry), images, labels),
         macs=parts.macs * entry.batch_size,
@@ -96,5 +94,5 @@ def _phases(
         if scaler is not None:
             scaler.update()
 
-    phases = (forward, backward, update, parts.average)
+    phases = (forward, backward, update)
     return dict(zip(PHASES, phases, strict=True))

@@ -16,7 +16,7 @@ from normfree.factory import create_model
 from tests.unit.cli.test_bench import Capture, run
 
 SMALL = ("--batch-size", "2", "--size", "16", "--rounds", "2", "--threads", "1")
-PHASES = ["forward", "backward", "update", "average", "total"]
+PHASES = ["forward", "backward", "update", "total"]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
