@@ -25,7 +25,7 @@ class Step:
 
     Attributes:
         phases: name → function, to be called in order: the forward pass (with the loss, and with
-            the last gradients dropped), the backward pass, the update (clipping and average included).
+            the last gradients dropped), the backward pass, the update (with clipping and average).
         macs: multiply-adds of the forward pass.
         parameters: number of learnable scalars.
     """
