@@ -216,10 +216,11 @@ def excite_gate(
     excite: tuple[Float[Tensor, "o k"], Float[Tensor, " o"]],
     factor: float = 2.0,
     activation: Callable[[Tensor], Tensor] = F.relu,
+    linear: Callable[..., Tensor] = F.linear,
 ) -> Float[Tensor, "n o"]:
     r"""The gate of :func:`squeeze_excite`, given the mean over space :math:`\bar x`."""
-    hidden = activation(F.linear(pooled, *squeeze))
-    return factor * torch.sigmoid(F.linear(hidden, *excite))
+    hidden = activation(linear(pooled, *squeeze))
+    return factor * torch.sigmoid(linear(hidden, *excite))
 
 
 def gated_add(

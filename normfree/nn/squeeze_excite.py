@@ -13,6 +13,7 @@ from normfree.nn.channels import Channels, round_channels
 from normfree.nn.folding import FoldedGraph, Gated, Value, affine
 from normfree.nn.functional import excite_gate
 from normfree.nn.fused import gated_add, spatial_mean, squeeze_excite_add
+from normfree.nn.linear import linear
 from normfree.schema import Field, record
 
 #: Position of squeeze-and-excite: on the branch's output, on the input of the last convolution,
@@ -128,7 +129,7 @@ class SqueezeExcite(nn.Module):
         scale: Float[Tensor, "_n 1"] | None = None,
     ) -> Float[Tensor, "n c"]:
         """The factor of each channel from the mean over space, times the scale of each image."""
-        gate = excite_gate(pooled, (w0, b0), (w1, b1), self.factor, self.act)
+        gate = excite_gate(pooled, (w0, b0), (w1, b1), self.factor, self.act, linear)
         return gate if scale is None else gate * scale
 
     def fold(

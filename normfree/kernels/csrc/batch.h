@@ -10,6 +10,7 @@
 
 #include "activations.h"
 #include "maps.h"
+#include "linear.h"
 #include "operations.h"
 #include "rows.h"
 
@@ -144,5 +145,7 @@ const Variant VARIANT = {
     .update = update_rows,
     .activate = activate_elements,
     .gate = gate_maps,
+    .linear = linear,
+    .linear_gradient = linear_gradient,
     .sum = sum_maps,
 };

@@ -142,6 +142,19 @@ typedef struct {
     const PixelClass *class;
 } WeightGradient;
 
+/* ---- Linear layers of few rows ---- */
+
+enum { LINE = 64 }; /* columns that are divided among threads together */
+
+typedef struct {
+    const float *x, *weight; /* (n, in); (out, in) */
+    const float *bias;       /* (out) or NULL */
+    float *result;           /* (n, out) */
+    const float *grad;       /* of the result; these three only for the gradient */
+    float *x_grad, *weight_grad;
+    int64_t n, in, out;
+} Linear;
+
 /* ---- Weights: rows of `fan_in` numbers, one for each output unit ---- */
 
 typedef struct {
@@ -204,6 +217,7 @@ typedef struct {
     int64_t tile_rows;
     Work *standardize, *standardize_gradient, *sum_pieces, *update;
     Work *activate, *gate, *sum;
+    Work *linear, *linear_gradient;
 } Variant;
 
 #if defined(__x86_64__)
