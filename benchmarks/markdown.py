@@ -26,18 +26,20 @@ def tables(run: Mapping[str, Any]) -> Iterator[str]:
             f"{1000 * total['median']:.0f} ({1000 * total['low']:.0f}–{1000 * total['high']:.0f})",
             f"{row['images_per_second']:.1f}",
             f"{row['matrix_fraction']:.0%}",
-            f"{row['weight_fraction']:.0%}",
+            "" if row["weight_fraction"] is None else f"{row['weight_fraction']:.0%}",
             f"{memory / 1e9:.1f}" if memory else "",
         )
     ratios = [*run["peer_ratios"], *run["twin_ratios"]]
     if ratios:
-        phases = [*ratios[0]["phases"]]
+        phases = ("forward", "backward", "update", "total")
         yield ""
-        yield from _line("faster", "than", *phases)
-        yield from _line(*["---"] * (2 + len(phases)))
+        yield from _line("faster", "than", *phases, "memory")
+        yield from _line(*["---"] * (3 + len(phases)))
         for row in ratios:
-            cells = (f"{ratio['median']:.2f}×" for ratio in row["phases"].values())
-            yield from _line(row["ours"], row["against"], *cells)
+            found = (row["phases"].get(phase) for phase in phases)
+            cells = ("" if ratio is None else f"{ratio['median']:.2f}×" for ratio in found)
+            memory = f"{row['memory']:.2f}×" if row["memory"] else ""
+            yield from _line(row["ours"], row["against"], *cells, memory)
     yield ""
     matrix, copy = run["ceilings"]["matrix"], run["ceilings"]["copy"]
     yield f"Measured peaks: {matrix['per_second'] / 1e9:,.0f} GFLOP/s ({matrix['by']}),"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from normfree.cli.bench_output import milliseconds, print_table, times, write_json
@@ -12,6 +13,10 @@ from normfree.cli.output import say
 if TYPE_CHECKING:
     from normfree.analysis.training import Entry
     from normfree.cli.bench_train import Options
+
+
+#: In order; the backward pass may do the update, too.
+PHASES = ("forward", "backward", "update", "total")
 
 
 def measure_networks(options: Options) -> None:
@@ -49,18 +54,19 @@ def _entries(options: Options) -> Iterator[Entry]:
 
     for by, network in dict.fromkeys(_networks(options)):
         own = model_config(network).train_size if by == "normfree" else train_size(network)
-        for form in options.forms:
-            for layout in options.layouts:
-                yield Entry(
-                    network=network,
-                    by=by,
-                    batch_size=options.batch_size,
-                    size=options.size or own,
-                    precision=options.precision,
-                    layout=layout,
-                    form=form,
-                    device=options.device,
-                )
+        updates = options.updates if by == "normfree" else ("after",)
+        for form, layout, update in product(options.forms, options.layouts, updates):
+            yield Entry(
+                network=network,
+                by=by,
+                batch_size=options.batch_size,
+                size=options.size or own,
+                precision=options.precision,
+                layout=layout,
+                form=form,
+                update=update,
+                device=options.device,
+            )
 
 
 def _networks(options: Options) -> Iterator[tuple[Any, str]]:
@@ -79,13 +85,12 @@ def _networks(options: Options) -> Iterator[tuple[Any, str]]:
 
 def _print(found: Mapping[str, Any]) -> None:
     results: Sequence[Mapping[str, Any]] = found["results"]
-    phases = [*results[0]["phases"]]
-    headings = ("network", "px", "batch", *(f"{name} ms" for name in phases), "quartiles ms")
+    headings = ("network", "px", "batch", *(f"{name} ms" for name in PHASES), "quartiles ms")
     headings += ("images/s", "of matrix peak", "of copy peak", "memory MB")
     print_table(headings, [_cells(row) for row in results])
     for ratios in ("peer_ratios", "twin_ratios"):
         if found[ratios]:
-            headings = ("faster", "than", *phases, "memory")
+            headings = ("faster", "than", *PHASES, "memory")
             print_table(headings, [_ratio_cells(row) for row in found[ratios]], left=2)
     matrix, copy = found["ceilings"]["matrix"], found["ceilings"]["copy"]
     say(
@@ -101,22 +106,26 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         row["label"],
         str(row["size"]),
         str(row["batch_size"]),
-        *(milliseconds(phase)[0] for phase in row["phases"].values()),
+        *(_median(row, phase) for phase in PHASES),
         milliseconds(row["phases"]["total"])[1],
         f"{row['images_per_second']:.1f}",
         f"{row['matrix_fraction']:.0%}",
-        f"{row['weight_fraction']:.0%}",
+        "" if row["weight_fraction"] is None else f"{row['weight_fraction']:.0%}",
         "" if memory is None else f"{memory / 1e6:.0f}",
     )
 
 
+def _median(row: Mapping[str, Any], phase: str) -> str:
+    found = row["phases"].get(phase)
+    return "" if found is None else milliseconds(found)[0]
+
+
 def _ratio_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    *parts, (_, total) = row["phases"].items()
-    memory = row["memory"]
+    phases, memory = row["phases"], row["memory"]
     return (
         row["ours"],
         row["against"],
-        *(f"{ratio['median']:.2f}×" for _, ratio in parts),
-        times(total),
+        *(f"{phases[name]['median']:.2f}×" if name in phases else "" for name in PHASES[:-1]),
+        times(phases["total"]),
         "" if memory is None else f"{memory:.2f}×",
     )

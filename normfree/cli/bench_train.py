@@ -14,6 +14,7 @@ from normfree.schema import record
 
 Layout = Literal["contiguous", "channels_last"]
 Form = Literal["eager", "compiled", "cuda_graphs"]
+Update = Literal["after", "in_backward"]
 
 
 @record
@@ -49,6 +50,10 @@ class Options:
     """With --models: orders of the activations in memory; each network is measured in all."""
     forms: tuple[Form, ...] = ("eager",)
     """With --models: eager, compiled by torch.compile, or that with CUDA graphs."""
+    updates: tuple[Update, ...] = ("after",)
+    """With --models: when weights are updated, after the backward pass or in_backward, which takes
+    less memory; our networks only. `normfree train` does the latter where it can."""
+
     peers: bool = False
     """With --models: measure timm's same networks, too."""
     others: tuple[str, ...] = ()
@@ -74,8 +79,8 @@ class Options:
 
 
 _OF_NETWORKS = (
-    *("batch_size", "size", "precision", "layouts", "forms", "peers", "others", "twins", "memory"),
-    "device",
+    *("batch_size", "size", "precision", "layouts", "forms", "updates", "peers", "others", "twins"),
+    *("memory", "device"),
 )
 _OF_RECIPES = ("recipe", "set", "variants")
 
@@ -105,8 +110,10 @@ def _check_mode(options: Options) -> None:
             flag = f"--{name.replace('_', '-')}"
             instead = "does not go with --models" if options.models else "needs --models"
             raise UsageError(f"{flag} {instead}: see normfree bench train --help")
-    for name in ("layouts", "forms"):
+    for name in ("layouts", "forms", "updates"):
         if not getattr(options, name):
             raise UsageError(f"--{name} needs at least one value")
+    if "in_backward" in options.updates and options.precision == "float16":
+        raise UsageError("--updates in_backward needs gradients that are not scaled, as float16's")
     if "cuda_graphs" in options.forms and not options.device.startswith("cuda"):
         raise UsageError("--forms cuda_graphs needs --device cuda")

@@ -107,7 +107,11 @@ class ListOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self.start_step()
+        self.update_present()
+        return loss
+
+    def update_present(self) -> None:
+        """Update the parameters that have a gradient."""
         for number, group in enumerate(self.param_groups):
             for bucket in buckets(group, number):
                 self.update_(bucket, group)
-        return loss

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from jaxtyping import Int
@@ -12,6 +13,7 @@ from normfree.optim.buckets import Bucket
 from normfree.optim.clip_record import ClipRecord
 from normfree.optim.core import Lists, Settings, find_backend
 from normfree.optim.ema import EMA, Averaging
+from normfree.optim.in_backward import updated_in_backward
 from normfree.optim.list_optimizer import ListOptimizer
 from normfree.optim.settings import POSITIVE, POSITIVE_OR_NONE
 
@@ -72,6 +74,7 @@ class AGCSGD(ListOptimizer):
     clip_record: ClipRecord
     backend = "fused"
     _averaging: Averaging | None = None
+    _has_begun = False  # the step, in the backward pass
 
     def __init__(
         self,
@@ -143,9 +146,48 @@ class AGCSGD(ListOptimizer):
         finally:
             self._averaging = None
 
+    @contextmanager
+    def step_in_backward(self, ema: EMA | None = None, step: int = 0) -> Iterator[None]:
+        """Take the step while the backward pass runs inside, and drop the gradients on the way.
+
+        The same bits as :meth:`step_and_average` and ``zero_grad()`` after the backward pass, in
+        less memory: no more than 64 MB of gradients are held, or one parameter's. AGC allows this,
+        because a unit is clipped by its own norms. There must be one backward pass, without a
+        ``GradScaler``, and no gradients from before.
+
+        If there is an error inside, parameters whose gradients were complete may have been updated.
+
+        Args:
+            ema: an average of a model whose parameters these are, or some of them; None for none.
+            step: number of the step, from zero, on which the decay of the average depends.
+
+        Example:
+            >>> import torch
+            >>> model = torch.nn.Linear(4, 2)
+            >>> optimizer = AGCSGD(model.parameters())
+            >>> with optimizer.step_in_backward():
+            ...     model(torch.ones(1, 4)).sum().backward()
+            >>> model.weight.grad is None
+            True
+        """
+        params = [param for group in self.param_groups for param in group["params"]]
+        self.start_step()
+        self._averaging = None if ema is None else ema.begin(step)
+        try:
+            with updated_in_backward(params, self.update_present):
+                yield
+            self._has_begun = True
+            self.step()
+            if self._averaging is not None:
+                self._averaging.finish()
+        finally:
+            self._averaging, self._has_begun = None, False
+        self.zero_grad()
+
     def start_step(self) -> None:
         """Start a new clip record."""
-        self.clip_record = ClipRecord()
+        if not self._has_begun:
+            self.clip_record = ClipRecord()
 
     def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
         """Clip, decay, accumulate momentum, and update the weights and their averages."""

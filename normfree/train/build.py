@@ -153,6 +153,7 @@ def build_step(resolved: Resolved, state: TrainState) -> TrainStep:
         loss_of=_loss_of(resolved, state.model, transform),
         batch_size=recipe.batch.size,
         scope="batch" if recipe.sam is None else recipe.sam.scope,
+        one_backward=recipe.batch.accumulate == 1 and recipe.sam is None,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -36,6 +38,27 @@ class Updater(NamedTuple):
             self.optimizer.step()
             if ema is not None:
                 ema.update(step)
-        if clipped is not None:
-            return clipped
+        return self._record() if clipped is None else clipped
+
+    @property
+    def works_in_backward(self) -> bool:
+        """Whether each parameter can be updated as soon as its gradient is complete."""
+        return self.clip is None and isinstance(self.optimizer, AGCSGD)
+
+    @contextmanager
+    def in_backward(self, ema: EMA | None = None, step: int = 0) -> Iterator[ClipRecord]:
+        """Do the same while one backward pass runs inside, in less memory.
+
+        Args:
+            ema: the average of the weights; None without one.
+            step: number of the step, from zero.
+
+        Yields:
+            What was clipped; complete at the end.
+        """
+        assert isinstance(self.optimizer, AGCSGD)
+        with self.optimizer.step_in_backward(ema, step):
+            yield self._record()
+
+    def _record(self) -> ClipRecord:
         return self.optimizer.clip_record if isinstance(self.optimizer, AGCSGD) else ClipRecord()

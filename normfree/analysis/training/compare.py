@@ -43,7 +43,8 @@ def compare_training(
         entry: its fields, ``label``, ``parameters``, ``flops`` of a step, ``phases`` (name →
         latency; ``total`` is the last), ``images_per_second``, ``matrix_fraction`` (the rate of
         those operations over the whole step as a share of the ceiling), ``weight_fraction`` (time
-        of copying what update and average must touch, 7 streams of float32, as a share of theirs)
+        of copying what update and average must touch, 7 streams of float32, as a share of theirs;
+        None if the backward pass updates)
         and ``memory_bytes``.
 
     Raises:
@@ -83,5 +84,5 @@ def _row(
         "phases": {name: asdict(latency) for name, latency in phases.items()},
         "images_per_second": entry.batch_size / total,
         "matrix_fraction": flops / total / rates["matrix"],
-        "weight_fraction": copying / phases["update"].median,
+        "weight_fraction": copying / phases["update"].median if "update" in phases else None,
     }

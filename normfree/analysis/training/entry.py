@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -12,6 +13,7 @@ from torch import nn
 By: TypeAlias = Literal["normfree", "timm"]
 Layout: TypeAlias = Literal["contiguous", "channels_last"]
 Form: TypeAlias = Literal["eager", "compiled", "cuda_graphs"]
+Update: TypeAlias = Literal["after", "in_backward"]
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 
@@ -27,6 +29,7 @@ class Entry:
         precision: of the activations, by autocast; weights are float32.
         layout: order of the activations' axes in memory.
         form: eager, by ``torch.compile``, or by ``torch.compile`` with CUDA graphs.
+        update: of the weights: after the backward pass, or while it runs.
         device: where to compute.
 
     >>> print(Entry(network="nfnet_f0", by="normfree", batch_size=4, size=96))
@@ -43,12 +46,14 @@ class Entry:
     precision: Precision = "float32"
     layout: Layout = "contiguous"
     form: Form = "eager"
+    update: Update = "after"
     device: str = "cpu"
 
     def __str__(self) -> str:
         name = self.network if self.by == "normfree" else f"timm {self.network}"
-        layout = "" if self.layout == "contiguous" else self.layout
-        return ", ".join(filter(None, (name, layout, "" if self.form == "eager" else self.form)))
+        usual = ("contiguous", "eager", "after")
+        others = (self.layout, self.form, self.update)
+        return ", ".join([name, *(other for other in others if other not in usual)])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -83,6 +88,7 @@ class Parts:
         network: being trained, on the device.
         optimizer: of its parameters.
         update: clip, update and average, by the scaler if there is one.
+        in_backward: a context in which the backward pass does the same; None where it cannot.
         macs: multiply-adds of a forward pass of one image.
     """
 
@@ -90,6 +96,7 @@ class Parts:
     optimizer: torch.optim.Optimizer
     update: Callable[[Scaler | None], object]
     macs: int
+    in_backward: Callable[[], AbstractContextManager[None]] | None = None
 
 
 def start_branches(network: nn.Module, classifier: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 
 from normfree.analysis.complexity import count_macs
@@ -32,9 +34,17 @@ def our_parts(entry: Entry) -> Parts:
         if clipping is not None:
             _ = optimizer.clipped_units  # telemetry is part of every training step
 
+    @contextmanager
+    def in_backward() -> Iterator[None]:
+        with optimizer.step_in_backward(average, next(steps)):
+            yield
+        if clipping is not None:
+            _ = optimizer.clipped_units
+
     return Parts(
         network=network,
         optimizer=optimizer,
         update=update,
+        in_backward=in_backward,
         macs=count_macs(network, entry.size),
     )

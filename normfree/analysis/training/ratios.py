@@ -31,7 +31,7 @@ def peer_ratios(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
     Yields:
         ``network``, ``our_form``, ``ours`` and ``against`` (labels), ``form`` (of the peer),
         ``phases`` → how many times as fast ours is, and ``memory``, ours as a share of theirs.
-        ``total`` is a phase.
+        ``total`` is a phase. If our backward pass updates, it is compared with both of theirs.
     """
     for ours in rows:
         peers = [row for row in rows if row["network"] == PEERS.get(ours["network"])]
@@ -64,11 +64,19 @@ def _against(ours: Row, others: Sequence[Row]) -> Iterator[dict[str, Any]]:
 
 def _faster(ours: Row, other: Row, phase: str) -> dict[str, float]:
     """How many times as fast ours is; at worst and at best, by quartiles."""
-    one, two = ours["phases"][phase], other["phases"][phase]
+    both = phase == "backward" and "update" not in ours["phases"]
+    names = [name for name in ("backward", "update") if name in other["phases"]]
+    one, theirs = (
+        ours["phases"][phase],
+        [other["phases"][name] for name in (names if both else [phase])],
+    )
     return {
-        "median": two["median"] / one["median"],
-        "low": two["low"] / one["high"],
-        "high": two["high"] / one["low"],
+        mine: sum(two[its] for two in theirs) / one[against]
+        for mine, its, against in (
+            ("median", "median", "median"),
+            ("low", "low", "high"),
+            ("high", "high", "low"),
+        )
     }
 
 

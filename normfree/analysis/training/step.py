@@ -15,9 +15,6 @@ from normfree.analysis.training.entry import Entry, Parts
 from normfree.analysis.training.ours import our_parts
 from normfree.analysis.training.peers import peer_parts
 
-#: In order.
-PHASES = ("forward", "backward", "update")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -25,7 +22,8 @@ class Step:
 
     Attributes:
         phases: name → function, to be called in order: the forward pass (with the loss, and with
-            the last gradients dropped), the backward pass, the update (with clipping and average).
+            the last gradients dropped), the backward pass, the update (with clipping and average),
+            unless the backward pass does that, too.
         macs: multiply-adds of the forward pass.
         parameters: number of learnable scalars.
     """
@@ -94,5 +92,11 @@ def _phases(
         if scaler is not None:
             scaler.update()
 
-    phases = (forward, backward, update)
-    return dict(zip(PHASES, phases, strict=True))
+    def backward_and_update() -> None:
+        assert parts.in_backward is not None
+        with parts.in_backward():
+            backward()
+
+    if entry.update == "in_backward":
+        return {"forward": forward, "backward": backward_and_update}
+    return {"forward": forward, "backward": backward, "update": update}

@@ -140,6 +140,36 @@ def test_beside_timm(tmp_path: Path) -> None:
     assert found["timm"]
 
 
+def test_updates_in_the_backward_pass(tmp_path: Path, capsys: Capture) -> None:
+    """A phase less; it is compared with both phases of the twin."""
+    file = tmp_path / "found.json"
+    words = ("--models", "nfnet_f0", "--twins", "--no-memory", "--layouts", "channels_last")
+    updates = ("--updates", "after", "in_backward")
+    assert run("train", *words, *updates, *SMALL, "--json", str(file)) == 0
+    found = json.loads(file.read_text())
+    rows = {row["label"]: row for row in found["results"]}
+    early = rows["nfnet_f0, channels_last, in_backward"]
+    assert [*early["phases"]] == ["forward", "backward", "total"]
+    assert early["weight_fraction"] is None
+    assert early["label"] in capsys.readouterr().out
+    twin = min(
+        (row for row in found["results"] if row["network"] == "bn_nfnet_f0"),
+        key=lambda row: row["phases"]["total"]["median"],
+    )
+    (ratio,) = (row for row in found["twin_ratios"] if row["ours"] == early["label"])
+    theirs = [
+        twin["phases"][name]["median"] for name in ("backward", "update") if name in twin["phases"]
+    ]
+    want = sum(theirs) / early["phases"]["backward"]["median"]
+    assert ratio["phases"]["backward"]["median"] == pytest.approx(want)
+
+
+def test_in_backward_needs_gradients_that_are_not_scaled(capsys: Capture) -> None:
+    words = ("--models", "nfnet_pico", "--updates", "in_backward", "--precision", "float16")
+    assert run("train", *words, *SMALL) == 2
+    assert "not scaled" in capsys.readouterr().err
+
+
 def test_threads_are_given_back() -> None:
     threads = torch.get_num_threads()
     words = ("--models", "nfnet_pico", "--no-memory", "--layouts", "contiguous")

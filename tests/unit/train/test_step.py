@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,25 @@ def test_sam_moves_running_statistics_once_for_each_micro_batch() -> None:
     state, _ = trained(model="bn_nfnet_f0", model_options=SHRUNK, accumulate=2)
     tracked = [x for name, x in state.model.named_buffers() if name.endswith("tracked")]
     assert {int(x) for x in tracked} == {2}
+
+
+def test_one_backward_pass_updates_as_it_runs_with_the_same_bits() -> None:
+    """Clipped and averaged; two micro-batches are updated after their passes."""
+    found = []
+    for one_backward in (True, False):
+        _, step, batches = setting(clipping=0.01)
+        assert step.one_backward
+        step = replace(step, one_backward=one_backward)
+        step.state.step = 2
+        output = step(batches)
+        found.append((weights(step.state), step.state.ema.state_dict(), output))
+        gradients = [p.grad for p in step.state.model.parameters()]
+        assert all((g is None) == one_backward for g in gradients)
+    (early, early_average, early_output), (late, late_average, late_output) = found
+    for one, two in ((early, late), (early_average, late_average)):
+        assert all(one[name].equal(two[name]) for name in one)
+    assert early_output.loss.equal(late_output.loss)
+    assert early_output.clipped.equal(late_output.clipped)
+    assert early_output.units == late_output.units > 0
+    assert not setting(accumulate=2)[1].one_backward
+    assert not setting(sam_rho=0.05)[1].one_backward
