@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 #: Gradients are held until they have so many bytes: one update of many tensors is faster.
-PENDING_BYTES = 64 << 20
+PENDING_BYTES = 16 << 20
 
 
 @contextmanager

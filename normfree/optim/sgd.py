@@ -151,7 +151,7 @@ class AGCSGD(ListOptimizer):
         """Take the step while the backward pass runs inside, and drop the gradients on the way.
 
         The same bits as :meth:`step_and_average` and ``zero_grad()`` after the backward pass, in
-        less memory: no more than 64 MB of gradients are held, or one parameter's. AGC allows this,
+        less memory: no more than 16 MB of gradients are held, or one parameter's. AGC allows this,
         because a unit is clipped by its own norms. There must be one backward pass, without a
         ``GradScaler``, and no gradients from before.
 
