@@ -19,6 +19,7 @@ from normfree.kernels.eager import plain
 from normfree.kernels.library import library
 from normfree.kernels.pointers import threads
 
+_MULTIPLY_ADD, _PACKING = 0.01, 0.5  # nanoseconds of one thread; packing is of a weight
 _FIELDS = (
     *("n", "groups", "in_height", "in_width", "in_channels"),
     *("out_height", "out_width", "out_channels"),
@@ -89,7 +90,7 @@ def convolve(
             _pointer(x),
             _pointer(None if bias is None else bias.contiguous()),
             _pointer(y),
-            threads(),
+            _threads(y.shape, weight),
         )
     )
     return y
@@ -123,7 +124,7 @@ def input_gradient(
             *filters.arguments,
             _pointer(grad),
             _pointer(result),
-            threads(),
+            _threads(grad.shape, weight),
         )
     )
     return result
@@ -165,10 +166,16 @@ def weight_gradients(
             _pointer(of_weight),
             _pointer(of_gain),
             _pointer(of_bias),
-            threads(),
+            _threads(grad.shape, weight),
         )
     )
     return of_weight, of_gain, of_bias
+
+
+def _threads(output: torch.Size, weight: Tensor) -> ctypes.c_int64:
+    """For the multiply-adds of an output of this shape, and for packing the filters."""
+    pixels = output[0] * output[2] * output[3]
+    return threads((_MULTIPLY_ADD * pixels + _PACKING) * weight.numel())
 
 
 class _Filters:

@@ -11,6 +11,8 @@ from torch import Tensor
 from normfree.kernels.library import library
 from normfree.kernels.pointers import pointer, sizes, threads
 
+_NANOSECONDS = 0.5  # of one thread, for an element
+
 
 def mix_bytes(
     images: Shaped[Tensor, "n c h w"],
@@ -45,7 +47,7 @@ def mix_bytes(
         pointer("ratio", drawn[0], torch.float32, [n]),
         pointer("boxes", drawn[1], torch.int64, [n, 4]),
         pointer("cutmix", drawn[2], torch.bool, [n]),
-        threads(),
+        threads(_NANOSECONDS * images.numel()),
     )
     return result
 
@@ -77,6 +79,6 @@ def normalize(
         *sizes(images),
         pointer("mean", scale[0], torch.float32, [channels]),
         pointer("std", scale[1], torch.float32, [channels]),
-        threads(),
+        threads(_NANOSECONDS * images.numel()),
     )
     return result

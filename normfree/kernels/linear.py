@@ -16,6 +16,8 @@ from normfree.kernels.eager import plain
 from normfree.kernels.library import library
 from normfree.kernels.pointers import pointer, threads
 
+_NANOSECONDS, _PRODUCT = 0.2, 0.02  # of one thread, for a weight: to read it, and for each row
+
 #: Most rows for which the kernels are faster than a matrix product.
 MOST_ROWS = 32
 
@@ -55,7 +57,7 @@ def linear(
         None if bias is None else pointer("bias", bias, torch.float32, (out,)),
         pointer("result", result, torch.float32, (n, out)),
         *map(ctypes.c_int64, (n, fan_in, out)),
-        threads(),
+        threads((_NANOSECONDS + _PRODUCT * n) * weight.numel()),
     )
     return result
 
@@ -81,6 +83,6 @@ def linear_gradients(
         pointer("x_grad", x_grad, torch.float32, (n, fan_in)),
         pointer("weight_grad", weight_grad, torch.float32, (out, fan_in)),
         *map(ctypes.c_int64, (n, fan_in, out)),
-        threads(),
+        threads((_NANOSECONDS + _PRODUCT * n) * weight.numel()),
     )
     return x_grad, weight_grad

@@ -17,8 +17,7 @@ from normfree.kernels.eager import plain
 from normfree.kernels.library import library
 from normfree.kernels.pointers import threads
 
-#: Work on fewer elements is done by the calling thread.
-ALONE = 1 << 14
+_NANOSECONDS = 0.25  # of one thread, for an element
 
 #: The activations that have a kernel.
 ACTIVATIONS = frozenset(("gelu", "relu", "silu"))
@@ -170,4 +169,4 @@ def _sizes(x: Tensor) -> list[ctypes.c_int64]:
 
 
 def _threads(x: Tensor) -> ctypes.c_int64:
-    return threads() if x.numel() > ALONE else ctypes.c_int64(1)
+    return threads(_NANOSECONDS * x.numel())

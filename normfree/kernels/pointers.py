@@ -47,6 +47,19 @@ def sizes(images: Tensor) -> list[ctypes.c_int64]:
     return [ctypes.c_int64(size) for size in (n, channels, height, width)]
 
 
-def threads() -> ctypes.c_int64:
-    """The number of threads that PyTorch uses."""
-    return ctypes.c_int64(torch.get_num_threads())
+#: Nanoseconds of work that pay for a thread. Waking it and waiting for it takes up to about as long
+#: on virtual machines, where a thread that waits by spinning is interrupted by the host.
+WORTH_A_THREAD = 50_000
+
+
+def threads(nanoseconds: float) -> ctypes.c_int64:
+    """The number of threads for some work: at most as many as PyTorch uses.
+
+    Args:
+        nanoseconds: about how long one thread takes.
+
+    >>> threads(1000.0)
+    c_long(1)
+    """
+    paid = int(nanoseconds // WORTH_A_THREAD)
+    return ctypes.c_int64(max(1, min(torch.get_num_threads(), paid)))

@@ -15,6 +15,7 @@ from torch import Tensor
 from normfree.kernels.library import library
 from normfree.kernels.pointers import pointer, sizes, threads
 
+_NANOSECONDS = 0.5  # of one thread, for an element and a layer
 _RUN = 8  # minimum average run length for copying runs instead of single pixels
 _MOST = 1 << 30  # so that sums fit into 32 bits
 _FAILURES = {1: "RandAugment ran out of memory", 2: "a code stands for no operation"}
@@ -119,7 +120,7 @@ def randaugment(
         pointer("codes", codes, torch.int64, of_layers),
         pointer("rows", rows, torch.int64, of_layers),
         pointer("columns", columns, torch.int64, of_layers),
-        threads(),
+        threads(_NANOSECONDS * len(codes) * images.numel()),
     )
     if failed:
         raise (MemoryError if failed == 1 else ValueError)(_FAILURES[failed])

@@ -20,8 +20,7 @@ from normfree.kernels.eager import plain
 from normfree.kernels.library import library
 from normfree.kernels.pointers import threads
 
-#: Work on fewer elements is done by the calling thread.
-ALONE = 1 << 14
+_NANOSECONDS = 0.7  # of one thread, for a weight
 
 
 def standardize(
@@ -194,7 +193,7 @@ def _sizes(weight: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64]:
 
 
 def _threads(elements: int) -> ctypes.c_int64:
-    return threads() if elements > ALONE else ctypes.c_int64(1)
+    return threads(_NANOSECONDS * elements)
 
 
 @cache
