@@ -162,11 +162,16 @@ def _check_statistics(recipe: Recipe, normalization: str) -> None:
 def _fingerprint(source: Source) -> str:
     """A short hash of names and labels; a directory may move, so what its files share is left out.
 
-    Files are not opened: an image that is fixed does not make it another run.
+    Files are not opened: an image that is fixed does not make it another run. Names are asked for
+    one at a time, because there may be millions.
     """
-    names = [source.name(index) for index in range(len(source))]
-    shared = len(os.path.commonpath(names))
+    count = len(source)
+    parts = lambda index: source.name(index).split("/")  # noqa: E731
+    first, last = (source.name(pick(range(count), key=parts)) for pick in (min, max))
+    shared = len(os.path.commonpath([first, last]))  # that of the extremes is that of all
     content = hashlib.blake2b(digest_size=8)
-    content.update("\n".join(name[shared:] for name in names).encode("utf-8", "surrogateescape"))
+    for index in range(count):
+        line = "\n" * (index > 0) + source.name(index)[shared:]
+        content.update(line.encode("utf-8", "surrogateescape"))
     content.update(source.labels.astype("<i8").tobytes())
     return content.hexdigest()
