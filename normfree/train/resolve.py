@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from pydantic import JsonValue
 
 from normfree.data import Source
@@ -111,6 +112,7 @@ def resolve(
             f"a batch of {batch} is larger than the {images} training images of "
             f"{recipe.data.source}; lower --batch-size to {images} or less"
         )
+    _check_loss(recipe, train)
     model = recipe.model.config(
         classes=len(train.classes),
         channels=train.channels,
@@ -147,6 +149,15 @@ def resolve(
     )
 
 
+def _check_loss(recipe: Recipe, train: Source) -> None:
+    """Several labels an image are no distribution over the classes, which softmax compares with."""
+    if train.labels.ndim == 2 and recipe.loss.kind == "softmax":
+        raise UserError(
+            f"the images of {recipe.data.source} have several labels each, so that each class is a "
+            "decision of its own: train with --loss sigmoid"
+        )
+
+
 def _check_statistics(recipe: Recipe, normalization: str) -> None:
     """Batch normalization needs two images wherever it takes their mean."""
     fewest = recipe.batch.micro
@@ -173,5 +184,6 @@ def _fingerprint(source: Source) -> str:
     for index in range(count):
         line = "\n" * (index > 0) + source.name(index)[shared:]
         content.update(line.encode("utf-8", "surrogateescape"))
-    content.update(source.labels.astype("<i8").tobytes())
+    labels = source.labels
+    content.update((np.packbits(labels) if labels.ndim == 2 else labels.astype("<i8")).tobytes())
     return content.hexdigest()

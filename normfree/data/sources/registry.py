@@ -78,7 +78,7 @@ def source_names() -> list[str]:
     """The registered sources, with placeholders for their arguments.
 
     >>> source_names()
-    ['digits', 'folder:DIR', 'idx:DIR', 'synthetic:N']
+    ['csv:FILE', 'digits', 'folder:DIR', 'idx:DIR', 'jsonl:FILE', 'synthetic:N']
     """
     return sorted(_written(name) for name in _KINDS)
 
