@@ -78,7 +78,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         >>> fit(recipe).steps
         2
     """
-    sources = open_sources(recipe.data.source)
+    sources = open_sources(recipe.data.source, recipe.data.on_bad_image)
     recipe.compute.apply()
     with _started(recipe, sources) as start:
         run = _built(start, console)

@@ -5,7 +5,7 @@ To add a source, write a file that calls :func:`register_source` and import it h
 
 from __future__ import annotations
 
-from normfree.data.sources import digits, idx, synthetic, text_table  # noqa: F401 (they register)
+from normfree.data.sources import digits, idx, synthetic, text_table, wds  # noqa: F401 (they register)
 from normfree.data.sources.folder import FolderSource
 from normfree.data.sources.registry import (
     Opening,

@@ -22,7 +22,7 @@ Value: TypeAlias = str | int
 """A label in a file: the name of a class, or a number."""
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-_SPELLED: dict[str, Split] = {
+SPELLED: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -172,7 +172,7 @@ def split_name(value: object) -> Split:
     >>> split_name("Validation")
     'val'
     """
-    split = _SPELLED.get(value.strip().lower()) if isinstance(value, str) else None
+    split = SPELLED.get(value.strip().lower()) if isinstance(value, str) else None
     if split is None:
         raise UserError(f"the split should be train, val or test; got {value!r:.60}")
     return split
@@ -204,8 +204,6 @@ def choose(table: Table, split: Split, known: tuple[str, ...] = (), *, sort: boo
     if sort:
         rows = rows[table.names.take(rows).by_path()]
     classes = _classes(table, train, known)
-    if split == "train":
-        notes += _about_repeated(table.names.take(rows))
     return Chosen(rows, _labels(table, rows, classes), classes, tuple(notes))
 
 
@@ -340,10 +338,3 @@ def _about_groups(table: Table) -> Iterator[str]:
     count = int((np.bincount(pairs[0]) > 1).sum())
     if count:
         yield f"warning: {count} groups of {table.title} are in more than one split"
-
-
-def _about_repeated(names: Names) -> Iterator[str]:
-    """Names are sorted, so equal ones are neighbors."""
-    again = sum(names.encoded(index) == names.encoded(index - 1) for index in range(1, len(names)))
-    if again:
-        yield f"warning: {again} training images are listed more than once"

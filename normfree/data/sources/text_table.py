@@ -75,13 +75,21 @@ def _open(kind: str, argument: str, split: Split, opening: Opening) -> FolderSou
     if split not in table.available:
         raise UserError(f"{file} has no images whose split is {split}")
     chosen = choose(table, split, opening.classes)
+    names = table.names.take(chosen.rows)
     return FolderSource(
-        files=_relative_to(file.parent, table.names.take(chosen.rows)),
+        files=_relative_to(file.parent, names),
         labels=chosen.labels,
         classes=chosen.classes,
-        notes=chosen.notes,
+        notes=(*chosen.notes, *_about_repeated(names, split)),
         limits=opening.limits,
     )
+
+
+def _about_repeated(names: Names, split: Split) -> Iterator[str]:
+    """Names are sorted, so equal ones are neighbors."""
+    again = sum(names.encoded(index) == names.encoded(index - 1) for index in range(1, len(names)))
+    if again:
+        yield f"warning: {again} images of {split} are listed more than once"
 
 
 def _relative_to(directory: Path, names: Names) -> Names:

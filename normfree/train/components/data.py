@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
 from normfree.data import ArraySource, Source, dataset_statistics
-from normfree.data.loader import OnBadImage
+from normfree.data.sources.registry import OnBadImage
 from normfree.errors import UserError
 from normfree.schema import Field
 from normfree.train.flags import Flag, component

@@ -48,6 +48,7 @@ def test_the_names_are_the_sources():
         "idx",
         "jsonl",
         "synthetic",
+        "wds",
     }
 
 
@@ -57,7 +58,7 @@ def test_the_names_are_the_sources():
         ("synthetik:12", "unknown source 'synthetik'; did you mean synthetic"),
         (
             "imagenet",
-            "unknown source 'imagenet'; known: csv, digits, folder, idx, jsonl, synthetic",
+            "unknown source 'imagenet'; known: csv, digits, folder, idx, jsonl, synthetic, wds",
         ),
         ("", "unknown source"),
         (str(DATA), f"{DATA} is a directory: write folder:{DATA}"),
