@@ -82,7 +82,8 @@ def source_names() -> list[str]:
     """The registered sources, with placeholders for their arguments.
 
     >>> source_names()
-    ['csv:FILE', 'digits', 'folder:DIR', 'idx:DIR', 'jsonl:FILE', 'synthetic:N', 'wds:PATTERN']
+    ['csv:FILE', 'digits', 'folder:DIR', 'hf:NAME_OR_DIR', 'idx:DIR', 'jsonl:FILE',
+     'parquet:PATTERN', 'synthetic:N', 'wds:PATTERN']
     """
     return sorted(_written(name) for name in _KINDS)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -16,7 +16,7 @@ from normfree.data.files import read_regular
 from normfree.data.sources.hold_out import about_hold_out, held_out
 from normfree.data.sources.names import Names, NamesBuilder
 from normfree.data.sources.source import Labels, Split
-from normfree.errors import UserError, printable, unknown_name
+from normfree.errors import UserError, one_line, printable, unknown_name
 
 Value: TypeAlias = str | int
 """A label in a file: the name of a class, or a number."""
@@ -112,13 +112,13 @@ class TableBuilder:
     def add(
         self, name: str, labels: Sequence[Value], split: object = None, group: object = None
     ) -> None:
-        """Add an image.
+        """Add an image whose labels were :func:`checked`.
 
         Raises:
-            UserError: a value is missing or of the wrong kind; the message does not say where.
+            UserError: another value is missing or of the wrong kind.
         """
         for label in labels:
-            self.codes.append(self.known.setdefault(checked(label, "label"), len(self.known)))
+            self.codes.append(self.known.setdefault(label, len(self.known)))
         self.counts.append(len(labels))
         if self.splits is not None:
             self.splits.append(SPLITS.index(split_name(split)))
@@ -126,6 +126,21 @@ class TableBuilder:
             group = checked(group, "group")
             self.groups.append(self.known_groups.setdefault(group, len(self.known_groups)))
         self.names.append(name)
+
+    def add_row(self, name: str, values: Mapping[str, Any], where: str) -> None:
+        """Add an image by the roles of its values: ``label`` or ``labels``, ``split``, ``group``.
+
+        Raises:
+            UserError: a value is missing or of the wrong kind; the message begins with ``where``.
+        """
+        try:
+            labels = values.get("labels") if self.several else [values.get("label")]
+            if not isinstance(labels, Sequence) or isinstance(labels, str):
+                raise UserError(f"the labels should be a list; got {labels!r:.60}")
+            distinct = list(dict.fromkeys(checked(label, "label") for label in labels))
+            self.add(name, distinct, values.get("split"), values.get("group"))
+        except (UserError, UnicodeEncodeError) as error:
+            raise UserError(f"{where}: {one_line(error)}") from None
 
     def built(self, listed: tuple[str, ...] = ()) -> Table:
         """The table.

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -202,13 +202,8 @@ def _builder(file: Path, roles: Mapping[str, str]) -> TableBuilder:
 
 
 def _add(builder: TableBuilder, values: Mapping[str, Any], where: str) -> None:
-    try:
-        path = values["path"]
-        if not isinstance(path, str) or not path or "\0" in path:
-            raise UserError("the path is missing" if not path else f"no path: {path!r:.60}")
-        labels = values["labels"] if builder.several else [values["label"]]
-        if not isinstance(labels, Sequence) or isinstance(labels, str):
-            raise UserError(f"the labels should be a list; got {labels!r:.60}")
-        builder.add(path, list(dict.fromkeys(labels)), values.get("split"), values.get("group"))
-    except (UserError, TypeError, UnicodeEncodeError) as error:
-        raise UserError(f"{where}: {one_line(error)}") from None
+    path = values["path"]
+    if not isinstance(path, str) or not path or "\0" in path:
+        said = "the path is missing" if not path else f"no path: {path!r:.60}"
+        raise UserError(f"{where}: {said}")
+    builder.add_row(path, values, where)

@@ -237,13 +237,13 @@ def _table(
         split = None if splits is None else splits[number]
         for row, name in enumerate(index.names):
             label = index.label(row)
-            try:
-                if isinstance(label, list) != several:
-                    raise UserError("some images have a list of labels, and others a single one")
-                builder.add(name, list(dict.fromkeys(label)) if several else [label], split)
-            except (UserError, TypeError) as error:
-                where = f"{printable(files[number], 200)}/{printable(name, 200)}"
-                raise UserError(f"{where}: {one_line(error)}") from None
+            where = f"{printable(files[number], 200)}/{printable(name, 200)}"
+            if isinstance(label, list) != several:
+                raise UserError(
+                    f"{where}: some images have a list of labels, and others a single one"
+                )
+            role = "labels" if several else "label"
+            builder.add_row(name, {role: label, "split": split}, where)
     return builder.built(listed)
 
 

@@ -45,8 +45,10 @@ def test_the_names_are_the_sources():
         "csv",
         "digits",
         "folder",
+        "hf",
         "idx",
         "jsonl",
+        "parquet",
         "synthetic",
         "wds",
     }
@@ -58,7 +60,7 @@ def test_the_names_are_the_sources():
         ("synthetik:12", "unknown source 'synthetik'; did you mean synthetic"),
         (
             "imagenet",
-            "unknown source 'imagenet'; known: csv, digits, folder, idx, jsonl, synthetic, wds",
+            "unknown source 'imagenet'; known: csv, digits, folder, hf, idx, jsonl, parquet, ",
         ),
         ("", "unknown source"),
         (str(DATA), f"{DATA} is a directory: write folder:{DATA}"),
