@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "classify image files",
     "export": "a trained network as ONNX, .pt2 or .safetensors, to deploy",
     "convert": "weights of the authors or of timm to ours, or ours to timm's",
+    "inspect-data": "counts, sizes, duplicates and unreadable images of a data source",
     "bench": "measure the speed of this machine",
     "info": "the networks, or one of them in detail",
     "recipes": "what can be trained, and what to expect of it",
@@ -68,13 +69,13 @@ def _run(words: list[str]) -> None:
 
         Console().print(f"normfree {__version__}", highlight=False)
     elif command in COMMANDS:
-        import_module(f"normfree.cli.{command}").run(words[1:])
+        import_module(f"normfree.cli.{command.replace('-', '_')}").run(words[1:])
     else:
         raise UsageError(str(unknown_name("command", command, COMMANDS)))
 
 
 def _help() -> str:
-    commands = "\n".join(f"  {name:10}{purpose}" for name, purpose in COMMANDS.items())
+    commands = "\n".join(f"  {name:14}{purpose}" for name, purpose in COMMANDS.items())
     return (
         "usage: normfree COMMAND [options]\n\n"
         "Image recognition without normalization layers.\n\n"

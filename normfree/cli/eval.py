@@ -55,7 +55,7 @@ def run(words: Sequence[str]) -> None:
     predictor = load(options.checkpoint, options.device, trusted=options.trust)
     card = predictor.card
     data = options.data or card_data(card, options.checkpoint, "evaluate it on")
-    source = _open(data, options.split, card)
+    source = _open(data, options, card)
     warning = compare_with_data(card, data, source.classes, source.channels)
     bad = BadImages()
     batches = eval_batches(
@@ -86,15 +86,16 @@ def _json(value: float | None) -> float | None:
     return value if value is None or math.isfinite(value) else None
 
 
-def _open(data: str, split: str, card: ModelCard) -> Source:
+def _open(data: str, options: Options, card: ModelCard) -> Source:
     """A split of a source, which need not have every one."""
     from normfree.data import open_source
     from normfree.data.sources import Split
 
     known = [name for name in get_args(Split) if name != "train"]
-    if split not in known:
-        raise UsageError(f"--split must be {' or '.join(known)}; got {split}")
-    return open_source(data, cast("Split", split), card.classes)
+    if options.split not in known:
+        raise UsageError(f"--split must be {' or '.join(known)}; got {options.split}")
+    split = cast("Split", options.split)
+    return open_source(data, split, card.classes, on_bad_image=options.on_bad_image)
 
 
 def compare_with_data(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
+
+Labels: TypeAlias = Int[Tensor, " n"] | Bool[Tensor, "n k"]
+"""The class index of each example, int64; or a row of truth values for each, where an example may
+have any number of classes (multi-hot)."""
 
 
 class Batch(NamedTuple):
@@ -13,12 +17,12 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 as stored, or the output of the transform; pixel values range from 0 to 255.
-        labels: class index of each example, int64.
+        labels: class index of each example, int64; or its classes, bool (n, k).
         keys: ``example_keys(seed, epoch, index)`` of each example, int64.
     """
 
     images: Shaped[Tensor, "n c h w"]
-    labels: Int[Tensor, " n"]
+    labels: Labels
     keys: Int[Tensor, " n"]
 
 
@@ -29,7 +33,7 @@ class MicroBatch(NamedTuple):
 
     Attributes:
         images: uint8 as stored, or the output of the transform; pixel values range from 0 to 255.
-        labels: class index of each image, int64.
+        labels: class index of each image, int64; or its classes, bool (m, k).
         keys: ``example_keys(seed, epoch, index)`` of each image, int64.
         partners: for each of the n examples, the row of the image it is mixed with; None without
             mixing.
@@ -38,7 +42,7 @@ class MicroBatch(NamedTuple):
     """
 
     images: Shaped[Tensor, "m c h w"]
-    labels: Int[Tensor, " m"]
+    labels: Labels
     keys: Int[Tensor, " m"]
     partners: Int[Tensor, " n"] | None
     cutmix: Bool[Tensor, " n"]

@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
 import torch
 
 from normfree.data.batch import Batch, MicroBatch
 from normfree.data.plan import BatchPlan, EvalPlan
 from normfree.data.reader import Read, Reader, for_workers
+from normfree.data.sources.registry import OnBadImage
 from normfree.data.sources.source import Source
 from normfree.data.transforms import Transform
 from normfree.data.workers import read_ahead
 from normfree.errors import BadImageError, UserError
-
-OnBadImage: TypeAlias = Literal["error", "skip"]
 
 PREFETCH_BYTES = 1 << 30
 """Default bound on prefetched images over all workers, 1 GiB."""

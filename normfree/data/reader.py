@@ -13,7 +13,7 @@ from jaxtyping import Int, Shaped, UInt8
 from torch import Tensor
 
 from normfree.data.plan import BatchPlan, EvalPlan, MicroBatchPlan, permutation
-from normfree.data.sources.source import ArraySource, Source
+from normfree.data.sources.source import ArraySource, Labels, Source
 from normfree.data.transforms import Transform
 from normfree.errors import BadImageError, UserError
 from normfree.random import numpy_generator
@@ -28,13 +28,13 @@ class Read(NamedTuple):
 
     Attributes:
         images: the images, in shared memory if a worker read them.
-        labels: class index of each image.
+        labels: class index of each image, or its classes as a multi-hot row.
         rows: rows of the plan that the images belong to; all rows, unless evaluation skips some.
         bad: one error for each failed read.
     """
 
     images: Shaped[Tensor, "m c h w"]
-    labels: Int[np.ndarray, " m"]
+    labels: Labels
     rows: Int[np.ndarray, " m"]
     bad: list[BadImageError]
 
@@ -81,15 +81,16 @@ class Reader:
             return Read(torch.from_numpy(images), self.source.labels[plan.indices], every, [])
         stack = _Stack(len(plan.indices), self.shared)
         rows: list[int] = []
-        labels: list[int] = []
+        sources: list[int] = []
         bad: list[BadImageError] = []
         for row in range(len(plan.indices)):
             found, image = self._readable(plan, row, bad)
             if image is not None:
                 stack.add(self._transformed(image, plan, row, found))
                 rows.append(row)
-                labels.append(int(self.source.labels[found]))
-        return Read(stack.images(), np.array(labels, np.int64), np.array(rows, np.int64), bad)
+                sources.append(found)
+        labels = self.source.labels[np.array(sources, np.int64)]
+        return Read(stack.images(), labels, np.array(rows, np.int64), bad)
 
     def _readable(
         self, plan: MicroBatchPlan, row: int, bad: list[BadImageError]

@@ -9,10 +9,11 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from normfree.data import Batch
+from normfree.data.batch import Labels
 from normfree.errors import UserError
 from normfree.nn.loss import LOSSES, correct, soft_labels
 
@@ -22,12 +23,12 @@ class Answers(NamedTuple):
 
     Attributes:
         logits: logits of each image.
-        labels: true class of each image.
+        labels: true class of each image; or its true classes, bool (n, k).
         losses: loss of each image, without label smoothing.
     """
 
     logits: Float[Tensor, "n k"]
-    labels: Int[Tensor, " n"]
+    labels: Labels
     losses: Float[Tensor, " n"]
 
 

@@ -6,24 +6,25 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 
 def soft_labels(
-    labels: Int[Tensor, " n"],
+    labels: Int[Tensor, " n"] | Bool[Tensor, "n c"],
     num_classes: int,
     smoothing: float = 0.0,
     *,
-    mix_labels: Int[Tensor, " n"] | None = None,
+    mix_labels: Int[Tensor, " n"] | Bool[Tensor, "n c"] | None = None,
     ratio: Float[Tensor, " n"] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "n k"]:
     """Soft labels: y = r·onehot(a) + (1 − r)·onehot(b), smoothed to (1 − s)·y + s/k.
 
     Args:
-        labels: a, the class of each example.
+        labels: a, the class of each example; or, where an example may have any number of
+            classes, a row of c ≤ k truth values for each, in place of the one-hot vector.
         num_classes: k; smoothing is spread over all classes, including the correct one.
         smoothing: s, the probability spread over the classes.
         mix_labels: b, the class of the image mixed in; None without mixing.
@@ -35,11 +36,20 @@ def soft_labels(
 
     Source: appendix A.1 of the paper (label smoothing); ``_loss_fn`` in the authors' code.
     """
-    y = functional.one_hot(labels, num_classes).to(dtype)
+    y = _hot(labels, num_classes).to(dtype)
     if mix_labels is not None and ratio is not None:
-        y_mix = functional.one_hot(mix_labels, num_classes).to(dtype)
+        y_mix = _hot(mix_labels, num_classes).to(dtype)
         y = ratio[:, None] * y + (1 - ratio[:, None]) * y_mix
     return (1 - smoothing) * y + smoothing / num_classes
+
+
+def _hot(
+    labels: Int[Tensor, " n"] | Bool[Tensor, "n c"], num_classes: int
+) -> Int[Tensor, "n k"] | Bool[Tensor, "n k"]:
+    """One-hot rows of class indices; multi-hot rows, extended by classes that have no images."""
+    if labels.ndim == 2:
+        return functional.pad(labels, (0, num_classes - labels.shape[1]))
+    return functional.one_hot(labels, num_classes)
 
 
 def softmax_cross_entropy(
@@ -86,12 +96,18 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
 
 
 def correct(
-    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], top: int = 1
+    logits: Float[Tensor, "n k"],
+    labels: Int[Tensor, " n"] | Bool[Tensor, "n c"],
+    top: int = 1,
 ) -> Int[Tensor, ""]:
     """Count the examples whose label is among the ``top`` largest logits.
+
+    An example with several labels counts if one of them is.
 
     >>> correct(torch.tensor([[0.1, 0.2, 0.0], [0.3, 0.2, 0.1]]), torch.tensor([0, 0]), top=2)
     tensor(2)
     """
     best = logits.topk(top, dim=1).indices
+    if labels.ndim == 2:
+        return _hot(labels, logits.shape[1]).gather(1, best).any(dim=1).sum()
     return (best == labels[:, None]).any(dim=1).sum()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from normfree.augment import RandAugment, draw_mix, mix, mix_bytes, normalize, shift, to_bytes
 from normfree.data import Batch, MicroBatch
+from normfree.data.batch import Labels
 from normfree.nn.loss import soft_labels
 
 
@@ -23,7 +24,8 @@ class Example(NamedTuple):
 
     Attributes:
         images: augmented, in gray levels of 0 to 255.
-        targets: a distribution over the classes for each.
+        targets: a distribution over the classes for each; or for each class how true it is, where
+            an image may have several.
         keys: one for each, which dropout and stochastic depth follow.
         ascent: rows of those that give the gradient by which SAM ascends.
     """
@@ -130,7 +132,7 @@ class DeviceTransform:
         ascent = self._upload(micro_batch.ascent.nonzero()[:, 0])
         return Example(own, targets, keys[:size], ascent)
 
-    def evaluation(self, batch: Batch) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]:
+    def evaluation(self, batch: Batch) -> tuple[Float[Tensor, "n c h w"], Labels]:
         """Images (normalized) and labels, on the device."""
         images, labels = map(self._upload, batch[:2])
         return self.normalized(images), labels

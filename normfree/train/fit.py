@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from rich.console import Console
 
 from normfree.data.sources.folder import FolderSource
+from normfree.data.sources.source import class_counts
 from normfree.errors import UserError
 from normfree.report.curves import plot_curves
 from normfree.report.metrics import read_metrics
@@ -76,7 +78,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         >>> fit(recipe).steps
         2
     """
-    sources = open_sources(recipe.data.source)
+    sources = open_sources(recipe.data.source, recipe.data.on_bad_image)
     recipe.compute.apply()
     with _started(recipe, sources) as start:
         run = _built(start, console)
@@ -199,7 +201,7 @@ def _about_data(sources: Sources) -> list[str]:
             f"{ignored} files ignored: not named like an image, or outside the class directories"
         )
     classes = sources.train.classes
-    missing = sorted(set(range(len(classes))) - set(sources.val.labels.tolist()))
+    missing = np.flatnonzero(class_counts(sources.val.labels, len(classes)) == 0).tolist()
     if missing:
         notes.append(
             f"{len(missing)} of {len(classes)} classes have no validation images, so the accuracy "

@@ -25,7 +25,7 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 SummedLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """From images (n, c, h, w), keys (n) and targets (n, k) to the sum of the losses and the number of
-examples whose largest logit is that of their largest target."""
+examples whose largest logit is that of a largest target."""
 
 
 class Measured(NamedTuple):
@@ -33,7 +33,7 @@ class Measured(NamedTuple):
 
     Attributes:
         loss: mean over the batch; with SAM, at the ascended weights.
-        correct: examples whose largest logit is that of their largest target.
+        correct: examples whose largest logit is that of a largest target.
     """
 
     loss: Float[Tensor, ""]
@@ -63,8 +63,8 @@ def summed_loss(
     def loss_of(images: Tensor, keys: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(images.device.type, autocast, enabled=autocast is not None):
             logits = forward(images, keys)
-        right = correct(logits.detach(), targets.argmax(dim=1))
-        return loss(logits, targets).sum(), right
+        largest = targets == targets.amax(dim=1, keepdim=True)  # several, with several labels
+        return loss(logits, targets).sum(), correct(logits.detach(), largest)
 
     return loss_of
 

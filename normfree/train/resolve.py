@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from pydantic import JsonValue
 
 from normfree.data import Source
@@ -111,6 +112,7 @@ def resolve(
             f"a batch of {batch} is larger than the {images} training images of "
             f"{recipe.data.source}; lower --batch-size to {images} or less"
         )
+    _check_loss(recipe, train)
     model = recipe.model.config(
         classes=len(train.classes),
         channels=train.channels,
@@ -147,6 +149,15 @@ def resolve(
     )
 
 
+def _check_loss(recipe: Recipe, train: Source) -> None:
+    """Several labels an image are no distribution over the classes, which softmax compares with."""
+    if train.labels.ndim == 2 and recipe.loss.kind == "softmax":
+        raise UserError(
+            f"the images of {recipe.data.source} have several labels each, so that each class is a "
+            "decision of its own: train with --loss sigmoid"
+        )
+
+
 def _check_statistics(recipe: Recipe, normalization: str) -> None:
     """Batch normalization needs two images wherever it takes their mean."""
     fewest = recipe.batch.micro
@@ -162,11 +173,17 @@ def _check_statistics(recipe: Recipe, normalization: str) -> None:
 def _fingerprint(source: Source) -> str:
     """A short hash of names and labels; a directory may move, so what its files share is left out.
 
-    Files are not opened: an image that is fixed does not make it another run.
+    Files are not opened: an image that is fixed does not make it another run. Names are asked for
+    one at a time, because there may be millions.
     """
-    names = [source.name(index) for index in range(len(source))]
-    shared = len(os.path.commonpath(names))
+    count = len(source)
+    parts = lambda index: source.name(index).split("/")  # noqa: E731
+    first, last = (source.name(pick(range(count), key=parts)) for pick in (min, max))
+    shared = len(os.path.commonpath([first, last]))  # that of the extremes is that of all
     content = hashlib.blake2b(digest_size=8)
-    content.update("\n".join(name[shared:] for name in names).encode("utf-8", "surrogateescape"))
-    content.update(source.labels.astype("<i8").tobytes())
+    for index in range(count):
+        line = "\n" * (index > 0) + source.name(index)[shared:]
+        content.update(line.encode("utf-8", "surrogateescape"))
+    labels = source.labels
+    content.update((np.packbits(labels) if labels.ndim == 2 else labels.astype("<i8")).tobytes())
     return content.hexdigest()

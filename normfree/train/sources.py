@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from normfree.data import Source, has_split, open_source
+from normfree.data.sources.registry import OnBadImage
 
 
 class Sources(NamedTuple):
@@ -21,14 +23,16 @@ class Sources(NamedTuple):
     test: Source | None
 
 
-def open_sources(spec: str) -> Sources:
+def open_sources(spec: str, on_bad_image: OnBadImage = "error") -> Sources:
     """The splits of a data source.
 
     Args:
         spec: see :func:`normfree.data.open_source`.
+        on_bad_image: see :func:`normfree.data.open_source`.
 
     Raises:
         UserError: there is no such source, or it has no images to train on or to choose by.
     """
-    test = open_source(spec, "test") if has_split(spec, "test") else None
-    return Sources(open_source(spec, "train"), open_source(spec, "val"), test)
+    opened = partial(open_source, spec, on_bad_image=on_bad_image)
+    test = opened("test") if has_split(spec, "test") else None
+    return Sources(opened("train"), opened("val"), test)

@@ -12,7 +12,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    "page", ["augmentation", "networks", "optimizer", "prediction", "deployment", "training"]
+    "page",
+    ["augmentation", "networks", "optimizer", "prediction", "deployment", "training", "data"],
 )
 def test_the_blocks_of_a_page_run_in_order(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from normfree.data.decode import decode
+from normfree.data.files import read_regular
 from normfree.data.formats import LIMITS, Limits, image_endings
+from normfree.data.sources.hold_out import about_hold_out, held_out
+from normfree.data.sources.names import Names, NamesBuilder
 from normfree.data.sources.registry import Opening, register_source
-from normfree.data.sources.source import Split
+from normfree.data.sources.source import Labels, Split
 from normfree.data.sources.tree import Tree, is_directory, read_tree, visible
-from normfree.errors import UserError, printable, unknown_name
+from normfree.errors import BadImageError, UserError, printable, unknown_name
 
 _DIRECTORIES: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
     "val": ("val", "validation", "valid"),
     "test": ("test",),
 }
+_LAYOUTS = (
+    "expected DIR/train/CLASS/ and DIR/val/CLASS/ with images in them, or DIR/CLASS/ without splits"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +37,17 @@ class FolderSource:
 
     Args:
         files: paths of the images.
-        labels: class index of each image.
+        labels: class index of each image, or its classes as a multi-hot row.
         classes: class names.
         ignored: number of ignored files: those without an image extension, and those outside the
             class directories.
-        notes: remarks for the user: that ``val`` is the directory ``test``, or that a linked
-            directory was not followed.
+        notes: remarks for the user: which images validate, or that a linked directory was not
+            followed.
         limits: size limits of an image.
     """
 
-    files: tuple[str, ...] = field(repr=False)
-    labels: Int[np.ndarray, " n"] = field(repr=False)
+    files: Sequence[str] = field(repr=False)
+    labels: Labels = field(repr=False)
     classes: tuple[str, ...]
     ignored: int = 0
     channels: int = 3
@@ -58,16 +65,43 @@ class FolderSource:
         """
         return decode(Path(self.files[index]), limits=self.limits)
 
+    def encoded(self, index: int) -> bytes:
+        """The contents of file ``index``.
+
+        Raises:
+            BadImageError: the file cannot be read.
+        """
+        try:
+            return read_regular(Path(self.files[index]), self.limits.max_bytes)
+        except OSError as error:
+            raise BadImageError(self.files[index], error.strerror or str(error)) from error
+
     def name(self, index: int) -> str:
         """The path of image ``index``, escaped for display."""
         return printable(self.files[index])
+
+
+class _Layout(NamedTuple):
+    """Where the images of each split are.
+
+    Attributes:
+        root: the directory.
+        places: split → its directory; ``train`` is the root itself if there are no splits.
+        holds_out: whether a part of ``train`` validates.
+    """
+
+    root: Path
+    places: dict[Split, Path]
+    holds_out: bool
 
 
 def folder_splits(argument: str) -> dict[Split, Path]:
     """The splits of a folder and their directories.
 
     ``val`` is the first of ``val``, ``validation`` and ``valid`` that exists. If none exists,
-    ``test`` becomes the validation split, and there is no test split.
+    ``test`` becomes the validation split, and there is no test split. If there is none of these,
+    a part of the training images validates; and if there is no ``train`` either, the directory
+    itself has the training images.
 
     Args:
         argument: ``DIR``.
@@ -75,26 +109,17 @@ def folder_splits(argument: str) -> dict[Split, Path]:
     Raises:
         UserError: the directory does not exist.
     """
-    directory = _expanded(argument)
-    if not directory.is_dir():
-        raise UserError(f"there is no directory {directory}; name yours as folder:DIR")
-    found: dict[Split, Path] = {}
-    for split, names in _DIRECTORIES.items():
-        places = (directory / name for name in names)
-        if place := next((place for place in places if place.is_dir()), None):
-            found[split] = place
-    if "val" not in found and "test" in found:
-        found["val"] = found.pop("test")
-    return found
+    return _layout(argument).places
 
 
 @register_source("folder", "DIR", splits=lambda argument: tuple(folder_splits(argument)))
 def open_folder(argument: str, split: Split, opening: Opening) -> FolderSource:
     """The images of ``DIR/train/CLASS/``, ``DIR/val/CLASS/`` or ``DIR/test/CLASS/``.
 
-    The classes are the subdirectories of ``train``, sorted by name. A class may contain
-    subdirectories and links to directories. Hidden files are ignored. See :func:`folder_splits`
-    for other names of ``val``.
+    The classes are the subdirectories of ``train``, sorted by name. Images may be at any depth
+    below their class, and behind links to directories. Hidden files are ignored. Without ``val``, a
+    tenth of each class validates, see :func:`~normfree.data.sources.hold_out.held_out`. See
+    :func:`folder_splits` for other layouts.
 
     Args:
         argument: ``DIR``.
@@ -105,38 +130,80 @@ def open_folder(argument: str, split: Split, opening: Opening) -> FolderSource:
         UserError: a directory is missing, empty or unreadable, ``val`` has a class that ``train``
             lacks, or a class name is not valid UTF-8 text.
     """
-    directory, splits = _expanded(argument), folder_splits(argument)
-    known = opening.classes
-    if split == "train" or not known or "train" in splits:
-        known = _training_classes(directory, splits)
-    place = _place(directory, splits, split)
-    trees = dict(_class_trees(place, known))
+    layout, known = _layout(argument), opening.classes
+    if split == "train" or not known or "train" in layout.places:
+        known = _training_classes(layout)
+    place = _place(layout, split)
+    builder = NamesBuilder()
+    trees = dict(_class_trees(place, known, builder))
     if not trees:
-        raise UserError(f"{place} is empty: put the images of each class into {place}/CLASS/")
-    labels = {name: label for label, name in enumerate(known)}
+        raise UserError(f"{place} is empty: {_LAYOUTS}")
+    files = builder.built(prefix=f"{place}/")
+    label_of = {name: label for label, name in enumerate(known)}
+    labels = np.repeat(
+        np.array([label_of[name] for name in trees], dtype=np.int64),
+        [tree.files for tree in trees.values()],
+    )
+    notes = (*_about_val(split, place), *_about_links(place, trees))
+    if layout.holds_out and split != "test":
+        files, labels, said = _part(files, labels, split, place)
+        notes = (*said, *notes)
     beside = sum(not is_directory(entry) for entry in visible(place))
     return FolderSource(
-        files=tuple(file for tree in trees.values() for file in tree.files),
-        labels=np.repeat(
-            np.array([labels[name] for name in trees], dtype=np.int64),
-            [len(tree.files) for tree in trees.values()],
-        ),
+        files=files,
+        labels=labels,
         classes=known,
         ignored=beside + sum(tree.others for tree in trees.values()),
-        notes=(*_about_val(split, place), *_about_links(place, trees)),
+        notes=notes,
         limits=opening.limits,
     )
 
 
-def _class_trees(place: Path, known: tuple[str, ...]) -> Iterator[tuple[str, Tree]]:
+def _layout(argument: str) -> _Layout:
+    directory = _expanded(argument)
+    if not directory.is_dir():
+        raise UserError(f"there is no directory {directory}; name yours as folder:DIR")
+    found: dict[Split, Path] = {}
+    for split, names in _DIRECTORIES.items():
+        places = (directory / name for name in names)
+        if place := next((place for place in places if place.is_dir()), None):
+            found[split] = place
+    if "val" not in found and "test" in found:
+        found["val"] = found.pop("test")
+    if not found:
+        found["train"] = directory
+    holds_out = "val" not in found
+    if holds_out:
+        found["val"] = found["train"]
+    return _Layout(directory, found, holds_out)
+
+
+def _class_trees(
+    place: Path, known: tuple[str, ...], builder: NamesBuilder
+) -> Iterator[tuple[str, Tree]]:
     endings, names = image_endings(), frozenset(known)
     for name in _class_names(place):
         if name not in names:
             raise UserError(f"{place / name}: {unknown_name('class', name, known)}")
-        tree = read_tree(place / name, endings)
+        tree = read_tree(place / name, endings, builder, f"{name}/")
         if not tree.files:
             raise UserError(f"{place / name} has no images: add some or remove the directory")
         yield name, tree
+
+
+def _part(
+    files: Names, labels: Int[np.ndarray, " n"], split: Split, place: Path
+) -> tuple[Names, Int[np.ndarray, " m"], list[str]]:
+    """The images of a directory that train, or those that validate."""
+    chosen = held_out(Names(files.blob, files.offsets), labels)
+    if split == "val" and not chosen.any():
+        raise UserError(
+            f"every class of {place} has a single image, so none can validate: add more, or put "
+            "the images that validate into val/CLASS/"
+        )
+    kept = np.flatnonzero(chosen == (split == "val"))
+    notes = [about_hold_out(chosen, str(place))] if split == "val" else []
+    return files.take(kept), labels[kept], notes
 
 
 def _about_val(split: Split, place: Path) -> Iterator[str]:
@@ -163,24 +230,21 @@ def _expanded(argument: str) -> Path:
         raise UserError(f"cannot open folder:{argument}: {error}") from None
 
 
-def _training_classes(directory: Path, splits: dict[Split, Path]) -> tuple[str, ...]:
-    classes = tuple(_class_names(_place(directory, splits, "train")))
+def _training_classes(layout: _Layout) -> tuple[str, ...]:
+    place = _place(layout, "train")
+    classes = tuple(_class_names(place))
     if len(classes) < 2:
         raise UserError(
-            f"{directory / 'train'} has {len(classes)} class directories, and a classifier needs "
-            "two or more: put the images of each class into train/CLASS/"
+            f"{place} has {len(classes)} class directories, and a classifier needs two or more: "
+            f"{_LAYOUTS}"
         )
     return classes
 
 
-def _place(directory: Path, splits: dict[Split, Path], split: Split) -> Path:
-    if split in splits:
-        return splits[split]
-    expected = _DIRECTORIES[split][0]
-    raise UserError(
-        f"{directory} has no directory '{expected}': the images of each class belong in "
-        f"{directory / expected}/CLASS/"
-    )
+def _place(layout: _Layout, split: Split) -> Path:
+    if split in layout.places:
+        return layout.places[split]
+    raise UserError(f"{layout.root} has no directory '{_DIRECTORIES[split][0]}': {_LAYOUTS}")
 
 
 def _class_names(directory: Path) -> Iterator[str]:

@@ -6,11 +6,13 @@ import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from normfree.data.formats import LIMITS, Limits
 from normfree.data.sources.source import Source, Split
 from normfree.errors import UserError, unknown_name
+
+OnBadImage: TypeAlias = Literal["error", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +22,12 @@ class Opening:
     Attributes:
         classes: classes of ``val`` or ``test`` if there are no training images to define them.
         limits: size limits of an image.
+        on_bad_image: ``skip`` opens a source without what is damaged in it, and notes it.
     """
 
     classes: tuple[str, ...] = ()
     limits: Limits = LIMITS
+    on_bad_image: OnBadImage = "error"
 
 
 Opener: TypeAlias = Callable[[str, Split, Opening], Source]
@@ -78,22 +82,30 @@ def source_names() -> list[str]:
     """The registered sources, with placeholders for their arguments.
 
     >>> source_names()
-    ['digits', 'folder:DIR', 'idx:DIR', 'synthetic:N']
+    ['csv:FILE', 'digits', 'folder:DIR', 'hf:NAME_OR_DIR', 'idx:DIR', 'jsonl:FILE',
+     'parquet:PATTERN', 'synthetic:N', 'wds:PATTERN']
     """
     return sorted(_written(name) for name in _KINDS)
 
 
 def open_source(
-    spec: str, split: Split, classes: Sequence[str] | None = None, *, limits: Limits = LIMITS
+    spec: str,
+    split: Split,
+    classes: Sequence[str] | None = None,
+    *,
+    limits: Limits = LIMITS,
+    on_bad_image: OnBadImage = "error",
 ) -> Source:
     """Open a source by its description.
 
     Args:
-        spec: ``digits``, ``idx:DIR``, ``folder:DIR``, ``synthetic:N`` or a source added with
+        spec: one of :func:`source_names`, such as ``folder:DIR``, or a source added with
             :func:`register_source`.
         split: ``train``; ``val``, used for model selection; or ``test``, never used for selection.
         classes: classes of ``val`` or ``test`` if there are no training images to define them.
         limits: size limits of an image.
+        on_bad_image: ``error`` refuses a source that is damaged in part, such as a tar shard that
+            ends early; ``skip`` opens the rest of it. Single images are not looked at here.
 
     Raises:
         UserError: the source or split does not exist or cannot be opened.
@@ -108,7 +120,8 @@ def open_source(
     kind, argument = _find(spec)
     if split == "test" and "test" not in kind.splits(argument):
         raise UserError(f"{reprlib.repr(spec)} has no test split: evaluate on val")
-    return kind.open(argument, split, Opening(classes=tuple(classes or ()), limits=limits))
+    opening = Opening(classes=tuple(classes or ()), limits=limits, on_bad_image=on_bad_image)
+    return kind.open(argument, split, opening)
 
 
 def has_split(spec: str, split: Split) -> bool:

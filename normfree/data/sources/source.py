@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 Split: TypeAlias = Literal["train", "val", "test"]
 """``val`` is used for model selection; ``test``, if there is one, is never used for selection."""
+
+Labels: TypeAlias = Int[np.ndarray, " n"] | Bool[np.ndarray, "n k"]
+"""The class index of each image, int64. Or, where an image may have any number of classes, a row of
+k truth values for each, bool (multi-hot)."""
 
 
 @runtime_checkable
@@ -22,8 +26,8 @@ class Source(Protocol):
         ...
 
     @property
-    def labels(self) -> Int[np.ndarray, " n"]:
-        """Class index of each image, int64."""
+    def labels(self) -> Labels:
+        """Class index of each image, int64; or its classes, bool (n, k)."""
         ...
 
     @property
@@ -53,7 +57,7 @@ class ArraySource:
     Args:
         title: name of the source in messages, such as ``digits``.
         pixels: all images, channels last.
-        labels: class index of each image.
+        labels: class index of each image, or its classes as a multi-hot row.
         classes: class names.
 
     >>> pixels = np.zeros((2, 8, 8, 1), dtype=np.uint8)
@@ -64,7 +68,7 @@ class ArraySource:
 
     title: str
     pixels: UInt8[np.ndarray, "n h w c"] = field(repr=False)
-    labels: Int[np.ndarray, " n"] = field(repr=False)
+    labels: Labels = field(repr=False)
     classes: tuple[str, ...]
 
     @property
@@ -86,3 +90,12 @@ class ArraySource:
     def name(self, index: int) -> str:
         """``title[index]``."""
         return f"{self.title}[{index}]"
+
+
+def class_counts(labels: Labels, classes: int) -> Int[np.ndarray, " k"]:
+    """Number of images of each class.
+
+    >>> class_counts(np.array([0, 2, 2]), 3), class_counts(np.eye(2, dtype=bool), 2)
+    (array([1, 0, 2]), array([1, 1]))
+    """
+    return labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
 from normfree.data import ArraySource, Source, dataset_statistics
-from normfree.data.loader import OnBadImage
+from normfree.data.sources.registry import OnBadImage
 from normfree.errors import UserError
 from normfree.schema import Field
 from normfree.train.flags import Flag, component
@@ -19,7 +19,8 @@ class Data:
     """A source of labeled images, and how they are read."""
 
     source: Annotated[str, Flag("data")] = Field(min_length=1)
-    """Where the images come from: `digits`, `idx:DIR`, `folder:DIR` or `synthetic:N`."""
+    """Where the images come from: `folder:DIR`, `csv:FILE`, `jsonl:FILE`, `wds:PATTERN`,
+    `parquet:PATTERN`, `hf:NAME_OR_DIR`, `idx:DIR`, `digits` or `synthetic:N`."""
     mean: tuple[float, ...] | None = None
     """What is subtracted, per channel, in 0..255.
     None: the training images' own if they are held in memory, else ImageNet's."""

@@ -106,11 +106,10 @@ def _remove_images(place):
     [
         ("train", shutil.rmtree, "there is no directory"),
         ("train", lambda d: shutil.rmtree(d / "train"), "no directory 'train': .*train/CLASS/"),
-        ("val", lambda d: shutil.rmtree(d / "val"), "no directory 'val': .*val/CLASS/"),
-        ("train", lambda d: shutil.rmtree(d / "train/china"), "1 class directories"),
+        ("train", lambda d: shutil.rmtree(d / "train/china"), "1 class directories.*DIR/CLASS/"),
         ("train", lambda d: _remove_images(d / "train/china"), "china has no images: add"),
         ("val", lambda d: _remove_images(d / "val/flower"), "flower has no images: add"),
-        ("val", lambda d: [shutil.rmtree(c) for c in (d / "val").iterdir()], "val is empty: put"),
+        ("val", lambda d: [shutil.rmtree(c) for c in (d / "val").iterdir()], "val is empty: "),
         ("val", lambda d: (d / "val/china").rename(d / "val/chino"), "'chino'; did you mean china"),
     ],
 )  # fmt: skip
@@ -144,6 +143,76 @@ def test_a_test_directory_alone_validates_and_says_so(folder):
     with pytest.raises(UserError, match="has no test split: evaluate on val"):
         open_source(spec, "test")
     assert not open_source(spec, "train").notes
+
+
+def test_without_val_a_tenth_of_each_class_validates(folder):
+    shutil.rmtree(folder / "val")
+    spec = f"folder:{folder}"
+    assert has_split(spec, "val")
+    assert not has_split(spec, "test")
+    train, val = open_source(spec, "train"), open_source(spec, "val")
+    assert train.labels.tolist() == [0] * 6 + [1] * 6
+    assert val.labels.tolist() == [0, 1]
+    assert val.notes == (
+        f"no validation images in {folder / 'train'}: 2 of its 14 images, chosen by their names, "
+        "validate",
+    )
+    assert not train.notes
+    names = [train.name(index) for index in range(12)] + [val.name(index) for index in range(2)]
+    assert sorted(names) == sorted(map(str, folder.glob("train/*/*.jpg")))
+
+
+def test_the_held_out_images_do_not_depend_on_contents_or_place(folder, tmp_path_factory):
+    shutil.rmtree(folder / "val")
+    before = [f.removeprefix(str(folder)) for f in open_source(f"folder:{folder}", "val").files]
+    other = tmp_path_factory.mktemp("other")
+    for file in folder.glob("train/*/*.jpg"):
+        place = other / file.relative_to(folder / "train")  # and the classes lie directly in it
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(b"")
+    spec = f"folder:{other}"
+    train, val = open_source(spec, "train"), open_source(spec, "val")
+    assert [f"/train{f.removeprefix(str(other))}" for f in val.files] == before
+    assert (train.classes, len(train), len(val)) == (("china", "flower"), 12, 2)
+
+
+def test_classes_of_one_image_only_train(folder):
+    shutil.rmtree(folder / "val")
+    for file in folder.glob("train/*/[1-6].jpg"):
+        file.unlink()
+    assert len(open_source(f"folder:{folder}", "train")) == 2
+    with pytest.raises(UserError, match=r"every class .* has a single image.*val/CLASS/"):
+        open_source(f"folder:{folder}", "val")
+
+
+def test_images_are_sorted_as_paths_at_any_depth(folder):
+    place = folder / "train/china"
+    for name in ("b/x/deep.jpg", "b-/1.jpg", "b.jpg", "ä 1\n.jpg", "Z.jpg", "b/0.jpg"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(place / "0.jpg", place / name)
+    (place / os.fsdecode(b"\xff.jpg")).write_bytes((place / "0.jpg").read_bytes())
+    source = open_source(f"folder:{folder}", "train")
+    names = [file.removeprefix(f"{place}/") for file in source.files][:14]
+    expected = ["b/0.jpg", "b/x/deep.jpg", "b-/1.jpg", "b.jpg", "ä 1\n.jpg", "\udcff.jpg"]
+    assert names == [*(f"{n}.jpg" for n in range(7)), "Z.jpg", *expected]
+    for index in range(14):
+        assert source.image(index).shape == source.image(0).shape or index < 7
+        assert source.name(index).isprintable()
+
+
+def test_encoded_images_are_the_files(folder):
+    source = open_source(f"folder:{folder}", "val")
+    assert source.encoded(5) == (folder / "val/flower/1.jpg").read_bytes()
+    (folder / "val/flower/1.jpg").unlink()
+    with pytest.raises(BadImageError, match="No such file"):
+        source.encoded(5)
+
+
+def test_a_source_for_a_worker_is_compact(folder):
+    source = open_source(f"folder:{folder}", "train")
+    copy = pickle.loads(pickle.dumps(source))
+    assert list(copy.files) == list(source.files)
+    np.testing.assert_array_equal(copy.image(3), source.image(3))
 
 
 def test_linked_directories_inside_a_class_are_followed(folder):

@@ -42,10 +42,15 @@ def test_every_source_keeps_the_contract(spec, split, folder):
 
 def test_the_names_are_the_sources():
     assert {name.partition(":")[0] for name in source_names()} == {
+        "csv",
         "digits",
         "folder",
+        "hf",
         "idx",
+        "jsonl",
+        "parquet",
         "synthetic",
+        "wds",
     }
 
 
@@ -53,7 +58,10 @@ def test_the_names_are_the_sources():
     ("spec", "message"),
     [
         ("synthetik:12", "unknown source 'synthetik'; did you mean synthetic"),
-        ("imagenet", "unknown source 'imagenet'; known: digits, folder, idx, synthetic"),
+        (
+            "imagenet",
+            "unknown source 'imagenet'; known: csv, digits, folder, hf, idx, jsonl, parquet, ",
+        ),
         ("", "unknown source"),
         (str(DATA), f"{DATA} is a directory: write folder:{DATA}"),
         ("idx", "write idx:DIR"),
