@@ -12,13 +12,16 @@ import torch
 from jaxtyping import Int, Shaped, UInt8
 from torch import Tensor
 
-from normfree.data.plan import BatchPlan, EvalPlan, MicroBatchPlan, permutation
+from normfree.data.order import epoch_order
+from normfree.data.plan import BatchPlan, EvalPlan, MicroBatchPlan
 from normfree.data.sources.source import ArraySource, Source
 from normfree.data.transforms import Transform
 from normfree.errors import BadImageError, UserError
 from normfree.random import numpy_generator
 
 _STREAM = 1  # numpy_generator stream for the transform of one example
+_REPEATED = 3  # the same, for an example that occurred before in the epoch
+_CHUNK = 1024  # candidates to replace an unreadable image that are looked up at a time
 
 Image: TypeAlias = Shaped[np.ndarray, "h w c"]
 
@@ -98,7 +101,7 @@ class Reader:
 
         The next one in source order would not do: a whole class may be damaged.
         """
-        for found in self._candidates(int(plan.epochs[row]), int(plan.indices[row])):
+        for found in self._candidates(plan, row):
             try:
                 return found, self._image(found)
             except BadImageError as error:
@@ -112,13 +115,14 @@ class Reader:
             f"{bad[-1].reason}; check the data directory"
         )
 
-    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        yield index
+    def _candidates(self, plan: MicroBatchPlan, row: int) -> Iterator[int]:
+        yield int(plan.indices[row])
         if isinstance(self.plan, BatchPlan):
-            order = permutation(self.plan.seed, epoch, self.plan.examples)
-            place = int(np.flatnonzero(order == index)[0])
-            for step in range(1, len(order)):  # once around the epoch
-                yield int(order[(place + step) % len(order)])
+            count, place = self.plan.examples, int(plan.offsets[row])
+            order = epoch_order(self.plan.order, self.plan.seed, int(plan.epochs[row]), count)
+            for first in range(1, count, _CHUNK):  # once around the epoch
+                following = np.arange(first, min(first + _CHUNK, count))
+                yield from order[(place + following) % count].tolist()
 
     def _image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         if index in self._known_bad:
@@ -140,7 +144,9 @@ class Reader:
         rng = None
         if isinstance(self.plan, BatchPlan):
             place = int(plan.epochs[row]), int(plan.indices[row])
-            rng = numpy_generator(self.plan.seed, _STREAM, *place)
+            again = int(plan.repeats[row])
+            stream = (_REPEATED, again) if again else (_STREAM,)
+            rng = numpy_generator(self.plan.seed, *stream, *place)
         try:
             return self.transform(image, rng)
         except UserError:
