@@ -16,10 +16,10 @@ import torch
 
 from normfree.data.batch import Batch, MicroBatch
 from normfree.data.plan import BatchPlan, EvalPlan
-from normfree.data.reader import Read, Reader, for_workers
+from normfree.data.reader import Read, Reader
 from normfree.data.sources.source import Source
 from normfree.data.transforms import Transform
-from normfree.data.workers import read_ahead
+from normfree.data.workers import Workers, read_ahead
 from normfree.errors import BadImageError, UserError
 
 OnBadImage: TypeAlias = Literal["error", "skip"]
@@ -69,7 +69,7 @@ def train_batches(
     start: int,
     stop: int,
     rank: int = 0,
-    workers: int = 0,
+    workers: int | Workers = 0,
     prefetch_bytes: int = PREFETCH_BYTES,
     on_bad_image: OnBadImage = "error",
     bad_images: BadImages | None = None,
@@ -129,7 +129,7 @@ def eval_batches(
     transform: Transform | None,
     batch_size: int,
     *,
-    workers: int = 0,
+    workers: int | Workers = 0,
     prefetch_bytes: int = PREFETCH_BYTES,
     on_bad_image: OnBadImage = "error",
     bad_images: BadImages | None = None,
@@ -162,7 +162,7 @@ def eval_batches(
 def _batches(
     reader: Reader,
     numbers: Sequence[int],
-    workers: int,
+    workers: int | Workers,
     prefetch_bytes: int,
     bad_images: BadImages | None,
 ) -> Iterator[MicroBatch]:
@@ -174,12 +174,14 @@ def _batches(
 
 
 def _reads(
-    reader: Reader, numbers: Sequence[int], workers: int, prefetch_bytes: int
+    reader: Reader, numbers: Sequence[int], workers: int | Workers, prefetch_bytes: int
 ) -> Generator[Read, None, None]:
     if workers == 0 or len(numbers) == 0 or reader.memory is not None:
         yield from map(reader, numbers)
+    elif isinstance(workers, Workers):
+        yield from workers.map(reader, numbers, prefetch_bytes)
     else:
-        yield from read_ahead(for_workers(reader), numbers, workers, prefetch_bytes)
+        yield from read_ahead(reader, numbers, workers, prefetch_bytes)
 
 
 def _deliver(
@@ -190,12 +192,16 @@ def _deliver(
 ) -> Iterator[MicroBatch]:
     delivered = 0
     with closing(reads):  # stops the workers even if the consumer stops early
-        for number, read in zip(numbers, reads, strict=True):
+        for number in numbers:
+            read = next(reads)
             for error in read.bad:
                 bad_images.add(error)
             if len(read.rows):
                 delivered += 1
-                yield _micro_batch(reader, number, read)
+                micro_batch = _micro_batch(reader, number, read)
+                del read  # its memory is used again once the consumer has dropped the images
+                yield micro_batch
+                del micro_batch
     if len(numbers) and not delivered:
         raise UserError(f"none of the {bad_images.count} images can be read")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from normfree.data.order import epoch_order
 from normfree.data.plan import BatchPlan, EvalPlan, MicroBatchPlan
+from normfree.data.ring import allocate
 from normfree.data.sources.source import ArraySource, Source
 from normfree.data.transforms import Transform
 from normfree.errors import BadImageError, UserError
@@ -57,7 +57,6 @@ class Reader:
         plan: assigns examples to micro-batches.
         rank: rank whose micro-batches are read.
         skip: whether to skip images that cannot be read.
-        shared: whether to put images into shared memory.
     """
 
     source: Source
@@ -65,7 +64,6 @@ class Reader:
     plan: BatchPlan | EvalPlan
     rank: int = 0
     skip: bool = False
-    shared: bool = False
     _known_bad: dict[int, str] = field(default_factory=dict)  # index → reason; not decoded again
 
     @property
@@ -82,7 +80,7 @@ class Reader:
             images = np.ascontiguousarray(self.memory.images(plan.indices).transpose(0, 3, 1, 2))
             every = np.arange(len(plan.indices))
             return Read(torch.from_numpy(images), self.source.labels[plan.indices], every, [])
-        stack = _Stack(len(plan.indices), self.shared)
+        stack = _Stack(len(plan.indices))
         rows: list[int] = []
         labels: list[int] = []
         bad: list[BadImageError] = []
@@ -158,8 +156,8 @@ class Reader:
 class _Stack:
     """Collects images of one size into a batch; the first image sets the size."""
 
-    def __init__(self, most: int, shared: bool) -> None:
-        self.most, self.count, self.shared = most, 0, shared
+    def __init__(self, most: int) -> None:
+        self.most, self.count = most, 0
         self.shape: tuple[int, ...] = ()
         self.batch = torch.empty(0, 0, 0, 0)
 
@@ -180,31 +178,7 @@ class _Stack:
     def _allocate(self, image: Image) -> None:
         self.shape = height, width, channels = image.shape
         kind = torch.from_numpy(np.empty(0, image.dtype)).dtype
-        self.batch = torch.empty(self.most, channels, height, width, dtype=kind)
-        if self.shared:  # share it while it is empty, so that nothing is copied
-            self.batch.share_memory_()
-
-
-class _SharedArray(np.ndarray):
-    """An array that other processes receive without a copy."""
-
-    tensor: Tensor
-
-    def __reduce__(self) -> tuple[object, tuple[Tensor]]:
-        return Tensor.numpy, (self.tensor,)
-
-
-def for_workers(reader: Reader) -> Reader:
-    """A reader to send to worker processes, which share a single copy of in-memory pixels."""
-    source = reader.source
-    if isinstance(source, ArraySource):
-        tensor = torch.empty(source.pixels.shape, dtype=torch.uint8).share_memory_()
-        tensor.numpy()[...] = source.pixels
-        pixels = tensor.numpy().view(_SharedArray)
-        pixels.tensor = tensor
-        source = copy.copy(source)
-        object.__setattr__(source, "pixels", pixels)
-    return Reader(source, reader.transform, reader.plan, reader.rank, reader.skip, shared=True)
+        self.batch = allocate((self.most, channels, height, width), kind)
 
 
 def _line(what: str, error: Exception) -> str:
