@@ -168,8 +168,7 @@ class BatchPlan:
 
     def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
         """Micro-batch number ``step · accumulate + j`` of a rank."""
-        if not 0 <= rank < self.world:
-            raise UserError(f"rank {rank} is not one of the {self.world} processes")
+        _check_rank(rank, self.world)
         step, j = divmod(number, self.accumulate)
         parts = self.world * self.accumulate
         own = np.arange(j * self.world + rank, self.batch_size, parts)
@@ -221,43 +220,38 @@ class BatchPlan:
 
 @record
 class EvalPlan:
-    """Every example once over all ranks, in source order; a rank's last batch may be smaller.
+    """Every example once over all ranks, in source order; the last batch may be smaller.
 
-    Rank r of ``world`` evaluates the contiguous examples from ``⌊r · N / world⌋`` on, so ranks
-    differ by one example at most, and examples that lie together are read together.
+    Batch k belongs to rank ``k % world``, so any number of ranks sees the same batches, and a
+    metric that is summed batch by batch is the same.
 
     >>> EvalPlan(examples=5, batch_size=2).micro_batch(2).indices
     array([4])
     >>> EvalPlan(examples=5, batch_size=2).batches
     3
-    >>> [EvalPlan(examples=5, batch_size=2, world=2).examples_of(rank) for rank in (0, 1)]
-    [range(0, 2), range(2, 5)]
+    >>> EvalPlan(examples=5, batch_size=2, world=2).micro_batch(0, rank=1).indices
+    array([2, 3])
     """
 
     examples: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     world: int = Field(default=1, ge=1)
 
-    def examples_of(self, rank: int) -> range:
-        """The examples that a rank evaluates."""
-        if not 0 <= rank < self.world:
-            raise UserError(f"rank {rank} is not one of the {self.world} processes")
-        first, end = (place * self.examples // self.world for place in (rank, rank + 1))
-        return range(first, end)
-
     @property
     def batches(self) -> int:
         """The number of batches over all ranks."""
-        return sum(map(self.batches_of, range(self.world)))
+        return -(-self.examples // self.batch_size)
 
     def batches_of(self, rank: int) -> int:
         """The number of batches of a rank; ranks may differ by one."""
-        return -(-len(self.examples_of(rank)) // self.batch_size)
+        _check_rank(rank, self.world)
+        return len(range(rank, self.batches, self.world))
 
     def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
-        """A batch by its number from 0, with the keys of seed 0."""
-        own = self.examples_of(rank)
-        indices = np.array(own[number * self.batch_size : (number + 1) * self.batch_size], np.int64)
+        """A batch of a rank by its number from 0, with the keys of seed 0."""
+        _check_rank(rank, self.world)
+        first = (number * self.world + rank) * self.batch_size
+        indices = np.arange(first, min(first + self.batch_size, self.examples))
         zeros, nothing = np.zeros_like(indices), np.zeros(len(indices), dtype=bool)
         return MicroBatchPlan(
             epochs=zeros,
@@ -269,6 +263,11 @@ class EvalPlan:
             cutmix=nothing,
             ascent=nothing,
         )
+
+
+def _check_rank(rank: int, world: int) -> None:
+    if not 0 <= rank < world:
+        raise UserError(f"rank {rank} is not one of the {world} processes")
 
 
 def spread(size: int, fraction: float) -> Bool[np.ndarray, " size"]:

@@ -31,13 +31,13 @@ class Read(NamedTuple):
 
     Attributes:
         images: the images, in shared memory if a worker read them.
-        labels: class index of each image.
+        labels: class index of each image, or its classes.
         rows: rows of the plan that the images belong to; all rows, unless evaluation skips some.
         bad: one error for each failed read.
     """
 
     images: Shaped[Tensor, "m c h w"]
-    labels: Int[np.ndarray, " m"]
+    labels: Shaped[np.ndarray, " m *k"]
     rows: Int[np.ndarray, " m"]
     bad: list[BadImageError]
 
@@ -82,15 +82,16 @@ class Reader:
             return Read(torch.from_numpy(images), self.source.labels[plan.indices], every, [])
         stack = _Stack(len(plan.indices))
         rows: list[int] = []
-        labels: list[int] = []
+        read: list[int] = []
         bad: list[BadImageError] = []
         for row in range(len(plan.indices)):
             found, image = self._readable(plan, row, bad)
             if image is not None:
                 stack.add(self._transformed(image, plan, row, found))
                 rows.append(row)
-                labels.append(int(self.source.labels[found]))
-        return Read(stack.images(), np.array(labels, np.int64), np.array(rows, np.int64), bad)
+                read.append(found)
+        labels = self.source.labels[np.array(read, np.int64)]
+        return Read(stack.images(), labels, np.array(rows, np.int64), bad)
 
     def _readable(
         self, plan: MicroBatchPlan, row: int, bad: list[BadImageError]

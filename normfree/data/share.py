@@ -1,8 +1,8 @@
 """Send an object to worker processes without copying its large parts to each of them.
 
-Arrays and long tuples of strings, such as the index of a data source, are written to one shared
-file, which every process maps. So an index of a million images is in memory once, and starting a
-worker takes as long as with a small one.
+Large arrays, such as the index of a data source, are written to one shared file, which every
+process maps. So an index of a million images is in memory once, and starting a worker takes as long
+as with a small one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from normfree.data.names import Names
 from normfree.data.shared_files import map_file, new_file
 
-_LARGE = 1 << 16  # bytes of an array, or characters of a tuple, from which on it is shared
-_MANY = 1 << 12  # strings of a tuple from which on it is shared
+_LARGE = 1 << 16  # bytes of an array from which on it is shared
 _ALIGNMENT = 64
 
 
@@ -42,18 +40,15 @@ class SharedObject:
 
 
 def share(value: Any) -> SharedObject:
-    """Write an object to a shared file, to be read by :func:`shared`.
-
-    Arrays arrive read-only; a long tuple of strings arrives as :class:`~normfree.data.names.Names`.
+    """Write an object to a shared file for :func:`shared`; large arrays arrive read-only.
 
     Raises:
         Exception: what pickle raises if the object cannot be pickled.
 
-    >>> class_names, numbers = ("cat", "dog"), np.arange(100_000)
-    >>> sent = share((class_names, numbers))
-    >>> names, found = shared(sent.file, sent.pickle)
-    >>> names, found.flags.writeable, len(sent.pickle) < 1000
-    (('cat', 'dog'), False, True)
+    >>> sent = share({"classes": ("cat", "dog"), "labels": np.arange(100_000) % 2})
+    >>> found = shared(sent.file, sent.pickle)
+    >>> found["classes"], found["labels"][-3:], len(sent.pickle) < 1000
+    (('cat', 'dog'), array([1, 0, 1]), True)
     >>> sent.close()
     """
     content = io.BytesIO()
@@ -84,34 +79,18 @@ class _Pickler(pickle.Pickler):
         super().__init__(file, protocol=5)
         self.arrays: list[tuple[int, np.ndarray]] = []
         self.size = 0
-        self._known: dict[int, tuple[Any, Any]] = {}  # also keeps the objects, and so their ids
+        self._known: dict[int, tuple[Any, ...]] = {}
 
     def persistent_id(self, value: Any) -> Any:
-        """What the unpickler gets instead of a large object."""
-        if not _is_large(value):
+        """What the unpickler gets instead of a large array."""
+        if type(value) is not np.ndarray or value.nbytes < _LARGE or value.dtype.hasobject:
             return None
         if id(value) not in self._known:
-            names = Names.of(value) if type(value) is tuple else None
-            parts = (value,) if names is None else (names.text, names.ends)
-            self._known[id(value)] = (value, tuple(map(self._set_aside, parts)))
-        return self._known[id(value)][1]
-
-    def _set_aside(self, array: np.ndarray) -> tuple[Any, ...]:
-        offset = -(-self.size // _ALIGNMENT) * _ALIGNMENT
-        self.arrays.append((offset, array))
-        self.size = offset + array.nbytes
-        return array.shape, array.dtype, offset
-
-
-def _is_large(value: Any) -> bool:
-    if type(value) is np.ndarray:
-        return value.nbytes >= _LARGE and not value.dtype.hasobject
-    return (
-        type(value) is tuple
-        and len(value) >= _MANY
-        and all(type(item) is str for item in value)
-        and sum(map(len, value)) >= _LARGE
-    )
+            offset = -(-self.size // _ALIGNMENT) * _ALIGNMENT
+            self.size = offset + value.nbytes
+            self.arrays.append((offset, value))  # which keeps the array, and so its id
+            self._known[id(value)] = value.shape, value.dtype, offset
+        return self._known[id(value)]
 
 
 class _Unpickler(pickle.Unpickler):
@@ -121,7 +100,7 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file)
         self.memory = memory
 
-    def persistent_load(self, parts: Any) -> Any:
-        """The object for what the pickler put in its place."""
-        arrays = [np.ndarray(shape, dtype, self.memory, at) for shape, dtype, at in parts]
-        return arrays[0] if len(arrays) == 1 else Names(*arrays)
+    def persistent_load(self, place: Any) -> Any:
+        """The array for what the pickler put in its place."""
+        shape, dtype, offset = place
+        return np.ndarray(shape, dtype, self.memory, offset)

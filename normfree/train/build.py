@@ -19,6 +19,7 @@ from normfree.data import (
     Source,
     TrainTransform,
     Transform,
+    Workers,
     eval_batches,
     train_batches,
 )
@@ -175,10 +176,12 @@ def _loss_of(resolved: Resolved, model: ImageClassifier, transform: DeviceTransf
 
 def build_reader(resolved: Resolved, sources: Sources) -> Reader:
     """What reads the images."""
-    data, bad_images = resolved.recipe.data, BadImages()
-    plan = build_plan(resolved)
+    data, plan = resolved.recipe.data, build_plan(resolved)
+    images = sum(len(source) for source in sources if source is not None)
+    bad_images = BadImages(most=int(data.max_bad_fraction * images))
+    workers = Workers(data.workers) if data.workers else None
     reading = {
-        "workers": data.workers,
+        "workers": workers or 0,
         "on_bad_image": data.on_bad_image,
         "bad_images": bad_images,
     }
@@ -205,6 +208,7 @@ def build_reader(resolved: Resolved, sources: Sources) -> Reader:
         val=evaluation(sources.val),
         test=None if sources.test is None else evaluation(sources.test),
         bad_images=bad_images,
+        workers=workers,
     )
 
 

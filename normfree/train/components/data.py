@@ -33,6 +33,8 @@ class Data:
     crop_resize: cut a square of the center, then resize it, which keeps the aspect ratio."""
     on_bad_image: OnBadImage = "error"
     """error: stop at an unreadable image and name it; skip: go on without it and count it."""
+    max_bad_fraction: float = Field(default=0.1, ge=0, le=1)
+    """With skip: stop if more than this part of all images cannot be read."""
     workers: int = Field(default=0, ge=0, le=1024)
     """Processes that read and decode images; 0: none but the main one."""
 

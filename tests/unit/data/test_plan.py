@@ -240,9 +240,10 @@ def test_ranks_share_an_evaluation(examples, batch_size, world):
     ]
     assert len(parts) == plan.batches
     assert all(len(part.indices) for part in parts)
-    assert [index for part in parts for index in part.indices] == list(range(examples))
-    sizes = [len(plan.examples_of(rank)) for rank in range(world)]
-    assert max(sizes) - min(sizes) <= 1
+    assert sorted(index for part in parts for index in part.indices) == list(range(examples))
+    alone = EvalPlan(examples=examples, batch_size=batch_size)
+    for place, part in enumerate(parts[: plan.batches_of(0)]):
+        assert part.indices.tolist() == alone.micro_batch(world * place).indices.tolist()
 
 
 def test_an_evaluation_refuses_a_rank_beyond_the_world():
