@@ -5,7 +5,7 @@ To add a source, write a file that calls :func:`register_source` and import it h
 
 from __future__ import annotations
 
-from normfree.data.sources import digits, idx, synthetic  # noqa: F401 (importing registers them)
+from normfree.data.sources import digits, idx, pack, synthetic  # noqa: F401 (importing registers them)
 from normfree.data.sources.folder import FolderSource
 from normfree.data.sources.registry import (
     Opening,

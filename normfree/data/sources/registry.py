@@ -78,7 +78,7 @@ def source_names() -> list[str]:
     """The registered sources, with placeholders for their arguments.
 
     >>> source_names()
-    ['digits', 'folder:DIR', 'idx:DIR', 'synthetic:N']
+    ['digits', 'folder:DIR', 'idx:DIR', 'pack:FILE', 'synthetic:N']
     """
     return sorted(_written(name) for name in _KINDS)
 
@@ -89,8 +89,8 @@ def open_source(
     """Open a source by its description.
 
     Args:
-        spec: ``digits``, ``idx:DIR``, ``folder:DIR``, ``synthetic:N`` or a source added with
-            :func:`register_source`.
+        spec: ``digits``, ``idx:DIR``, ``folder:DIR``, ``pack:FILE``, ``synthetic:N`` or a
+            source added with :func:`register_source`.
         split: ``train``; ``val``, used for model selection; or ``test``, never used for selection.
         classes: classes of ``val`` or ``test`` if there are no training images to define them.
         limits: size limits of an image.

@@ -45,6 +45,7 @@ def test_the_names_are_the_sources():
         "digits",
         "folder",
         "idx",
+        "pack",
         "synthetic",
     }
 
@@ -53,7 +54,7 @@ def test_the_names_are_the_sources():
     ("spec", "message"),
     [
         ("synthetik:12", "unknown source 'synthetik'; did you mean synthetic"),
-        ("imagenet", "unknown source 'imagenet'; known: digits, folder, idx, synthetic"),
+        ("imagenet", "unknown source 'imagenet'; known: digits, folder, idx, pack, synthetic"),
         ("", "unknown source"),
         (str(DATA), f"{DATA} is a directory: write folder:{DATA}"),
         ("idx", "write idx:DIR"),
