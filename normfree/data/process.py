@@ -72,7 +72,8 @@ class Worker:
         self.pending.append(pending)
         if pending.job not in self._known:
             self._known.add(pending.job)
-            self._send(NewJob(pending.job, function.pickle), function.file)
+            inside = [file.number for file in function.files]
+            self._send(NewJob(pending.job, function.pickle, len(inside)), function.file, *inside)
         batches = self._batches.free
         free = [batches.popleft() for _ in range(len(batches))]
         self._send(Call(*pending, free))
@@ -127,10 +128,10 @@ class Worker:
             self.process.kill()
             self.process.join()
 
-    def _send(self, message: Message, file: int | None = None) -> None:
+    def _send(self, message: Message, *files: int) -> None:
         with suppress(OSError):  # ``receive`` reports dead workers
             self.connection.send(message)
-            if file is not None:
+            for file in files:
                 send_file(self.connection, file)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from normfree.data.shared_files import map_file, new_file, receive_file, send_file
 
-_SLOTS = 12  # of a file: more than a worker reads ahead. Only slots that are used take memory
+_SLOTS = 32  # of a file; only those that are used take memory
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
 

@@ -11,12 +11,13 @@ import io
 import mmap
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from normfree.data.shared_files import map_file, new_file
+from normfree.data.shared_files import SharedFile, map_file, new_file
 
 _LARGE = 1 << 16  # bytes of an array from which on it is shared
 _ALIGNMENT = 64
@@ -29,10 +30,12 @@ class SharedObject:
     Attributes:
         file: descriptor of the file, open until :meth:`close`.
         pickle: where in the file the object's pickle lies; its large parts are before it.
+        files: the files within the object, which belong to it.
     """
 
     file: int
     pickle: range
+    files: tuple[SharedFile, ...] = ()
 
     def close(self) -> None:
         """Close the file; processes that mapped it keep it."""
@@ -61,28 +64,32 @@ def share(value: Any) -> SharedObject:
         for offset, array in pickler.arrays:
             np.ndarray(array.shape, array.dtype, memory, offset)[...] = array
         memory[where.start : where.stop] = pickled.tobytes()
-    return SharedObject(file, where)
+    return SharedObject(file, where, tuple(pickler.files))
 
 
-def shared(file: int, pickle: range) -> Any:
-    """Read an object that :func:`share` wrote."""
+def shared(file: int, pickle: range, files: Sequence[int] = ()) -> Any:
+    """Read an object that :func:`share` wrote, with the files within it."""
     memory = map_file(file, writable=False)
     with memoryview(memory) as view:
         content = view[pickle.start : pickle.stop].tobytes()
-    return _Unpickler(io.BytesIO(content), memory).load()
+    return _Unpickler(io.BytesIO(content), memory, files).load()
 
 
 class _Pickler(pickle.Pickler):
-    """Sets large arrays aside."""
+    """Sets large arrays and files aside."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=5)
         self.arrays: list[tuple[int, np.ndarray]] = []
+        self.files: list[SharedFile] = []
         self.size = 0
         self._known: dict[int, tuple[Any, ...]] = {}
 
     def persistent_id(self, value: Any) -> Any:
-        """What the unpickler gets instead of a large array."""
+        """What the unpickler gets instead of a large array or a file."""
+        if isinstance(value, SharedFile):
+            self.files.append(value)
+            return len(self.files) - 1
         if type(value) is not np.ndarray or value.nbytes < _LARGE or value.dtype.hasobject:
             return None
         if id(value) not in self._known:
@@ -96,11 +103,13 @@ class _Pickler(pickle.Pickler):
 class _Unpickler(pickle.Unpickler):
     """Finds large arrays in the shared memory."""
 
-    def __init__(self, file: io.BytesIO, memory: mmap.mmap) -> None:
+    def __init__(self, file: io.BytesIO, memory: mmap.mmap, files: Sequence[int]) -> None:
         super().__init__(file)
-        self.memory = memory
+        self.memory, self.files = memory, files
 
     def persistent_load(self, place: Any) -> Any:
-        """The array for what the pickler put in its place."""
+        """The array or file for what the pickler put in its place."""
+        if isinstance(place, int):
+            return SharedFile(self.files[place])
         shape, dtype, offset = place
         return np.ndarray(shape, dtype, self.memory, offset)

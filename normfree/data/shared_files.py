@@ -36,6 +36,20 @@ def map_file(file: int, *, writable: bool) -> mmap.mmap:
     return mmap.mmap(file, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
 
 
+class SharedFile:
+    """A file that reaches another process within an object, see :mod:`normfree.data.share`.
+
+    Args:
+        number: file descriptor, which is closed with this object.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
 def send_file(connection: Connection, file: int) -> None:
     """Send an open file to the process at the other end of a duplex pipe."""
     with socket.fromfd(connection.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as end:

@@ -20,10 +20,11 @@ from normfree.errors import UserError
 
 
 class NewJob(NamedTuple):
-    """A function, whose shared file follows."""
+    """A function, whose shared file follows, and the ``files`` within it."""
 
     job: int
     pickle: range
+    files: int
 
 
 class Call(NamedTuple):
@@ -63,8 +64,8 @@ def work(connection: Connection) -> None:
     with suppress(EOFError, OSError):  # the main process has closed the pipe
         while True:
             match connection.recv():
-                case NewJob(job, pickle):
-                    jobs[job] = _received(connection, pickle)
+                case NewJob(job, pickle, files):
+                    jobs[job] = _received(connection, pickle, files)
                 case EndOfJob(job):
                     jobs.pop(job, None)
                 case Call(job, number, free):
@@ -72,11 +73,11 @@ def work(connection: Connection) -> None:
                     writer.send(Answer(job, number, _result(jobs[job], number)))
 
 
-def _received(connection: Connection, pickle: range) -> Callable[[int], Any]:
+def _received(connection: Connection, pickle: range, count: int) -> Callable[[int], Any]:
     """The function of a job, or one that raises what went wrong."""
-    file = receive_file(connection)
+    file, *files = (receive_file(connection) for _ in range(1 + count))
     try:
-        function: Callable[[int], Any] = shared(file, pickle)
+        function: Callable[[int], Any] = shared(file, pickle, files)
     except Exception as error:
         return _Broken(error)
     finally:

@@ -27,6 +27,7 @@ from normfree.models import ImageClassifier
 from normfree.nn.loss import LOSSES
 from normfree.optim import AGCSGD, EMA, SAM, param_groups
 from normfree.train.accumulator import MetricAccumulator
+from normfree.train.caching import cached
 from normfree.train.compilation import compiled
 from normfree.train.components import AGC, CropFlip, Shift
 from normfree.train.components.clipping import LAYERS
@@ -179,6 +180,7 @@ def build_reader(resolved: Resolved, sources: Sources) -> Reader:
     data, plan = resolved.recipe.data, build_plan(resolved)
     images = sum(len(source) for source in sources if source is not None)
     bad_images = BadImages(most=int(data.max_bad_fraction * images))
+    sources, notes = cached(sources, data)
     workers = Workers(data.workers) if data.workers else None
     reading = {
         "workers": workers or 0,
@@ -209,6 +211,7 @@ def build_reader(resolved: Resolved, sources: Sources) -> Reader:
         test=None if sources.test is None else evaluation(sources.test),
         bad_images=bad_images,
         workers=workers,
+        notes=tuple(notes),
     )
 
 

@@ -86,6 +86,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         for note in (
             f"run directory: {start.directory.path}",
             *_about_data(sources),
+            *run.reader.notes,
             *_about_schedule(start.parts.resolved),
             *about_compilation(recipe.compute.compile),
             *start.notes,

@@ -30,6 +30,7 @@ class Reader:
         test: every test image once; None where there are none.
         bad_images: the images that could not be read.
         workers: the processes that read all of them; None where this one does.
+        notes: what to say of how they are read.
     """
 
     train: Callable[[int], Generator[MicroBatch, None, None]]
@@ -37,6 +38,7 @@ class Reader:
     test: Callable[[], Iterator[Batch]] | None
     bad_images: BadImages
     workers: Workers | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
