@@ -16,6 +16,7 @@ from normfree.train.finite import LossWatch, check_weights
 from normfree.train.progress import Stopwatch, duration
 from normfree.train.run import Run
 from normfree.train.signals import StopRequest
+from normfree.train.transfer import uploaded
 from normfree.train.waiting import DataWait
 
 
@@ -53,7 +54,8 @@ def _steps(run: Run) -> None:
     if ended is not None and state.epoch.steps:  # an unreadable image ended the evaluation
         _end_epoch(run, ended, 0.0)
         save(run)
-    reading = wait.measured(run.reader.train(state.step))
+    measured = wait.measured(run.reader.train(state.step))
+    reading = uploaded(measured, run.step.transform.device)
     with StopRequest() as stop, closing(reading) as micro_batches:
         while state.step < span.steps:
             output = run.step(islice(micro_batches, run.accumulate))
