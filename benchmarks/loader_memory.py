@@ -57,7 +57,7 @@ def memory() -> dict[str, int]:
         mapped += sizes["Pss_Shmem"]
         for file in files:
             try:
-                if str(file.readlink()).startswith("/dev/shm/torch_"):
+                if str(file.readlink()).startswith("/memfd:normfree"):
                     facts = file.stat()
                     shared[facts.st_ino] = 512 * facts.st_blocks
             except OSError:

@@ -20,6 +20,7 @@ COMMANDS = {
     "eval": "accuracy of a trained network on a data source",
     "predict": "classify image files",
     "export": "a trained network as ONNX, .pt2 or .safetensors, to deploy",
+    "pack": "images of a data source in one file, resized or not, to be read many times",
     "convert": "weights of the authors or of timm to ours, or ours to timm's",
     "inspect-data": "counts, sizes, duplicates and unreadable images of a data source",
     "bench": "measure the speed of this machine",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from normfree.data.bad_images import BadImages, TooManyBadImagesError
 from normfree.data.batch import Batch, MicroBatch
 from normfree.data.decode import decode
 from normfree.data.formats import FORMATS, LIMITS, Limits, image_endings
-from normfree.data.loader import BadImages, eval_batches, train_batches
+from normfree.data.loader import eval_batches, train_batches
+from normfree.data.order import Order
 from normfree.data.plan import Ascent, BatchPlan, EvalPlan, MicroBatchPlan
 from normfree.data.preprocess import center_crop_resize, resize_crop
 from normfree.data.resize import resize_bicubic
+from normfree.data.shard_order import ShardOrder
 from normfree.data.sources import (
     ArraySource,
     Opening,
@@ -21,6 +24,7 @@ from normfree.data.sources import (
 )
 from normfree.data.statistics import dataset_statistics
 from normfree.data.transforms import EvalTransform, TrainTransform, Transform
+from normfree.data.workers import WorkerError, Workers
 
 __all__ = [
     "FORMATS",
@@ -36,10 +40,15 @@ __all__ = [
     "MicroBatch",
     "MicroBatchPlan",
     "Opening",
+    "Order",
+    "ShardOrder",
     "Source",
     "Split",
+    "TooManyBadImagesError",
     "TrainTransform",
     "Transform",
+    "WorkerError",
+    "Workers",
     "center_crop_resize",
     "dataset_statistics",
     "decode",

@@ -9,54 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 
 import torch
 
+from normfree.data.bad_images import BadImages
 from normfree.data.batch import Batch, MicroBatch
 from normfree.data.plan import BatchPlan, EvalPlan
-from normfree.data.reader import Read, Reader, for_workers
+from normfree.data.reader import Read, Reader
 from normfree.data.sources.registry import OnBadImage
 from normfree.data.sources.source import Source
 from normfree.data.transforms import Transform
-from normfree.data.workers import read_ahead
-from normfree.errors import BadImageError, UserError
+from normfree.data.workers import Workers, read_ahead
+from normfree.errors import UserError
 
 PREFETCH_BYTES = 1 << 30
 """Default bound on prefetched images over all workers, 1 GiB."""
-
-
-@dataclass
-class BadImages:
-    """A log of the images that could not be read.
-
-    Attributes:
-        reasons: file → reason, in the order of first occurrence.
-        times: total number of failed reads; an image counts once per epoch.
-
-    >>> log = BadImages()
-    >>> log.add(BadImageError("cat/7.jpg", "the file is empty"))
-    >>> log.count, log.names
-    (1, ('cat/7.jpg',))
-    """
-
-    reasons: dict[str, str] = field(default_factory=dict)
-    times: int = 0
-
-    def add(self, error: BadImageError) -> None:
-        """Log an image."""
-        self.reasons[error.name] = error.reason
-        self.times += 1
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the images, without duplicates."""
-        return tuple(self.reasons)
-
-    @property
-    def count(self) -> int:
-        """The number of distinct images."""
-        return len(self.reasons)
 
 
 def train_batches(
@@ -67,7 +34,7 @@ def train_batches(
     start: int,
     stop: int,
     rank: int = 0,
-    workers: int = 0,
+    workers: int | Workers = 0,
     prefetch_bytes: int = PREFETCH_BYTES,
     on_bad_image: OnBadImage = "error",
     bad_images: BadImages | None = None,
@@ -80,7 +47,9 @@ def train_batches(
 
     Worker processes are not forked from this one, so ``transform`` and ``source`` must be
     picklable, and a script that uses workers needs ``if __name__ == "__main__":``. Workers stop
-    when the iterator is exhausted or closed, and when this process ends for any reason. Prefetched
+    when the iterator is exhausted or closed, and when this process ends for any reason. One that a
+    signal kills is replaced once. The memory of a batch is used again when it and its views are
+    dropped. Prefetched
     images take at most ``max(prefetch_bytes, workers · bytes per micro-batch)``: with large
     batches, raise ``accumulate`` or lower ``workers`` to save memory.
 
@@ -91,8 +60,10 @@ def train_batches(
         start: first step.
         stop: one past the last step.
         rank: rank of this process, below ``plan.world``.
-        workers: number of worker processes; 0 reads in this process. Images that are in memory and
-            need no transform are always read in this process, which is faster than sending them.
+        workers: number of worker processes; 0 reads in this process. Or processes that were started
+            before, which may read for several iterators and outlive them. Images that are in memory
+            and need no transform are always read in this process, which is faster than sending
+            them.
         prefetch_bytes: bound on prefetched images over all workers; each worker may always hold
             one micro-batch.
         on_bad_image: ``error`` raises if an image cannot be read; ``skip`` logs it and substitutes
@@ -101,8 +72,9 @@ def train_batches(
 
     Raises:
         BadImageError: an image cannot be read; the message names the file.
+        TooManyBadImagesError: more images cannot be read than ``bad_images`` allows.
         UserError: no image can be read, images in a micro-batch differ in size, a transform
-            fails, or a worker was killed.
+            fails, or a second worker was killed.
 
     >>> from normfree.data.sources import open_source
     >>> source = open_source("digits", "train")
@@ -127,17 +99,23 @@ def eval_batches(
     transform: Transform | None,
     batch_size: int,
     *,
-    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    workers: int | Workers = 0,
     prefetch_bytes: int = PREFETCH_BYTES,
     on_bad_image: OnBadImage = "error",
     bad_images: BadImages | None = None,
 ) -> Iterator[Batch]:
     """Iterate over every example once, in source order; the last batch may be smaller.
 
+    Over all ranks, every example comes once; a rank may have one batch more than another.
+
     Args:
         source: the images.
         transform: applied to each image, without a generator; None keeps images as stored.
         batch_size: examples per batch.
+        rank: rank of this process, which gets every ``world``-th batch.
+        world: number of processes.
         workers: see :func:`train_batches`.
         prefetch_bytes: see :func:`train_batches`.
         on_bad_image: ``error`` raises if an image cannot be read; ``skip`` leaves it out.
@@ -151,16 +129,16 @@ def eval_batches(
     >>> sum(len(batch.labels) for batch in eval_batches(open_source("digits", "val"), None, 100))
     355
     """
-    plan = EvalPlan(examples=len(source), batch_size=batch_size)
-    reader = Reader(source, transform, plan, skip=on_bad_image == "skip")
-    batches = _batches(reader, range(plan.batches), workers, prefetch_bytes, bad_images)
+    plan = EvalPlan(examples=len(source), batch_size=batch_size, world=world)
+    reader = Reader(source, transform, plan, rank, skip=on_bad_image == "skip")
+    batches = _batches(reader, range(plan.batches_of(rank)), workers, prefetch_bytes, bad_images)
     return (Batch(batch.images, batch.labels, batch.keys) for batch in batches)
 
 
 def _batches(
     reader: Reader,
     numbers: Sequence[int],
-    workers: int,
+    workers: int | Workers,
     prefetch_bytes: int,
     bad_images: BadImages | None,
 ) -> Iterator[MicroBatch]:
@@ -172,12 +150,14 @@ def _batches(
 
 
 def _reads(
-    reader: Reader, numbers: Sequence[int], workers: int, prefetch_bytes: int
+    reader: Reader, numbers: Sequence[int], workers: int | Workers, prefetch_bytes: int
 ) -> Generator[Read, None, None]:
     if workers == 0 or len(numbers) == 0 or reader.memory is not None:
         yield from map(reader, numbers)
+    elif isinstance(workers, Workers):
+        yield from workers.map(reader, numbers, prefetch_bytes)
     else:
-        yield from read_ahead(for_workers(reader), numbers, workers, prefetch_bytes)
+        yield from read_ahead(reader, numbers, workers, prefetch_bytes)
 
 
 def _deliver(
@@ -188,12 +168,16 @@ def _deliver(
 ) -> Iterator[MicroBatch]:
     delivered = 0
     with closing(reads):  # stops the workers even if the consumer stops early
-        for number, read in zip(numbers, reads, strict=True):
+        for number in numbers:
+            read = next(reads)
             for error in read.bad:
                 bad_images.add(error)
             if len(read.rows):
                 delivered += 1
-                yield _micro_batch(reader, number, read)
+                micro_batch = _micro_batch(reader, number, read)
+                del read  # its memory is used again once the consumer has dropped the images
+                yield micro_batch
+                del micro_batch
     if len(numbers) and not delivered:
         raise UserError(f"none of the {bad_images.count} images can be read")
 

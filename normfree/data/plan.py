@@ -13,15 +13,16 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int
 
+from normfree.data.order import Order, epoch_order, permutation, repeats
 from normfree.errors import UserError
-from normfree.random import example_keys, numpy_generator
+from normfree.random import example_keys, fold_in
 from normfree.schema import Field, record
+
+__all__ = ["Ascent", "BatchPlan", "EvalPlan", "MicroBatchPlan", "Places", "permutation", "spread"]
 
 Mixing: TypeAlias = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
 Pairing: TypeAlias = Literal["two_batches", "in_batch"]
 AscentScope: TypeAlias = Literal["batch", "micro_batch"]
-
-_STREAM = 0  # numpy_generator stream for the order of an epoch
 
 
 class MicroBatchPlan(NamedTuple):
@@ -33,7 +34,10 @@ class MicroBatchPlan(NamedTuple):
     Attributes:
         epochs: epoch of each example to read.
         indices: index of each example in the source.
-        keys: ``example_keys(seed, epoch, index)``, which determines an example's randomness.
+        keys: ``example_keys(seed, epoch, index)``, which determines an example's randomness. A
+            repeated example has a key of its own.
+        offsets: position of each example in its epoch.
+        repeats: how often the example occurred before in its epoch; 0 unless the order repeats.
         partners: for each of the n examples, the row of the image it is mixed with; None without
             mixing.
         cutmix: True for examples mixed by CutMix, False for MixUp.
@@ -43,6 +47,8 @@ class MicroBatchPlan(NamedTuple):
     epochs: Int[np.ndarray, " m"]
     indices: Int[np.ndarray, " m"]
     keys: Int[np.ndarray, " m"]
+    offsets: Int[np.ndarray, " m"]
+    repeats: Int[np.ndarray, " m"]
     partners: Int[np.ndarray, " n"] | None
     cutmix: Bool[np.ndarray, " n"]
     ascent: Bool[np.ndarray, " n"]
@@ -97,6 +103,7 @@ class BatchPlan:
         accumulate: micro-batches per step and rank.
         world: number of ranks.
         ascent: examples for the SAM ascent step; None without SAM.
+        order: the examples of each epoch, in order; None for a random permutation.
 
     Raises:
         UserError: a number is out of range, a micro-batch would be empty, or ``ascent`` is per
@@ -119,6 +126,7 @@ class BatchPlan:
     accumulate: int = Field(default=1, ge=1)
     world: int = Field(default=1, ge=1)
     ascent: Ascent | None = None
+    order: Order | None = None
 
     def __post_init__(self) -> None:
         """Reject settings from which no step can be built."""
@@ -151,7 +159,7 @@ class BatchPlan:
 
     def places(self, step: int) -> Places:
         """The examples of a step's global batch, in stream order; steps count from 0."""
-        return _places(self.seed, self.examples, self.reads, step)
+        return _places(self.order, self.seed, self.examples, self.reads, step)
 
     def step(self, step: int, rank: int = 0) -> list[MicroBatchPlan]:
         """The micro-batches of a step on one rank; steps count from 0."""
@@ -160,8 +168,7 @@ class BatchPlan:
 
     def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
         """Micro-batch number ``step · accumulate + j`` of a rank."""
-        if not 0 <= rank < self.world:
-            raise UserError(f"rank {rank} is not one of the {self.world} processes")
+        _check_rank(rank, self.world)
         step, j = divmod(number, self.accumulate)
         parts = self.world * self.accumulate
         own = np.arange(j * self.world + rank, self.batch_size, parts)
@@ -169,14 +176,29 @@ class BatchPlan:
         if self.mixing != "none":
             positions, partners = _with_partners(own, self._partners(own))
         epochs, indices = (places[positions] for places in self.places(step))
+        offsets = (step * self.reads + positions) % self.examples
+        again = self._repeats(epochs, offsets)
+        keys = example_keys(self.seed, epochs, indices)
         return MicroBatchPlan(
             epochs=epochs,
             indices=indices,
-            keys=example_keys(self.seed, epochs, indices),
+            keys=np.where(again > 0, fold_in(keys, again), keys),
+            offsets=offsets,
+            repeats=again,
             partners=partners,
             cutmix=self._cutmix(own),
             ascent=self._ascent(own),
         )
+
+    def _repeats(
+        self, epochs: Int[np.ndarray, " m"], offsets: Int[np.ndarray, " m"]
+    ) -> Int[np.ndarray, " m"]:
+        counts = np.zeros_like(offsets)
+        for epoch in np.unique(epochs) if self.order is not None else ():
+            found = repeats(self.order, self.seed, int(epoch), self.examples)
+            if found is not None:
+                counts[epochs == epoch] = found[offsets[epochs == epoch]]
+        return counts
 
     def _partners(self, own: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Positions of the mixing partners."""
@@ -198,44 +220,54 @@ class BatchPlan:
 
 @record
 class EvalPlan:
-    """Every example once, in source order; the last batch may be smaller.
+    """Every example once over all ranks, in source order; the last batch may be smaller.
+
+    Batch k belongs to rank ``k % world``, so any number of ranks sees the same batches, and a
+    metric that is summed batch by batch is the same.
 
     >>> EvalPlan(examples=5, batch_size=2).micro_batch(2).indices
     array([4])
     >>> EvalPlan(examples=5, batch_size=2).batches
     3
+    >>> EvalPlan(examples=5, batch_size=2, world=2).micro_batch(0, rank=1).indices
+    array([2, 3])
     """
 
     examples: int = Field(ge=0)
     batch_size: int = Field(ge=1)
+    world: int = Field(default=1, ge=1)
 
     @property
     def batches(self) -> int:
-        """The number of batches."""
+        """The number of batches over all ranks."""
         return -(-self.examples // self.batch_size)
 
+    def batches_of(self, rank: int) -> int:
+        """The number of batches of a rank; ranks may differ by one."""
+        _check_rank(rank, self.world)
+        return len(range(rank, self.batches, self.world))
+
     def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
-        """A batch by its number from 0, with the keys of seed 0."""
-        first = number * self.batch_size
+        """A batch of a rank by its number from 0, with the keys of seed 0."""
+        _check_rank(rank, self.world)
+        first = (number * self.world + rank) * self.batch_size
         indices = np.arange(first, min(first + self.batch_size, self.examples))
-        epochs, nothing = np.zeros_like(indices), np.zeros(len(indices), dtype=bool)
+        zeros, nothing = np.zeros_like(indices), np.zeros(len(indices), dtype=bool)
         return MicroBatchPlan(
-            epochs, indices, example_keys(0, epochs, indices), None, nothing, nothing
+            epochs=zeros,
+            indices=indices,
+            keys=example_keys(0, zeros, indices),
+            offsets=indices,
+            repeats=zeros,
+            partners=None,
+            cutmix=nothing,
+            ascent=nothing,
         )
 
 
-@lru_cache(maxsize=2)  # a step spans at most two epochs, unless its batch exceeds an epoch
-def permutation(seed: int, epoch: int, examples: int) -> Int[np.ndarray, " examples"]:
-    """The order in which an epoch visits its examples.
-
-    >>> permutation(0, 0, 5), permutation(0, 1, 5)
-    (array([...]), array([...]))
-    """
-    order: Int[np.ndarray, " examples"] = numpy_generator(seed, _STREAM, epoch).permutation(
-        examples
-    )
-    order.flags.writeable = False  # shared through the cache
-    return order
+def _check_rank(rank: int, world: int) -> None:
+    if not 0 <= rank < world:
+        raise UserError(f"rank {rank} is not one of the {world} processes")
 
 
 def spread(size: int, fraction: float) -> Bool[np.ndarray, " size"]:
@@ -251,13 +283,13 @@ def spread(size: int, fraction: float) -> Bool[np.ndarray, " size"]:
 
 
 @lru_cache(maxsize=2)  # all micro-batches of a step use the same result
-def _places(seed: int, examples: int, reads: int, step: int) -> Places:
+def _places(order: Order | None, seed: int, examples: int, reads: int, step: int) -> Places:
     """Positions ``step · reads`` to ``(step + 1) · reads − 1`` of the stream."""
     epochs, position = np.divmod(np.arange(step * reads, (step + 1) * reads), examples)
     indices = np.empty_like(position)
     for epoch in range(epochs[0], epochs[-1] + 1):
         first, end = np.searchsorted(epochs, [epoch, epoch + 1])
-        indices[first:end] = permutation(seed, int(epoch), examples)[position[first:end]]
+        indices[first:end] = epoch_order(order, seed, int(epoch), examples)[position[first:end]]
     for array in (epochs, indices):
         array.flags.writeable = False  # shared through the cache
     return Places(epochs, indices)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -12,13 +11,17 @@ import torch
 from jaxtyping import Int, Shaped, UInt8
 from torch import Tensor
 
-from normfree.data.plan import BatchPlan, EvalPlan, MicroBatchPlan, permutation
+from normfree.data.order import epoch_order
+from normfree.data.plan import BatchPlan, EvalPlan, MicroBatchPlan
+from normfree.data.ring import allocate
 from normfree.data.sources.source import ArraySource, Labels, Source
 from normfree.data.transforms import Transform
 from normfree.errors import BadImageError, UserError
 from normfree.random import numpy_generator
 
 _STREAM = 1  # numpy_generator stream for the transform of one example
+_REPEATED = 3  # the same, for an example that occurred before in the epoch
+_CHUNK = 1024  # candidates to replace an unreadable image that are looked up at a time
 
 Image: TypeAlias = Shaped[np.ndarray, "h w c"]
 
@@ -54,7 +57,6 @@ class Reader:
         plan: assigns examples to micro-batches.
         rank: rank whose micro-batches are read.
         skip: whether to skip images that cannot be read.
-        shared: whether to put images into shared memory.
     """
 
     source: Source
@@ -62,7 +64,6 @@ class Reader:
     plan: BatchPlan | EvalPlan
     rank: int = 0
     skip: bool = False
-    shared: bool = False
     _known_bad: dict[int, str] = field(default_factory=dict)  # index → reason; not decoded again
 
     @property
@@ -79,17 +80,17 @@ class Reader:
             images = np.ascontiguousarray(self.memory.images(plan.indices).transpose(0, 3, 1, 2))
             every = np.arange(len(plan.indices))
             return Read(torch.from_numpy(images), self.source.labels[plan.indices], every, [])
-        stack = _Stack(len(plan.indices), self.shared)
+        stack = _Stack(len(plan.indices))
         rows: list[int] = []
-        sources: list[int] = []
+        read: list[int] = []
         bad: list[BadImageError] = []
         for row in range(len(plan.indices)):
             found, image = self._readable(plan, row, bad)
             if image is not None:
                 stack.add(self._transformed(image, plan, row, found))
                 rows.append(row)
-                sources.append(found)
-        labels = self.source.labels[np.array(sources, np.int64)]
+                read.append(found)
+        labels = self.source.labels[np.array(read, np.int64)]
         return Read(stack.images(), labels, np.array(rows, np.int64), bad)
 
     def _readable(
@@ -99,7 +100,7 @@ class Reader:
 
         The next one in source order would not do: a whole class may be damaged.
         """
-        for found in self._candidates(int(plan.epochs[row]), int(plan.indices[row])):
+        for found in self._candidates(plan, row):
             try:
                 return found, self._image(found)
             except BadImageError as error:
@@ -113,13 +114,14 @@ class Reader:
             f"{bad[-1].reason}; check the data directory"
         )
 
-    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        yield index
+    def _candidates(self, plan: MicroBatchPlan, row: int) -> Iterator[int]:
+        yield int(plan.indices[row])
         if isinstance(self.plan, BatchPlan):
-            order = permutation(self.plan.seed, epoch, self.plan.examples)
-            place = int(np.flatnonzero(order == index)[0])
-            for step in range(1, len(order)):  # once around the epoch
-                yield int(order[(place + step) % len(order)])
+            count, place = self.plan.examples, int(plan.offsets[row])
+            order = epoch_order(self.plan.order, self.plan.seed, int(plan.epochs[row]), count)
+            for first in range(1, count, _CHUNK):  # once around the epoch
+                following = np.arange(first, min(first + _CHUNK, count))
+                yield from order[(place + following) % count].tolist()
 
     def _image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         if index in self._known_bad:
@@ -141,7 +143,9 @@ class Reader:
         rng = None
         if isinstance(self.plan, BatchPlan):
             place = int(plan.epochs[row]), int(plan.indices[row])
-            rng = numpy_generator(self.plan.seed, _STREAM, *place)
+            again = int(plan.repeats[row])
+            stream = (_REPEATED, again) if again else (_STREAM,)
+            rng = numpy_generator(self.plan.seed, *stream, *place)
         try:
             return self.transform(image, rng)
         except UserError:
@@ -153,8 +157,8 @@ class Reader:
 class _Stack:
     """Collects images of one size into a batch; the first image sets the size."""
 
-    def __init__(self, most: int, shared: bool) -> None:
-        self.most, self.count, self.shared = most, 0, shared
+    def __init__(self, most: int) -> None:
+        self.most, self.count = most, 0
         self.shape: tuple[int, ...] = ()
         self.batch = torch.empty(0, 0, 0, 0)
 
@@ -175,31 +179,7 @@ class _Stack:
     def _allocate(self, image: Image) -> None:
         self.shape = height, width, channels = image.shape
         kind = torch.from_numpy(np.empty(0, image.dtype)).dtype
-        self.batch = torch.empty(self.most, channels, height, width, dtype=kind)
-        if self.shared:  # share it while it is empty, so that nothing is copied
-            self.batch.share_memory_()
-
-
-class _SharedArray(np.ndarray):
-    """An array that other processes receive without a copy."""
-
-    tensor: Tensor
-
-    def __reduce__(self) -> tuple[object, tuple[Tensor]]:
-        return Tensor.numpy, (self.tensor,)
-
-
-def for_workers(reader: Reader) -> Reader:
-    """A reader to send to worker processes, which share a single copy of in-memory pixels."""
-    source = reader.source
-    if isinstance(source, ArraySource):
-        tensor = torch.empty(source.pixels.shape, dtype=torch.uint8).share_memory_()
-        tensor.numpy()[...] = source.pixels
-        pixels = tensor.numpy().view(_SharedArray)
-        pixels.tensor = tensor
-        source = copy.copy(source)
-        object.__setattr__(source, "pixels", pixels)
-    return Reader(source, reader.transform, reader.plan, reader.rank, reader.skip, shared=True)
+        self.batch = allocate((self.most, channels, height, width), kind)
 
 
 def _line(what: str, error: Exception) -> str:

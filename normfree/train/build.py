@@ -19,6 +19,7 @@ from normfree.data import (
     Source,
     TrainTransform,
     Transform,
+    Workers,
     eval_batches,
     train_batches,
 )
@@ -26,6 +27,7 @@ from normfree.models import ImageClassifier
 from normfree.nn.loss import LOSSES
 from normfree.optim import AGCSGD, EMA, SAM, param_groups
 from normfree.train.accumulator import MetricAccumulator
+from normfree.train.caching import cached
 from normfree.train.compilation import compiled
 from normfree.train.components import AGC, CropFlip, Shift
 from normfree.train.components.clipping import LAYERS
@@ -176,10 +178,13 @@ def _loss_of(resolved: Resolved, model: ImageClassifier, transform: DeviceTransf
 
 def build_reader(resolved: Resolved, sources: Sources) -> Reader:
     """What reads the images."""
-    data, bad_images = resolved.recipe.data, BadImages()
-    plan = build_plan(resolved)
+    data, plan = resolved.recipe.data, build_plan(resolved)
+    images = sum(len(source) for source in sources if source is not None)
+    bad_images = BadImages(most=int(data.max_bad_fraction * images))
+    sources, notes = cached(sources, data)
+    workers = Workers(data.workers) if data.workers else None
     reading = {
-        "workers": data.workers,
+        "workers": workers or 0,
         "on_bad_image": data.on_bad_image,
         "bad_images": bad_images,
     }
@@ -206,6 +211,8 @@ def build_reader(resolved: Resolved, sources: Sources) -> Reader:
         val=evaluation(sources.val),
         test=None if sources.test is None else evaluation(sources.test),
         bad_images=bad_images,
+        workers=workers,
+        notes=tuple(notes),
     )
 
 

@@ -143,8 +143,11 @@ class DeviceTransform:
         return x.to(memory_format=torch.channels_last) if self.channels_last else x
 
     def _upload(self, tensor: Tensor) -> Tensor:
-        """To the device; from pinned memory, so that the host need not wait for a GPU."""
-        if self.device.startswith("cuda"):
+        """To the device; from pinned memory, so that the host need not wait for a GPU.
+
+        Images may be there already, see :func:`normfree.train.transfer.uploaded`.
+        """
+        if self.device.startswith("cuda") and tensor.device.type == "cpu":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 

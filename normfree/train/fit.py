@@ -36,6 +36,8 @@ from normfree.train.step import TrainStep
 from normfree.weights import Parameters
 from normfree.weights.card import ModelCard
 
+_LISTED = 20  # unreadable images that are listed at the end of a run
+
 
 @dataclass(frozen=True)
 class Result:
@@ -86,6 +88,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         for note in (
             f"run directory: {start.directory.path}",
             *_about_data(sources),
+            *run.reader.notes,
             *_about_schedule(start.parts.resolved),
             *about_compilation(recipe.compute.compile),
             *start.notes,
@@ -96,6 +99,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             with run.progress:
                 train_loop(run)
         finally:
+            run.reader.close()
             run.metrics.close()
             _say_unreadable(run)
         return _finish(run)
@@ -170,7 +174,10 @@ def _parts(
 def _built(start: _Start, console: Console | None) -> Run:
     """Everything that the loop works with."""
     resolved, state, step, reader, card = start.parts
-    recipe = resolved.recipe
+    recipe, progress = resolved.recipe, Progress(console, resolved.span, state.step)
+    reader.bad_images.keep(start.directory.bad_images)
+    if reader.workers is not None:
+        reader.workers.say = progress.note
     return Run(
         span=resolved.span,
         accumulate=recipe.batch.accumulate,
@@ -187,7 +194,7 @@ def _built(start: _Start, console: Console | None) -> Run:
             keep=recipe.loop.keep_checkpoints,
         ),
         metrics=MetricsFile(start.directory.metrics, after=state.step),
-        progress=Progress(console, resolved.span, state.step),
+        progress=progress,
     )
 
 
@@ -225,8 +232,10 @@ def _say_unreadable(run: Run) -> None:
     bad = run.reader.bad_images
     if bad.count:
         run.progress.note(f"{bad.count} images could not be read and were skipped:")
-        for name, reason in bad.reasons.items():
+        for name, reason in list(bad.reasons.items())[:_LISTED]:
             run.progress.note(f"  {name}: {reason}")
+        if bad.count > _LISTED:
+            run.progress.note(f"  … all of them in {bad.file}")
 
 
 def _finish(run: Run) -> Result:

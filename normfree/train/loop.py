@@ -10,12 +10,14 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from normfree.data.workers import WorkerError
+from normfree.data import TooManyBadImagesError, WorkerError
 from normfree.errors import BadImageError, UserError
 from normfree.train.finite import LossWatch, check_weights
 from normfree.train.progress import Stopwatch, duration
 from normfree.train.run import Run
 from normfree.train.signals import StopRequest
+from normfree.train.transfer import uploaded
+from normfree.train.waiting import DataWait
 
 
 def train_loop(run: Run) -> None:
@@ -26,11 +28,12 @@ def train_loop(run: Run) -> None:
     Raises:
         NonFiniteError: the loss or a weight is not finite; nothing of it was saved.
         Interrupted: a signal asked to stop; the checkpoint of the step that was running is saved.
-        UserError: an image cannot be read, or a reading process died; the steps before are saved.
+        UserError: an image, or too many of them, cannot be read, or reading processes died; the
+            steps before are saved.
     """
     try:
         _steps(run)
-    except WorkerError:
+    except (WorkerError, TooManyBadImagesError):
         save(run)
         raise
     except BadImageError as error:
@@ -44,14 +47,16 @@ def train_loop(run: Run) -> None:
 
 def _steps(run: Run) -> None:
     state, span, loop = run.state, run.span, run.loop
-    watch = LossWatch(run.step.transform.device)
+    watch, wait = LossWatch(run.step.transform.device), DataWait(run.reader.count)
     stopwatch, epoch_began = Stopwatch(), time.perf_counter()
     first = state.step
     ended = span.epoch_ended(first)
     if ended is not None and state.epoch.steps:  # an unreadable image ended the evaluation
         _end_epoch(run, ended, 0.0)
         save(run)
-    with StopRequest() as stop, closing(run.reader.train(state.step)) as micro_batches:
+    measured = wait.measured(run.reader.train(state.step))
+    reading = uploaded(measured, run.step.transform.device)
+    with StopRequest() as stop, closing(reading) as micro_batches:
         while state.step < span.steps:
             output = run.step(islice(micro_batches, run.accumulate))
             if run.compiles and state.step == first + 1:
@@ -62,7 +67,7 @@ def _steps(run: Run) -> None:
             run.progress.advance()
             if state.step % loop.log_every == 0:
                 watch.check()
-                _report(run, stopwatch)
+                _report(run, stopwatch, wait)
             ended = span.epoch_ended(state.step)
             if ended is not None:
                 watch.check()
@@ -86,20 +91,25 @@ def _say_compiled(run: Run, loss: Float[Tensor, ""], began: float) -> float:
     return seconds
 
 
-def _report(run: Run, stopwatch: Stopwatch) -> None:
+def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
     """A ``train`` line: the means since the last one."""
     window, step = run.state.window, run.state.step
+    seconds, waited = stopwatch.lap(), wait.lap()
     line = {
         "kind": "train",
         "step": step,
         "epoch": step / run.span.steps_per_epoch,
         **window.read(),
         "lr": run.step.schedule(step - 1),
-        "images_per_second": window.images / stopwatch.lap(),
+        "images_per_second": window.images / seconds,
+        "data_wait": min(waited / seconds, 1.0),
     }
+    advice = wait.advice(waited, seconds, window.images)
     window.reset()
     run.metrics.write(**line)
     run.progress.report(line)
+    if advice is not None:
+        run.progress.note(advice)
 
 
 def _end_epoch(run: Run, epoch: int, seconds: float) -> None:

@@ -1,13 +1,14 @@
 """What a run measured: one JSON object a line, in the order of the steps.
 
 Lines of kind ``train``, one every ``log_every`` steps, hold ``step``, ``epoch``, ``loss``,
-``accuracy``, ``clipped`` (share of units whose gradient AGC clipped), ``lr`` and
-``images_per_second``. Lines of kind ``epoch`` hold ``train_loss``, ``train_accuracy``, ``seconds``
-and, where the epoch was evaluated, ``val_top1``, ``val_top5`` and ``val_loss``, and the same of the
-averaged weights, ending in ``_ema``. A line of kind ``test`` is written once, at the end of a run
-that has test images: ``test_top1``, ``test_top5`` and ``test_loss`` of the weights that validation
-chose. A number that is not finite is written as ``null``. Two runs of one recipe on one machine
-differ in :data:`TIMINGS` only.
+``accuracy``, ``clipped`` (share of units whose gradient AGC clipped), ``lr``,
+``images_per_second`` and ``data_wait`` (share of the time in which training waited for images).
+Lines of kind ``epoch`` hold ``train_loss``, ``train_accuracy``, ``seconds`` and, where the epoch
+was evaluated, ``val_top1``, ``val_top5`` and ``val_loss``, and the same of the averaged weights,
+ending in ``_ema``. A line of kind ``test`` is written once, at the end of a run that has test
+images: ``test_top1``, ``test_top5`` and ``test_loss`` of the weights that validation chose. A
+number that is not finite is written as ``null``. Two runs of one recipe on one machine differ in
+:data:`TIMINGS` only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from normfree.report.metrics import is_plain, read_metrics
 
 #: Fields that say how long something took.
-TIMINGS = frozenset({"images_per_second", "seconds"})
+TIMINGS = frozenset({"images_per_second", "data_wait", "seconds"})
 
 
 class MetricsFile:

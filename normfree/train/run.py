@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from normfree.data import BadImages, Batch, MicroBatch
+from normfree.data import BadImages, Batch, MicroBatch, Workers
 from normfree.inference.evaluate import evaluate
 from normfree.train.components import Loop
 from normfree.train.metrics import MetricsFile
@@ -29,12 +29,26 @@ class Reader:
         val: every validation image once.
         test: every test image once; None where there are none.
         bad_images: the images that could not be read.
+        workers: the processes that read all of them; None where this one does.
+        notes: what to say of how they are read.
     """
 
     train: Callable[[int], Generator[MicroBatch, None, None]]
     val: Callable[[], Iterator[Batch]]
     test: Callable[[], Iterator[Batch]] | None
     bad_images: BadImages
+    workers: Workers | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of workers."""
+        return 0 if self.workers is None else self.workers.count
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if self.workers is not None:
+            self.workers.close()
 
 
 @dataclass(kw_only=True)

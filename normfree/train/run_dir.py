@@ -44,6 +44,11 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
+    def bad_images(self) -> Path:
+        """The images that could not be read and were skipped, with the reasons."""
+        return self.path / "bad_images.txt"
+
+    @property
     def checkpoints(self) -> Path:
         """Directory of the checkpoints."""
         return self.path / "checkpoints"

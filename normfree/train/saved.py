@@ -19,6 +19,7 @@ FORMAT = 2
 FREE_ON_RESUME = frozenset(
     {
         *("name", "out", "resume", "workers", "device", "compile", "on_bad_image"),
+        *("max_bad_fraction", "cache", "cache_gb"),
         *("eval_every", "checkpoint_every", "keep_checkpoints", "log_every"),
     }
 )

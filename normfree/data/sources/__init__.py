@@ -9,6 +9,7 @@ from normfree.data.sources import (  # noqa: F401 (importing registers them)
     digits,
     hugging_face,
     idx,
+    pack,
     parquet,
     synthetic,
     text_table,

@@ -83,7 +83,7 @@ def source_names() -> list[str]:
 
     >>> source_names()
     ['csv:FILE', 'digits', 'folder:DIR', 'hf:NAME_OR_DIR', 'idx:DIR', 'jsonl:FILE',
-     'parquet:PATTERN', 'synthetic:N', 'wds:PATTERN']
+     'pack:FILE', 'parquet:PATTERN', 'synthetic:N', 'wds:PATTERN']
     """
     return sorted(_written(name) for name in _KINDS)
 

@@ -20,7 +20,7 @@ class Data:
 
     source: Annotated[str, Flag("data")] = Field(min_length=1)
     """Where the images come from: `folder:DIR`, `csv:FILE`, `jsonl:FILE`, `wds:PATTERN`,
-    `parquet:PATTERN`, `hf:NAME_OR_DIR`, `idx:DIR`, `digits` or `synthetic:N`."""
+    `parquet:PATTERN`, `hf:NAME_OR_DIR`, `pack:FILE`, `idx:DIR`, `digits` or `synthetic:N`."""
     mean: tuple[float, ...] | None = None
     """What is subtracted, per channel, in 0..255.
     None: the training images' own if they are held in memory, else ImageNet's."""
@@ -34,8 +34,15 @@ class Data:
     crop_resize: cut a square of the center, then resize it, which keeps the aspect ratio."""
     on_bad_image: OnBadImage = "error"
     """error: stop at an unreadable image and name it; skip: go on without it and count it."""
+    max_bad_fraction: float = Field(default=0.1, ge=0, le=1)
+    """With skip: stop if more than this part of all images cannot be read."""
     workers: int = Field(default=0, ge=0, le=1024)
     """Processes that read and decode images; 0: none but the main one."""
+    cache: Literal["none", "ram", "disk"] = "none"
+    """Keep decoded images for the next epochs, as many as fit: in memory, or in a file in
+    `~/.cache/normfree` that later runs find again. Twenty times as fast to read as JPEGs."""
+    cache_gb: float = Field(default=4.0, gt=0)
+    """Gigabytes for the cache of the training images; a quarter of that for the others."""
 
     def statistics(self, train: Source) -> Statistics:
         """Mean and standard deviation of each channel, in 0..255.

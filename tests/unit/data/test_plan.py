@@ -230,6 +230,27 @@ def test_an_evaluation_covers_everything_once(examples, batch_size):
     assert all(1 <= len(part.indices) <= batch_size for part in parts)
 
 
+@given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 12))
+def test_ranks_share_an_evaluation(examples, batch_size, world):
+    plan = EvalPlan(examples=examples, batch_size=batch_size, world=world)
+    parts = [
+        plan.micro_batch(number, rank)
+        for rank in range(world)
+        for number in range(plan.batches_of(rank))
+    ]
+    assert len(parts) == plan.batches
+    assert all(len(part.indices) for part in parts)
+    assert sorted(index for part in parts for index in part.indices) == list(range(examples))
+    alone = EvalPlan(examples=examples, batch_size=batch_size)
+    for place, part in enumerate(parts[: plan.batches_of(0)]):
+        assert part.indices.tolist() == alone.micro_batch(world * place).indices.tolist()
+
+
+def test_an_evaluation_refuses_a_rank_beyond_the_world():
+    with pytest.raises(UserError, match="rank 2 is not one of the 2"):
+        EvalPlan(examples=3, batch_size=1, world=2).batches_of(2)
+
+
 def test_an_evaluation_refuses_an_empty_batch():
     with pytest.raises(UserError, match="batch_size should be greater than or equal to 1"):
         EvalPlan(examples=3, batch_size=0)

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
-from normfree.data import ArraySource, BatchPlan, open_source, train_batches
-from normfree.data.workers import WorkerError, read_ahead
+from normfree.data import (
+    ArraySource,
+    BatchPlan,
+    EvalTransform,
+    TrainTransform,
+    eval_batches,
+    open_source,
+    train_batches,
+)
+from normfree.data.workers import WorkerError, Workers, read_ahead
 from normfree.errors import UserError
 
 
@@ -43,6 +53,10 @@ class Touch:
 
 def process_id(number):
     return Text(str(os.getpid()))
+
+
+def echo(number):
+    return Text(str(number))
 
 
 def slowest_first(number):
@@ -143,15 +157,112 @@ def test_a_transform_that_cannot_be_sent_is_named():
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGBUS])
-def test_a_killed_worker_is_an_error_that_names_it_and_no_hang(sent):
-    results = read_ahead(process_id, range(10_000), 2, 1 << 30)
-    victim = int(next(results).text)
-    os.kill(victim, sent)
-    began = time.monotonic()
-    with pytest.raises(WorkerError, match=rf"reading worker [12] of 2 was killed by {sent.name}"):
-        list(results)
-    assert time.monotonic() - began < 5
+def test_a_killed_worker_is_replaced_once_and_nothing_is_lost(sent):
+    said = []
+    with closing(Workers(2, say=said.append)) as workers:
+        results = workers.map(process_id, range(200), 1 << 30)
+        first = next(results).text
+        os.kill(int(first), sent)
+        rest = [text for text, _ in results]
+    assert len(rest) == 199
+    assert len({first, *rest}) == 3
+    (message,) = said
+    assert re.search(rf"worker [12] of 2 was killed by {sent.name}, .*; it was replaced", message)
     assert not multiprocessing.active_children()
+
+
+def test_a_second_killed_worker_is_an_error_that_names_it_and_no_hang():
+    said = []
+    with closing(Workers(2, say=said.append)) as workers:
+        results = workers.map(process_id, range(100_000), 1 << 30)
+        os.kill(int(next(results).text), signal.SIGKILL)
+        while not said:
+            next(results)
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match=r"was killed by SIGKILL.*second.*--resume"):
+            list(results)
+    assert not multiprocessing.active_children()
+
+
+def die_of(number):
+    if number == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Text(str(number))
+
+
+def test_a_number_that_kills_every_worker_ends_the_iteration():
+    results = read_ahead(die_of, range(10), 1, 0)
+    with pytest.warns(RuntimeWarning, match="it was replaced, and 1 unfinished"):  # noqa: PT031
+        assert [next(results).text for _ in range(5)] == list("01234")
+        with pytest.raises(WorkerError, match="the second one that was killed"):
+            next(results)
+
+
+class DyingOnce(TrainTransform):
+    """Kills its own process in the middle of a batch, the fifth time that it is called."""
+
+    mark: Path
+    calls = 0
+
+    def __call__(self, image, rng):
+        type(self).calls += 1
+        if type(self).calls == 5:
+            with suppress(FileExistsError):  # the other worker was here
+                self.mark.touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(image, rng)
+
+
+def test_a_killed_worker_does_not_change_a_bit_of_the_batches(folder):
+    source = open_source(f"folder:{folder}", "train")
+    plan = BatchPlan(seed=3, examples=len(source), batch_size=4, mixing="mixup")
+    steps = {"start": 0, "stop": 12}
+    alone = [b.images.clone() for b in train_batches(source, TrainTransform(16), plan, **steps)]
+    dying, said = DyingOnce(16), []
+    object.__setattr__(dying, "mark", folder / "died")
+    with closing(Workers(2, say=said.append)) as workers:
+        batches = train_batches(source, dying, plan, **steps, workers=workers)
+        found = [batch.images.clone() for batch in batches]
+    assert len(said) == 1
+    assert len(found) == 12
+    assert all(map(torch.equal, found, alone))
+
+
+def test_one_pool_reads_for_training_and_evaluation_at_once(folder):
+    train, val = (open_source(f"folder:{folder}", split) for split in ("train", "val"))
+    plan = BatchPlan(seed=3, examples=len(train), batch_size=4)
+    transform, steps = TrainTransform(16), {"start": 0, "stop": 6}
+    alone = [b.images.clone() for b in train_batches(train, transform, plan, **steps)]
+    with closing(Workers(2)) as workers:
+        batches = train_batches(train, transform, plan, **steps, workers=workers)
+        found = [next(batches).images.clone()]
+        children = {child.pid for child in multiprocessing.active_children()}
+        for _ in range(2):
+            seen = list(eval_batches(val, EvalTransform(16), 3, workers=workers))
+            assert sum(len(batch.labels) for batch in seen) == len(val)
+        found += [batch.images.clone() for batch in batches]
+        assert {child.pid for child in multiprocessing.active_children()} >= children
+        assert len(children) <= 2
+        assert len(multiprocessing.active_children()) <= 2
+    assert all(map(torch.equal, found, alone))
+
+
+def test_a_job_that_is_left_early_does_not_disturb_the_next():
+    with closing(Workers(2)) as workers:
+        for _ in range(3):
+            numbers = workers.map(slowest_first, range(100), 1 << 30)
+            assert next(numbers).text == "0"
+            numbers.close()
+        assert [text for text, _ in workers.map(echo, range(7), 0)] == list("0123456")
+
+
+def test_closed_workers_are_refused():
+    workers = Workers(1)
+    workers.close()
+    with pytest.raises(ValueError, match="closed"):
+        next(workers.map(echo, range(2), 0))
+    with pytest.raises(ValueError, match="at least one"):
+        Workers(0)
 
 
 def test_a_worker_that_leaves_is_an_error_too():

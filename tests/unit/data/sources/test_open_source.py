@@ -48,6 +48,7 @@ def test_the_names_are_the_sources():
         "hf",
         "idx",
         "jsonl",
+        "pack",
         "parquet",
         "synthetic",
         "wds",
@@ -60,7 +61,7 @@ def test_the_names_are_the_sources():
         ("synthetik:12", "unknown source 'synthetik'; did you mean synthetic"),
         (
             "imagenet",
-            "unknown source 'imagenet'; known: csv, digits, folder, hf, idx, jsonl, parquet, ",
+            "unknown source 'imagenet'; known: csv, digits, folder, hf, idx, jsonl, pack, ",
         ),
         ("", "unknown source"),
         (str(DATA), f"{DATA} is a directory: write folder:{DATA}"),
