@@ -62,6 +62,12 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for i
         self.exit_code = 128 + signum
 
 
+class EndedElsewhere(Exception):  # noqa: N818 - the error is another process's
+    """A process ends because another one of the same run did, which says why."""
+
+    exit_code = 1
+
+
 class BadImageError(UserError):
     """An image that cannot be read.
 

@@ -129,6 +129,8 @@ def eval_batches(
     transform: Transform | None,
     batch_size: int,
     *,
+    rank: int = 0,
+    world: int = 1,
     workers: int = 0,
     prefetch_bytes: int = PREFETCH_BYTES,
     on_bad_image: OnBadImage = "error",
@@ -140,6 +142,8 @@ def eval_batches(
         source: the images.
         transform: applied to each image, without a generator; None keeps images as stored.
         batch_size: examples per batch.
+        rank: rank of this process, which gets every ``world``-th batch.
+        world: number of processes.
         workers: see :func:`train_batches`.
         prefetch_bytes: see :func:`train_batches`.
         on_bad_image: ``error`` raises if an image cannot be read; ``skip`` leaves it out.
@@ -155,7 +159,8 @@ def eval_batches(
     """
     plan = EvalPlan(examples=len(source), batch_size=batch_size)
     reader = Reader(source, transform, plan, skip=on_bad_image == "skip")
-    batches = _batches(reader, range(plan.batches), workers, prefetch_bytes, bad_images)
+    own = range(rank, plan.batches, world)
+    batches = _batches(reader, own, workers, prefetch_bytes, bad_images)
     return (Batch(batch.images, batch.labels, batch.keys) for batch in batches)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -38,12 +39,12 @@ class Bucket(NamedTuple):
             return self, Bucket([], [], [], [])
         own, others = (
             Bucket(
-                *(
-                    [x for x, over in zip(column, apart, strict=True) if over is wanted]
-                    for column in self
-                )
+                list(compress(self.names, chosen)),
+                list(compress(self.params, chosen)),
+                list(compress(self.grads, chosen)),
+                list(compress(self.owners, chosen)),
             )
-            for wanted in (False, True)
+            for chosen in ([not over for over in apart], apart)
         )
         return own, others
 

@@ -19,6 +19,7 @@ FORMAT = 2
 FREE_ON_RESUME = frozenset(
     {
         *("name", "out", "resume", "workers", "device", "compile", "on_bad_image"),
+        *("parallel", "shards", "rank_timeout"),
         *("eval_every", "checkpoint_every", "keep_checkpoints", "log_every"),
     }
 )

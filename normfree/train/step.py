@@ -12,12 +12,15 @@ from torch import Tensor
 from normfree.data import MicroBatch
 from normfree.data.plan import AscentScope
 from normfree.train.device_transform import DeviceTransform
-from normfree.train.gradient import SummedLoss, batch_gradient
+from normfree.train.engine import Engine
+from normfree.train.gradient import ALONE, SummedLoss, batch_gradient
 from normfree.train.state import TrainState
 
 
 class StepOutput(NamedTuple):
     """What a step measured, on the device but for what is counted on the host.
+
+    Of several ranks, all but ``images`` is this rank's share; the shares add up.
 
     Attributes:
         loss: mean over the batch, see :class:`~normfree.train.gradient.Measured`.
@@ -48,6 +51,9 @@ class TrainStep:
         loss_of: from augmented images to their summed loss; compiled if the recipe says so.
         batch_size: examples of a step, over all micro-batches.
         scope: what ascends together, with sharpness-aware minimization.
+        engine: how several ranks make one step.
+        count: micro-batches of this rank; None where that does not matter.
+        passes: forward passes of the ascent, the same number on all ranks; None: as few as can be.
     """
 
     state: TrainState
@@ -56,6 +62,9 @@ class TrainStep:
     loss_of: SummedLoss
     batch_size: int
     scope: AscentScope = "batch"
+    engine: Engine = ALONE
+    count: int | None = None
+    passes: int | None = None
 
     def __call__(self, micro_batches: Iterable[MicroBatch]) -> StepOutput:
         """Take the micro-batches of a step, on the host, one at a time."""
@@ -63,15 +72,21 @@ class TrainStep:
         for group in state.optimizer.param_groups:
             group["lr"] = self.schedule(state.step)
         state.optimizer.zero_grad(set_to_none=True)
+        statistics = list(state.model.buffers())
         measured = batch_gradient(
             self.loss_of,
             map(self.transform, micro_batches),
             batch_size=self.batch_size,
             sam=state.sam,
             scope=self.scope,
-            statistics=list(state.model.buffers()),
+            statistics=statistics,
+            engine=self.engine,
+            count=self.count,
+            passes=self.passes,
         )
-        clipped = state.update(state.ema, state.step)
+        self.engine.complete(state.model.parameters())
+        self.engine.settle(statistics)
+        clipped = self.engine.count(state.update(state.ema, state.step))
         state.step += 1
         return StepOutput(
             *measured,
