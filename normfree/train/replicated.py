@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,9 +45,9 @@ class Replicated(Engine):
     def parallel(self, loss_of: SummedLoss, model: nn.Module) -> SummedLoss:
         """The loss through ``DistributedDataParallel``."""
         self._ddp = nn.parallel.DistributedDataParallel(
-            _Loss(model, loss_of), broadcast_buffers=False, gradient_as_bucket_view=True
+            _Loss(model, loss_of), gradient_as_bucket_view=True, **_buffers_apart()
         )
-        self._ddp.register_comm_hook(None, _add_up)
+        self._ddp.register_comm_hook(None, lambda state, bucket: _add_up(bucket))
         return self._ddp
 
     @contextmanager
@@ -105,7 +106,14 @@ class _Loss(nn.Module):
         return self.loss_of(images, keys, targets)
 
 
-def _add_up(state: None, bucket: GradBucket) -> Future[Tensor]:
+def _buffers_apart() -> dict[str, bool]:
+    """The argument by which ranks keep their buffers; it has another name since PyTorch 2.13."""
+    known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    new = "forward_sync_buffers"
+    return {new if new in known else "broadcast_buffers": False}
+
+
+def _add_up(bucket: GradBucket) -> Future[Tensor]:
     """What happens to a bucket of gradients: a sum in their own type, which is float32."""
     import torch.distributed as dist
 

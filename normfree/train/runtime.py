@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ENDED = "normfree/ended"  # key of the store: the rank that says why the run ends
+_SIGNS = ("closed by peer", "reset by peer", "Timed out", "NCCL", "gloo")  # of a lost rank
 _PATIENCE = timedelta(seconds=10)  # to find out whether another rank has said it
 
 
@@ -205,7 +206,7 @@ def open_runtime(device: str, ranks: Ranks) -> Iterator[Runtime]:
         yield runtime
     except BaseException as error:
         if isinstance(error, EndedElsewhere) or not runtime.speaks():
-            raise EndedElsewhere from None
+            raise EndedElsewhere(getattr(error, "exit_code", 1)) from None
         lost = _lost(error, runtime, ranks.timeout)
         if lost is None:
             raise
@@ -278,13 +279,12 @@ def _lost(error: BaseException, runtime: Runtime, timeout: float) -> UserError |
     """The error for a person, if it is that another rank ended or cannot be reached."""
     from torch.distributed import DistError
 
-    said = one_line(error)
-    words = ("gloo", "closed by peer", "Timed out waiting", "NCCL")
-    known = isinstance(error, DistError) or any(word in said for word in words)
-    if not isinstance(error, RuntimeError) or not known:
+    said = str(error)
+    found = [sign for sign in _SIGNS if sign in said]
+    if not isinstance(error, RuntimeError) or not (found or isinstance(error, DistError)):
         return None
     return UserError(
         f"rank {runtime.rank} of {runtime.world} on {socket.gethostname()} lost the others "
-        f"({said[:100]}): one of them was killed, or did not answer for {timeout:g} s "
-        "(--rank-timeout); the checkpoints stay, go on with --resume"
+        f"({found[0] if found else one_line(error)}): one of them was killed, or did not answer "
+        f"for {timeout:g} s (--rank-timeout); the checkpoints stay, go on with --resume"
     )

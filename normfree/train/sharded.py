@@ -25,9 +25,9 @@ class Sharded(Engine):
     """Weights of layers are sharded by output units; gains and biases are whole on each rank.
 
     A rank holds whole output units, so that clipping by units needs no other rank; gains and
-    biases, which are clipped by one norm, are a thousandth of a network. Weights are gathered block
-    by block for the forward and the backward pass, and gradients are added in float32 and
-    scattered, micro-batch by micro-batch: no rank ever holds a whole gradient.
+    biases, which are clipped by one norm, are a small part of a network. Weights are gathered block
+    by block for the forward and the backward pass; gradients are added in the type of the weights,
+    float32, and scattered, micro-batch by micro-batch: no rank ever holds a whole gradient.
 
     Args:
         runtime: the ranks; their mesh has two dimensions for hybrid sharding.
@@ -42,7 +42,7 @@ class Sharded(Engine):
 
     def prepare(self, model: ImageClassifier) -> None:
         """Shard block by block; rows of weights are contiguous, whatever order images are in."""
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+        from torch.distributed.fsdp import fully_shard
 
         assert self.runtime.mesh is not None
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -53,7 +53,6 @@ class Sharded(Engine):
                 module,
                 mesh=self.runtime.mesh,
                 reshard_after_forward=True,
-                mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32),
                 ignored_params=whole,
             )
             module.set_gradient_divide_factor(1.0)
