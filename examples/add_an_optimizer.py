@@ -50,7 +50,7 @@ class Lion(ListOptimizer):
 
     def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
         """Step, then accumulate momentum."""
-        w, g, m = bucket.params, bucket.grads, self.buffers(bucket.params, "momentum_buffer")
+        w, g, m = bucket.params, bucket.grads, self.buffers(bucket, "momentum_buffer")
         steps = torch._foreach_sign(torch._foreach_lerp(m, g, 1 - group["beta1"]))
         torch._foreach_mul_(w, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_sub_(w, torch._foreach_mul(steps, group["lr"]))

@@ -62,6 +62,18 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for i
         self.exit_code = 128 + signum
 
 
+class EndedElsewhere(Exception):  # noqa: N818 - the error is another process's
+    """A process ends because another one of the same run did, which says why.
+
+    Args:
+        exit_code: exit code of the command.
+    """
+
+    def __init__(self, exit_code: int = 1) -> None:
+        super().__init__("another process of the run says why it ends")
+        self.exit_code = exit_code
+
+
 class BadImageError(UserError):
     """An image that cannot be read.
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from normfree.cli.output import say
-from normfree.errors import Interrupted, UsageError, UserError, unknown_name
+from normfree.errors import EndedElsewhere, Interrupted, UsageError, UserError, unknown_name
 
 #: Command → what it does. Each is a module of this package with a function ``run(arguments)``.
 COMMANDS = {
@@ -49,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush
         sys.exit(128 + signal.SIGPIPE)
     except UsageError as error:
-        _complain(str(error))
+        if os.environ.get("RANK", "0") == "0":  # all ranks have the same command line
+            _complain(str(error))
+        sys.exit(error.exit_code)
+    except EndedElsewhere as error:  # and says why there
         sys.exit(error.exit_code)
     except Exception as error:
         if debug:

@@ -36,6 +36,7 @@ HEADINGS = {
     "loss": "loss",
     "augment": "augmentation",
     "compute": "computation",
+    "ranks": "several processes (torchrun)",
     "loop": "reports, evaluation and checkpoints",
     "place": "files",
 }

@@ -161,6 +161,22 @@ class BatchPlan:
         """The examples of a step's global batch, in stream order; steps count from 0."""
         return _places(self.order, self.seed, self.examples, self.reads, step)
 
+    @property
+    def ascent_passes(self) -> int:
+        """Passes that each rank makes over its ascending examples of a step: as many on all ranks.
+
+        As few as hold them, none larger than a micro-batch; on the rank that needs most.
+
+        >>> split = {"seed": 0, "examples": 9, "batch_size": 8, "world": 2, "accumulate": 2}
+        >>> [BatchPlan(**split, ascent=Ascent(fraction=x)).ascent_passes for x in (1, 0.25)]
+        [2, 1]
+        """
+        if self.ascent is None:
+            return 0
+        chosen, parts = spread(self.batch_size, self.ascent.fraction), self.world * self.accumulate
+        ranks = range(self.world)
+        return max(-(-int(chosen[r :: self.world].sum()) // len(chosen[r::parts])) for r in ranks)
+
     def step(self, step: int, rank: int = 0) -> list[MicroBatchPlan]:
         """The micro-batches of a step on one rank; steps count from 0."""
         first = step * self.accumulate

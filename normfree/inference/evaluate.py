@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -84,8 +84,10 @@ def evaluate(
     prepare: Callable[[Batch], tuple[Tensor, Tensor]],
     loss: str = "softmax",
     metrics: Mapping[str, Metric] = METRICS,
+    *,
+    add_up: Callable[[Tensor], Tensor] = lambda sums: sums,
 ) -> dict[str, Evaluation]:
-    """Evaluate networks in one pass over the images, in float32.
+    """Evaluate networks in one pass over the images, in float32; sums are taken in float64.
 
     Args:
         models: name → network, such as the raw and the averaged weights. Each module's training
@@ -94,6 +96,8 @@ def evaluate(
         prepare: maps a batch to normalized images and labels, on the device of the networks.
         loss: a key of :data:`normfree.nn.loss.LOSSES`.
         metrics: the metrics to compute.
+        add_up: sum of a tensor of the host over processes that each evaluate a part of the
+            batches; called once, at the end.
 
     Returns:
         Name → evaluation.
@@ -101,22 +105,19 @@ def evaluate(
     Raises:
         UserError: no image could be read.
     """
-    sums: dict[str, Tensor | float] = dict.fromkeys(models, 0.0)
-    images, measured = 0, list(metrics)
+    sums = {name: _Sums(len(metrics)) for name in models}
     with _evaluating(models.values()):
         for batch in batches:
             x, labels = prepare(batch)
-            images += len(labels)
             for name, model in models.items():
                 logits = model(x)
                 losses = LOSSES[loss](logits, soft_labels(labels, logits.shape[1]))
-                found = {k: m(Answers(logits, labels, losses)) for k, m in metrics.items()}
-                measured = [k for k, value in found.items() if value is not None]
-                values = [value.float() for value in found.values() if value is not None]
-                sums[name] = sums[name] + torch.stack(values)
-    if images == 0:
+                found = [metric(Answers(logits, labels, losses)) for metric in metrics.values()]
+                sums[name].add(found, len(labels))
+    totals = add_up(torch.stack([total.on_host() for total in sums.values()]))
+    if not totals[0, -1]:
         raise UserError("there is no readable image to evaluate on; check the data directory")
-    return {name: _means(total, measured, metrics, images) for name, total in sums.items()}
+    return {name: _means(total, metrics) for name, total in zip(models, totals, strict=True)}
 
 
 @contextmanager
@@ -133,9 +134,38 @@ def _evaluating(models: Iterable[nn.Module]) -> Iterator[None]:
             part.training = training
 
 
-def _means(
-    total: Tensor | float, measured: list[str], metrics: Mapping[str, Metric], images: int
-) -> Evaluation:
-    values = total.tolist() if isinstance(total, Tensor) else []
-    means = {name: value / images for name, value in zip(measured, values, strict=True)}
-    return Evaluation(images, {name: means.get(name) for name in metrics})
+class _Sums:
+    """Sums of the metrics of a network, on the device until they are asked for."""
+
+    def __init__(self, metrics: int) -> None:
+        self.values: Tensor | float = 0.0
+        self.applied = [0.0] * metrics  # batches that a metric applied to
+        self.images = 0
+
+    def add(self, found: Sequence[Tensor | None], images: int) -> None:
+        """Count a batch."""
+        self.applied = [
+            n + (value is not None) for n, value in zip(self.applied, found, strict=True)
+        ]
+        zero = torch.zeros((), device=next((x.device for x in found if x is not None), None))
+        values = torch.stack([zero if value is None else value.float() for value in found])
+        exact = values.device.type != "mps"  # which has no float64
+        self.values = self.values + (values.double() if exact else values)
+        self.images += images
+
+    def on_host(self) -> Float[Tensor, " sums"]:
+        """Values, batches and images in one vector."""
+        values = (
+            self.values.tolist() if isinstance(self.values, Tensor) else [0.0] * len(self.applied)
+        )
+        return torch.tensor([*values, *self.applied, self.images], dtype=torch.float64)
+
+
+def _means(total: Float[Tensor, " sums"], metrics: Mapping[str, Metric]) -> Evaluation:
+    *sums, images = total.tolist()
+    values, applied = sums[: len(metrics)], sums[len(metrics) :]
+    means = {
+        name: value / images if batches else None
+        for name, value, batches in zip(metrics, values, applied, strict=True)
+    }
+    return Evaluation(int(images), means)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from normfree.errors import UserError
+from normfree.optim.shards import local, spans
 
 
 class Bucket(NamedTuple):
@@ -16,13 +18,35 @@ class Bucket(NamedTuple):
     Attributes:
         names: names of the parameters: the group's ``param_names``, or else the numbers of the
             group and the parameter, such as ``"0.3"``.
-        params: the parameters.
-        grads: their gradients.
+        params: the parameters; of sharded ones, the rows of this rank.
+        grads: their gradients, likewise.
+        owners: the parameters as the group has them.
     """
 
     names: list[str]
     params: list[Tensor]
     grads: list[Tensor]
+    owners: list[Tensor]
+
+    def split(self, *, unitwise: bool) -> tuple[Bucket, Bucket]:
+        """Those whose units are whole on this rank, and those with a norm over several ranks.
+
+        Args:
+            unitwise: whether there is one norm per unit; else one per parameter.
+        """
+        apart = [spans(owner, unitwise=unitwise) for owner in self.owners]
+        if not any(apart):
+            return self, Bucket([], [], [], [])
+        own, others = (
+            Bucket(
+                list(compress(self.names, chosen)),
+                list(compress(self.params, chosen)),
+                list(compress(self.grads, chosen)),
+                list(compress(self.owners, chosen)),
+            )
+            for chosen in ([not over for over in apart], apart)
+        )
+        return own, others
 
 
 def buckets(group: Mapping[str, Any], number: int = 0) -> Iterator[Bucket]:
@@ -58,9 +82,10 @@ def buckets(group: Mapping[str, Any], number: int = 0) -> Iterator[Bucket]:
             )
         kind = (param.device, param.dtype)
         if kind not in found:
-            found[kind] = Bucket([], [], [])
+            found[kind] = Bucket([], [], [], [])
         bucket = found[kind]
         bucket.names.append(name)
-        bucket.params.append(param)
-        bucket.grads.append(grad)
+        bucket.params.append(local(param))
+        bucket.grads.append(local(grad))
+        bucket.owners.append(param)
     yield from found.values()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from normfree.optim.buckets import Bucket
+from normfree.optim.shards import counts
 
 
 class ClipRecord:
@@ -38,6 +41,25 @@ class ClipRecord:
         """Append the scales of more parameters."""
         self.names.extend(names)
         self.scales.extend(scales)
+
+    def add_bucket(
+        self, bucket: Bucket, scales: Iterable[Float[Tensor, "..."]], *, unitwise: bool
+    ) -> None:
+        """Append the scales of a bucket, but for those that another rank records.
+
+        Args:
+            bucket: the parameters.
+            scales: of each, those of its units.
+            unitwise: whether there is one norm per unit; else one per parameter.
+        """
+        for name, owner, scale in zip(bucket.names, bucket.owners, scales, strict=True):
+            if counts(owner, unitwise=unitwise):
+                self.add([name], [scale])
+
+    def only(self, names: Container[str]) -> ClipRecord:
+        """The record of some parameters."""
+        some = [(name, scale) for name, scale in self.by_name().items() if name in names]
+        return ClipRecord([name for name, _ in some], [scale for _, scale in some])
 
     def by_name(self) -> dict[str, Float[Tensor, "..."]]:
         """Parameter name → scales."""

@@ -10,10 +10,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from normfree.errors import unknown_name
-from normfree.optim.buckets import buckets
+from normfree.optim.buckets import Bucket, buckets
 from normfree.optim.clip_record import ClipRecord
 from normfree.optim.core import agc
 from normfree.optim.settings import POSITIVE_OR_NONE
+from normfree.optim.shards import is_sharded, local, total_norm, whole_scales
 from normfree.schema import Field, record
 
 #: Parameter groups, as in optimizers or from :func:`~normfree.optim.param_groups`.
@@ -74,18 +75,28 @@ class AGC:
             POSITIVE_OR_NONE.check("clipping", threshold)
             if threshold is None:
                 continue
-            for names, params, grads in buckets(group, number):
-                scales = agc(
-                    params,
-                    grads,
-                    clipping=threshold,
-                    eps=self.eps,
-                    unitwise=self.unitwise,
-                    backend=backend,
-                )
-                torch._foreach_mul_(grads, scales)
-                clipped.add(names, scales)
+            for bucket in buckets(group, number):
+                scales = self._scales(bucket, threshold, backend)
+                torch._foreach_mul_(bucket.grads, scales)
+                clipped.add_bucket(bucket, scales, unitwise=self.unitwise)
         return clipped
+
+    def _scales(self, bucket: Bucket, threshold: float, backend: str) -> list[Tensor]:
+        own, others = bucket.split(unitwise=self.unitwise)
+        scales = agc(
+            own.params,
+            own.grads,
+            clipping=threshold,
+            eps=self.eps,
+            unitwise=self.unitwise,
+            backend=backend,
+        )
+        if not others.names:
+            return scales
+        by_name = dict(zip(own.names, scales, strict=True))
+        found = whole_scales(*others[1:], clipping=threshold, eps=self.eps)
+        by_name |= zip(others.names, found, strict=True)
+        return [by_name[name] for name in bucket.names]
 
 
 @record
@@ -124,7 +135,13 @@ class GlobalNorm:
             One scale, named ``"all parameters"``.
         """
         params = [param for group in groups for param in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(params, self.max_norm)
+        if any(map(is_sharded, params)):
+            grads = [param.grad for param in params if param.grad is not None]
+            norm = total_norm(grads)
+            factor = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)  # as PyTorch does
+            torch._foreach_mul_(list(map(local, grads)), factor)
+        else:
+            norm = torch.nn.utils.clip_grad_norm_(params, self.max_norm)
         scale = torch.where(norm > self.max_norm, self.max_norm / norm, 1.0)
         return ClipRecord(["all parameters"], [scale])
 

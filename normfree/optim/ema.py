@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from normfree.optim.functional import ema_decay
 from normfree.optim.settings import FRACTION
+from normfree.optim.shards import local
 
 
 class EMA:
@@ -106,8 +107,12 @@ class Averaging:
             self._left.update(pairs)
 
     def take(self, params: Iterable[Tensor]) -> list[Tensor | None]:
-        """The averages of parameters, which the caller updates; None for one without."""
-        return [self._left.pop(param, None) for param in params]
+        """The averages of parameters, which the caller updates; None for one without.
+
+        Of sharded parameters, the result has the rows of this rank.
+        """
+        taken = [self._left.pop(param, None) for param in params]
+        return [None if average is None else local(average) for average in taken]
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -117,7 +122,8 @@ class Averaging:
             _share_memory(average, source)
             return
         if self._left:
-            torch._foreach_lerp_(list(self._left.values()), list(self._left), self.weight)
+            averages, params = (list(map(local, x)) for x in (self._left.values(), self._left))
+            torch._foreach_lerp_(averages, params, self.weight)
             self._left.clear()
         for averaged, buffer in zip(average.buffers(), source.buffers(), strict=True):
             if averaged.is_floating_point():

@@ -177,7 +177,7 @@ def nesterov_momentum(
 
 
 def sam_perturbation(
-    grads: Sequence[Float[Tensor, "..."]], rho: float
+    grads: Sequence[Float[Tensor, "..."]], rho: float, norm: Float[Tensor, ""] | None = None
 ) -> list[Float[Tensor, "..."]]:
     r"""The ascent step of sharpness-aware minimization.
 
@@ -186,6 +186,7 @@ def sam_perturbation(
     Args:
         grads: gradients :math:`g` of all parameters; the norm is taken over all of them together.
         rho: :math:`\rho`, the norm of the step.
+        norm: :math:`\|g\|_2`, where these are not all of the gradients; None computes it.
 
     Returns:
         The steps, in the shapes of the gradients; zero if the norm is zero or not finite. They do
@@ -199,7 +200,7 @@ def sam_perturbation(
     """
     if not grads:
         return []
-    scale = rho / torch.nn.utils.get_total_norm(grads)
+    scale = rho / (torch.nn.utils.get_total_norm(grads) if norm is None else norm)
     usable = (scale > 0) & scale.isfinite()
     return [torch.where(usable, step, 0.0) for step in torch._foreach_mul(list(grads), scale)]
 

@@ -12,6 +12,7 @@ from normfree.optim.buckets import Bucket
 from normfree.optim.functional import lars_rate_from_norms
 from normfree.optim.list_optimizer import ListOptimizer
 from normfree.optim.settings import POSITIVE_OR_NONE
+from normfree.optim.shards import whole_norms
 
 
 class LARS(ListOptimizer):
@@ -72,14 +73,15 @@ class LARS(ListOptimizer):
 
     def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
         """Apply weight decay and the local rates, accumulate momentum, and update the weights."""
-        _, w, g = bucket
-        decay, velocities = group["weight_decay"], self.buffers(w, "momentum_buffer")
+        _, w, g, owners = bucket
+        decay, velocities = group["weight_decay"], self.buffers(bucket, "momentum_buffer")
         steps = torch._foreach_add(g, torch._foreach_mul(w, decay))
         torch._foreach_mul_(steps, group["lr"])
         layers = [i for i, x in enumerate(w) if x.ndim > 1 and group["trust"] is not None]
         if layers:
             norms, grad_norms = (
-                torch.stack(torch._foreach_norm([tensors[i] for i in layers])) for tensors in (w, g)
+                whole_norms([tensors[i] for i in layers], [owners[i] for i in layers])
+                for tensors in (w, g)
             )
             rates = lars_rate_from_norms(grad_norms, norms, group["trust"], decay)
             torch._foreach_mul_([steps[i] for i in layers], rates.unbind())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, overload
 
 import torch
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from normfree.optim.buckets import Bucket, buckets
 from normfree.optim.settings import AT_LEAST_ZERO, FRACTION, Range
+from normfree.optim.shards import local
 
 
 class ListOptimizer(Optimizer):
@@ -58,22 +59,23 @@ class ListOptimizer(Optimizer):
 
     def buffers(
         self,
-        params: Sequence[Tensor],
+        bucket: Bucket,
         name: str,
         initial: Callable[[Tensor], Tensor] = torch.zeros_like,
     ) -> list[Tensor]:
         """The state tensors that the optimizer keeps for parameters between steps.
 
         Args:
-            params: the parameters.
+            bucket: the parameters. The state of sharded ones is sharded, too, and the result has
+                the rows of this rank.
             name: key in the state of each parameter.
             initial: creates the tensor of a parameter that has none yet.
         """
-        states = [self.state[param] for param in params]
-        for param, state in zip(params, states, strict=True):
+        states = [self.state[owner] for owner in bucket.owners]
+        for owner, state in zip(bucket.owners, states, strict=True):
             if name not in state:
-                state[name] = initial(param)
-        return [state[name] for state in states]
+                state[name] = initial(owner)
+        return [local(state[name]) for state in states]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters.

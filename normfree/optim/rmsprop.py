@@ -76,8 +76,8 @@ class RMSProp(ListOptimizer):
     def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
         """Apply weight decay, accumulate squares and momentum, and update the weights."""
         w, grads = bucket.params, bucket.grads
-        squares = self.buffers(w, "mean_square", torch.ones_like)
-        velocities = self.buffers(w, "momentum_buffer")
+        squares = self.buffers(bucket, "mean_square", torch.ones_like)
+        velocities = self.buffers(bucket, "momentum_buffer")
         g = torch._foreach_add(grads, torch._foreach_mul(w, group["weight_decay"]))
         torch._foreach_mul_(squares, group["decay"])
         torch._foreach_addcmul_(squares, g, g, value=1 - group["decay"])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from normfree.errors import UserError
 from normfree.optim.functional import sam_perturbation
+from normfree.optim.shards import local, total_norm
 
 
 class SAM:
@@ -99,8 +100,10 @@ class SAM:
         moved, steps = self._pairs(grads)
         del grads  # free memory for the second pass
         with torch.no_grad():
+            norm = total_norm(steps)
+            moved, steps = list(map(local, moved)), list(map(local, steps))
             kept = [p.clone() for p in moved]
-            torch._foreach_add_(moved, sam_perturbation(steps, self.rho))
+            torch._foreach_add_(moved, sam_perturbation(steps, self.rho, norm))
         del steps
         torch.clear_autocast_cache()  # an enclosing autocast caches casts of the weights
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from normfree.optim.ema import EMA, Averaging
 from normfree.optim.in_backward import updated_in_backward
 from normfree.optim.list_optimizer import ListOptimizer
 from normfree.optim.settings import POSITIVE, POSITIVE_OR_NONE
+from normfree.optim.shards import whole_scales
 
 
 class AGCSGD(ListOptimizer):
@@ -191,25 +193,40 @@ class AGCSGD(ListOptimizer):
 
     def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
         """Clip, decay, accumulate momentum, and update the weights and their averages."""
-        names, params, grads = bucket
+        clipping, unitwise = group["clipping"], group["unitwise"]
+        if clipping is None:
+            self._step(bucket, group, None)
+            return
+        own, others = bucket.split(unitwise=unitwise)
+        scales = self._step(own, group, clipping)
+        assert scales is not None
+        self.clip_record.add_bucket(own, scales, unitwise=unitwise)
+        if others.names:
+            scales = whole_scales(*others[1:], clipping=clipping, eps=group["eps"])
+            clipped = torch._foreach_mul(others.grads, scales)
+            self._step(others._replace(grads=list(clipped)), group, None)
+            self.clip_record.add_bucket(others, scales, unitwise=unitwise)
+
+    def _step(
+        self, bucket: Bucket, group: dict[str, Any], clipping: float | None
+    ) -> list[Tensor] | None:
+        """Update the weights by the backend; returns the scales if it clips."""
         averaging = self._averaging
-        scales = find_backend(self.backend).step(
+        return find_backend(self.backend).step(
             Lists(
-                params,
-                grads,
-                self.buffers(params, "momentum_buffer") if group["momentum"] else [],
-                [] if averaging is None else averaging.take(params),
+                bucket.params,
+                bucket.grads,
+                self.buffers(bucket, "momentum_buffer") if group["momentum"] else [],
+                [] if averaging is None else averaging.take(bucket.owners),
             ),
             Settings(
                 lr=group["lr"],
                 momentum=group["momentum"],
                 nesterov=group["nesterov"],
                 weight_decay=group["weight_decay"],
-                clipping=group["clipping"],
+                clipping=clipping,
                 eps=group["eps"],
                 unitwise=group["unitwise"],
                 average_weight=0.0 if averaging is None else averaging.weight,
             ),
         )
-        if scales is not None:
-            self.clip_record.add(names, scales)

@@ -8,9 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from normfree.train.runtime import Runtime
+
 
 class MetricAccumulator:
     """Mean loss, accuracy and clipped share over some steps.
+
+    Each rank adds its share of a step. Shares are added up when somebody reads.
 
     Args:
         device: where the sums live.
@@ -46,9 +50,9 @@ class MetricAccumulator:
         """Count one step.
 
         Args:
-            loss: mean over the batch.
+            loss: mean over the batch, or this rank's share of it; likewise what follows.
             correct: examples of the batch that were classified correctly.
-            images: examples of the batch.
+            images: examples of the batch, on all ranks.
             clipped: units whose gradient was clipped.
             units: units that could have been.
         """
@@ -59,16 +63,42 @@ class MetricAccumulator:
         self.images += images
         self.units += units
 
-    def read(self) -> dict[str, float]:
-        """The means so far; here the host waits for the device."""
+    def read(self, runtime: Runtime | None = None) -> dict[str, float]:
+        """The means so far, over all ranks; here the host waits for the device."""
+        loss, correct, clipped, units = self._sums(runtime)
         return {
-            "loss": float(self.loss) / max(self.steps, 1),
-            "accuracy": int(self.correct) / max(self.images, 1),
-            "clipped": int(self.clipped) / max(self.units, 1),
+            "loss": loss / max(self.steps, 1),
+            "accuracy": correct / max(self.images, 1),
+            "clipped": clipped / max(units, 1),
         }
 
+    def gather(self, runtime: Runtime) -> None:
+        """Move the shares of all ranks to the main one, which saves them."""
+        if runtime.world == 1:
+            return
+        loss, correct, clipped, units = self._sums(runtime)
+        self.drop()
+        if runtime.main:
+            self.loss.fill_(loss)
+            self.correct.fill_(int(correct))
+            self.clipped.fill_(int(clipped))
+            self.units = int(units)
+
+    def drop(self) -> None:
+        """Leave the sums to the main rank, which counts them among its own."""
+        for sums in (self.loss, self.correct, self.clipped):
+            sums.zero_()
+        self.units = 0
+
+    def _sums(self, runtime: Runtime | None) -> list[float]:
+        """Loss, correct, clipped and units of all ranks."""
+        sums = [float(self.loss), float(self.correct), float(self.clipped), float(self.units)]
+        if runtime is None or runtime.world == 1:
+            return sums
+        return runtime.summed(torch.tensor(sums, dtype=torch.float64)).tolist()
+
     def state_dict(self) -> dict[str, Any]:
-        """The sums, for a checkpoint."""
+        """The sums, for a checkpoint; of several ranks, once they are gathered."""
         return {name: value for name, value in vars(self).items() if name != "device"}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -32,18 +32,24 @@ from normfree.train.compilation import compiled
 from normfree.train.components import AGC, CropFlip, Shift
 from normfree.train.components.clipping import LAYERS
 from normfree.train.device_transform import DeviceTransform
-from normfree.train.gradient import SummedLoss, summed_loss
+from normfree.train.engine import Engine
+from normfree.train.gradient import ALONE, SummedLoss, summed_loss
+from normfree.train.recipe import Recipe
+from normfree.train.replicated import Replicated
 from normfree.train.resolve import Resolved
 from normfree.train.run import Reader
+from normfree.train.runtime import Runtime
+from normfree.train.sharded import Sharded
 from normfree.train.sources import Sources
 from normfree.train.state import TrainState
+from normfree.train.statistics import synchronize
 from normfree.train.step import TrainStep
 from normfree.train.updater import Updater
 from normfree.weights.card import ModelCard, read_card
 
 
-def build_plan(resolved: Resolved) -> BatchPlan:
-    """Which examples each micro-batch holds."""
+def build_plan(resolved: Resolved, world: int = 1) -> BatchPlan:
+    """Which examples each micro-batch of each of ``world`` ranks holds."""
     recipe, mixing = resolved.recipe, resolved.recipe.augment.mixing
     sam = recipe.sam
     return BatchPlan(
@@ -53,6 +59,7 @@ def build_plan(resolved: Resolved) -> BatchPlan:
         mixing="none" if mixing is None else mixing.kind,
         pairing="two_batches" if mixing is None else mixing.pairing,
         accumulate=recipe.batch.accumulate,
+        world=world,
         ascent=None if sam is None else Ascent(fraction=sam.fraction, scope=sam.scope),
     )
 
@@ -84,22 +91,37 @@ def build_device_transform(resolved: Resolved) -> DeviceTransform:
     )
 
 
-def build_state(resolved: Resolved, model: ImageClassifier) -> TrainState:
+def build_engine(recipe: Recipe, runtime: Runtime) -> Engine:
+    """What ranks do to make one step together."""
+    if runtime.world == 1:
+        return Engine(runtime)
+    average = recipe.ranks.statistics == "replica"
+    kind = Replicated if recipe.ranks.kind == "ddp" else Sharded
+    return kind(runtime, average_statistics=average)
+
+
+def build_state(resolved: Resolved, model: ImageClassifier, engine: Engine = ALONE) -> TrainState:
     """The state before the first step.
 
     Args:
         resolved: the configuration.
         model: with its initial weights, see :func:`normfree.train.init.new_model`.
+        engine: leaves to each rank what it holds of the state.
     """
     recipe = resolved.recipe
     model = model.to(resolved.device)
     if recipe.compute.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.freeze(recipe.model.freeze)
+    if engine.runtime.world > 1 and recipe.ranks.statistics == "synchronized":
+        synchronize(model)
+    ema = None if recipe.ema is None else EMA(model, decay=recipe.ema.decay)
+    for held in [model] if ema is None else [model, ema.model]:
+        engine.prepare(held)  # type: ignore[arg-type]
     return TrainState(
         model=model,
         update=build_updater(model, resolved),
-        ema=None if recipe.ema is None else EMA(model, decay=recipe.ema.decay),
+        ema=ema,
         sam=None if recipe.sam is None else SAM(model.parameters(), rho=recipe.sam.rho),
         epoch=MetricAccumulator(resolved.device),
         window=MetricAccumulator(resolved.device),
@@ -135,13 +157,18 @@ def _places(model: ImageClassifier, names: tuple[str, ...]) -> list[str]:
     return [named.get(name, name) for name in names if name != "classifier"]
 
 
-def build_step(resolved: Resolved, state: TrainState) -> TrainStep:
+def build_step(resolved: Resolved, state: TrainState, engine: Engine = ALONE) -> TrainStep:
     """What updates the state by one batch.
+
+    Args:
+        resolved: the configuration.
+        state: built with the same engine.
+        engine: how ranks make one step.
 
     Raises:
         UserError: the step should be compiled, and there is no compiler.
     """
-    recipe = resolved.recipe
+    recipe, world = resolved.recipe, engine.runtime.world
     transform = build_device_transform(resolved)
     return TrainStep(
         state=state,
@@ -152,14 +179,19 @@ def build_step(resolved: Resolved, state: TrainState) -> TrainStep:
             total_steps=resolved.total_steps,
             steps_per_epoch=resolved.span.steps_per_epoch,
         ),
-        loss_of=_loss_of(resolved, state.model, transform),
+        loss_of=engine.parallel(_loss_of(resolved, state.model, transform, engine), state.model),
         batch_size=recipe.batch.size,
         scope="batch" if recipe.sam is None else recipe.sam.scope,
-        one_backward=recipe.batch.accumulate == 1 and recipe.sam is None,
+        one_backward=recipe.batch.accumulate == world == 1 and recipe.sam is None,
+        engine=engine,
+        count=recipe.batch.accumulate,
+        passes=build_plan(resolved, world).ascent_passes if world > 1 else None,
     )
 
 
-def _loss_of(resolved: Resolved, model: ImageClassifier, transform: DeviceTransform) -> SummedLoss:
+def _loss_of(
+    resolved: Resolved, model: ImageClassifier, transform: DeviceTransform, engine: Engine
+) -> SummedLoss:
     """Normalization, network and loss, compiled as one if the recipe says so.
 
     CUDA graphs overwrite the gradients of the call before, so that they are for steps of one call.
@@ -172,13 +204,15 @@ def _loss_of(resolved: Resolved, model: ImageClassifier, transform: DeviceTransf
     )
     if not recipe.compute.compile:
         return loss_of
-    alone = recipe.batch.accumulate == 1 and recipe.sam is None
+    alone = recipe.batch.accumulate == engine.runtime.world == 1 and recipe.sam is None
     return compiled(loss_of, resolved.device, graphs=alone)
 
 
-def build_reader(resolved: Resolved, sources: Sources) -> Reader:
-    """What reads the images."""
-    data, plan = resolved.recipe.data, build_plan(resolved)
+def build_reader(resolved: Resolved, sources: Sources, runtime: Runtime | None = None) -> Reader:
+    """What reads the images of this rank."""
+    data = resolved.recipe.data
+    rank, world = (0, 1) if runtime is None else (runtime.rank, runtime.world)
+    plan = build_plan(resolved, world)
     images = sum(len(source) for source in sources if source is not None)
     bad_images = BadImages(most=int(data.max_bad_fraction * images))
     sources, notes = cached(sources, data)
@@ -198,13 +232,15 @@ def build_reader(resolved: Resolved, sources: Sources) -> Reader:
             plan,
             start=first,
             stop=stop,
+            rank=rank,
             **reading,  # type: ignore[arg-type]
         )
 
     def evaluation(source: Source) -> Callable[[], Iterator[Batch]]:
         transform = eval_transform(resolved, source)
         size = resolved.recipe.batch.micro  # as large as the network is given in training
-        return partial(eval_batches, source, transform, size, **reading)  # type: ignore[arg-type]
+        part = {"rank": rank, "world": world}
+        return partial(eval_batches, source, transform, size, **part, **reading)  # type: ignore[arg-type]
 
     return Reader(
         train=train,

@@ -29,13 +29,18 @@ def save_checkpoint(directory: Path, content: dict[str, Any], *, step: int, keep
         keep: how many checkpoints stay.
     """
     directory.mkdir(exist_ok=True)
-    path = directory / f"step-{step:08d}.pt"
+    path = checkpoint_path(directory, step)
     with atomic_file(path) as file:
         torch.save({"format": FORMAT, "step": step, **content}, file)
     upto = [done for done in list_checkpoints(directory) if _step(done) <= step]
     for old in upto[:-keep]:
         old.unlink()
     return path
+
+
+def checkpoint_path(directory: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return directory / f"step-{step:08d}.pt"
 
 
 def list_checkpoints(directory: Path) -> list[Path]:

@@ -7,6 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from normfree.errors import UserError
+from normfree.optim.shards import local
+from normfree.train.runtime import Runtime
+
+_NEVER = 2**62  # a step, or a place in a list, that no run comes to
 
 
 class NonFiniteError(UserError):
@@ -45,19 +49,22 @@ class LossWatch:
         new = ~torch.isfinite(loss) & (self.first_bad < 0)
         self.first_bad.masked_fill_(new, step)
 
-    def check(self) -> None:
-        """Wait for the device and stop the run if any loss was not finite.
+    def check(self, runtime: Runtime | None = None) -> None:
+        """Wait for the device and stop the run if any loss was not finite, on any rank.
 
         Raises:
             NonFiniteError: names the first such step.
         """
         step = int(self.first_bad)
+        if runtime is not None:
+            first = runtime.least(step if step >= 0 else _NEVER)
+            step = -1 if first == _NEVER else first
         if step >= 0:
             raise NonFiniteError("the loss", step)
 
 
-def check_weights(model: nn.Module, step: int) -> None:
-    """Refuse weights that no run should be resumed from.
+def check_weights(model: nn.Module, step: int, runtime: Runtime | None = None) -> None:
+    """Refuse weights that no run should be resumed from, on any rank.
 
     A finite loss can have a gradient that is not: the weights show it before the next loss does.
 
@@ -65,7 +72,9 @@ def check_weights(model: nn.Module, step: int) -> None:
         NonFiniteError: names the parameter.
     """
     named = list(model.named_parameters())
-    finite = torch.stack([torch.isfinite(p.detach()).all() for _, p in named]).tolist()
-    for (name, _), good in zip(named, finite, strict=True):
-        if not good:
-            raise NonFiniteError(f"parameter {name}", step)
+    finite = torch.stack([torch.isfinite(local(p.detach())).all() for _, p in named])
+    first = next((place for place, good in enumerate(finite.tolist()) if not good), _NEVER)
+    if runtime is not None:
+        first = runtime.least(first)
+    if first != _NEVER:
+        raise NonFiniteError(f"parameter {named[first][0]}", step)

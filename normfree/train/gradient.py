@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from normfree.data.plan import AscentScope
 from normfree.nn.loss import correct, softmax_cross_entropy
 from normfree.optim import SAM
 from normfree.train.device_transform import Example
+from normfree.train.engine import Engine
 
 Forward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From images in gray levels (n, c, h, w) and keys (n) to logits (n, k)."""
@@ -26,6 +28,9 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 SummedLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """From images (n, c, h, w), keys (n) and targets (n, k) to the sum of the losses and the number of
 examples whose largest logit is that of a largest target."""
+
+
+ALONE = Engine()
 
 
 class Measured(NamedTuple):
@@ -77,6 +82,9 @@ def batch_gradient(
     sam: SAM | None = None,
     scope: AscentScope = "batch",
     statistics: Sequence[Tensor] = (),
+    engine: Engine = ALONE,
+    count: int | None = None,
+    passes: int | None = None,
 ) -> Measured:
     r"""Add the gradient of a batch's mean loss to ``.grad``, one micro-batch after the other.
 
@@ -98,6 +106,13 @@ def batch_gradient(
         scope: what ascends together.
         statistics: running statistics that ``loss_of`` moves. They move once for each micro-batch,
             at the descent, and are put back if the batch cannot be finished.
+        engine: how several ranks make one gradient.
+        count: micro-batches of this rank; needed where there are several ranks.
+        passes: forward passes over the ascending examples, the same number on all ranks; None
+            makes as few as hold them.
+
+    Returns:
+        This rank's share: the shares of all ranks add up to what the batch measures.
 
     >>> model = torch.nn.Linear(4, 3)
     >>> keys = torch.arange(6)
@@ -117,52 +132,55 @@ def batch_gradient(
         images, targets, keys, _ = example
         return loss_of(images, keys, targets)
 
-    def descend(example: Example) -> Measured:
-        value, right = summed(example)
-        mean = value / batch_size
-        mean.backward()
+    def descend(number: int, example: Example) -> Measured:
+        with engine.descending(last=number + 1 == count):
+            value, right = summed(example)
+            mean = value / batch_size
+            mean.backward()
         return Measured(mean.detach(), right)
 
-    def ascent(sam: SAM, few: Iterable[Example]) -> list[Tensor | None]:
-        """The gradient of the summed loss; ``.grad`` is left alone, and so are the statistics."""
-        total: list[Tensor | None] = [None] * len(sam.params)
+    def ascending(few: Iterable[Example]) -> Iterator[Tensor]:
+        """Losses of those that ascend; the statistics are left alone."""
         with _put_back(statistics):
             for example in few:
-                gradients = torch.autograd.grad(summed(example)[0], sam.params, allow_unused=True)
-                total = [_added(before, g) for before, g in zip(total, gradients, strict=True)]
-        return total
+                yield summed(example)[0] * (1 if len(example.ascent) else 0)
 
     def measured() -> Iterator[Measured]:
         if sam is None:
-            yield from map(descend, examples)
+            yield from map(descend, itertools.count(), examples)
         elif scope == "micro_batch":
-            for example in examples:
-                with sam.ascended(ascent(sam, [example.ascending])):
-                    yield descend(example)
+            for number, example in enumerate(examples):
+                with engine.ascended(sam, ascending([example.ascending]), together=False):
+                    yield descend(number, example)
         else:
             held = list(examples)
-            with sam.ascended(ascent(sam, _ascending(held))):
-                yield from map(descend, held)
+            with engine.ascended(sam, ascending(_ascending(held, passes)), together=True):
+                yield from map(descend, itertools.count(), held)
 
     with _put_back(statistics, only_after_an_error=True):
         losses, right = zip(*measured(), strict=True)
+    assert count in (None, len(losses)), "the last micro-batch of a step is missing"
     return Measured(torch.stack(losses).sum(), torch.stack(right).sum())
 
 
-def _ascending(held: Sequence[Example]) -> Sequence[Example]:
-    """Those that ascend, in as few micro-batches as hold them: a fifth of them costs a fifth."""
+def _ascending(held: Sequence[Example], passes: int | None) -> Sequence[Example]:
+    """Those that ascend, in as few micro-batches as hold them: a fifth of them costs a fifth.
+
+    If fewer ascend than there are passes to make, some passes have an image that does not.
+    """
     few = [example.ascending for example in held if len(example.ascent)]
     largest = max(len(example.keys) for example in held)
-    count = math.ceil(sum(len(example.keys) for example in few) / largest)
+    examples = sum(len(example.keys) for example in few)
+    count = math.ceil(examples / largest) if passes is None else passes
     if count == len(few):
         return few
-    columns = (torch.cat(column).tensor_split(count) for column in zip(*few, strict=True))
-    return [Example(*parts) for parts in zip(*columns, strict=True)]
-
-
-def _added(before: Tensor | None, gradient: Tensor | None) -> Tensor | None:
-    """The sum of what there is."""
-    return gradient if before is None else before if gradient is None else before + gradient
+    full = min(count, examples)
+    images, targets, keys = (column[:2] for column in held[0][:3])
+    idle = Example(images, targets, keys, held[0].ascent[:0])
+    if full == 0:
+        return [idle] * count
+    columns = (torch.cat(column).tensor_split(full) for column in zip(*few, strict=True))
+    return [*(Example(*parts) for parts in zip(*columns, strict=True)), *[idle] * (count - full)]
 
 
 @contextmanager

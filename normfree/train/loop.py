@@ -12,10 +12,11 @@ from torch import Tensor
 
 from normfree.data import TooManyBadImagesError, WorkerError
 from normfree.errors import BadImageError, UserError
+from normfree.train.agreement import Agreement
 from normfree.train.finite import LossWatch, check_weights
 from normfree.train.progress import Stopwatch, duration
 from normfree.train.run import Run
-from normfree.train.signals import StopRequest
+from normfree.train.signals import StopRequest, interrupted
 from normfree.train.transfer import uploaded
 from normfree.train.waiting import DataWait
 
@@ -29,17 +30,21 @@ def train_loop(run: Run) -> None:
         NonFiniteError: the loss or a weight is not finite; nothing of it was saved.
         Interrupted: a signal asked to stop; the checkpoint of the step that was running is saved.
         UserError: an image, or too many of them, cannot be read, or reading processes died; the
-            steps before are saved.
+            steps before are saved, unless there are several ranks.
     """
+    alone = run.runtime.world == 1  # other ranks are in the middle of a step, and cannot save it
     try:
         _steps(run)
     except (WorkerError, TooManyBadImagesError):
-        save(run)
+        if alone:
+            save(run)
         raise
     except BadImageError as error:
-        save(run)
+        if alone:
+            save(run)
+        saved = f"step {run.state.step} is saved" if alone else "the last checkpoint stays"
         raise UserError(
-            f"cannot read image {error.name}: {error.reason}; step {run.state.step} is saved: fix "
+            f"cannot read image {error.name}: {error.reason}; {saved}: fix "
             f"the image and go on with: normfree train --resume --out {run.files.directory.path}, "
             "or without it by adding --on-bad-image skip"
         ) from error
@@ -56,7 +61,11 @@ def _steps(run: Run) -> None:
         save(run)
     measured = wait.measured(run.reader.train(state.step))
     reading = uploaded(measured, run.step.transform.device)
-    with StopRequest() as stop, closing(reading) as micro_batches:
+    with (
+        StopRequest() as stop,
+        closing(reading) as micro_batches,
+        closing(Agreement(run.runtime)) as agreement,
+    ):
         while state.step < span.steps:
             output = run.step(islice(micro_batches, run.accumulate))
             if run.compiles and state.step == first + 1:
@@ -66,20 +75,21 @@ def _steps(run: Run) -> None:
                 accumulator.add(**output._asdict())
             run.progress.advance()
             if state.step % loop.log_every == 0:
-                watch.check()
+                watch.check(run.runtime)
                 _report(run, stopwatch, wait)
             ended = span.epoch_ended(state.step)
             if ended is not None:
-                watch.check()
+                watch.check(run.runtime)
                 began = time.perf_counter()
                 _end_epoch(run, ended, began - epoch_began)
                 epoch_began = time.perf_counter()
                 stopwatch.skip(epoch_began - began)
-            if stop.signum or ended is not None or state.step % loop.checkpoint_every == 0:
-                watch.check()
+            signum = agreement.on(stop.signum)
+            if signum or ended is not None or state.step % loop.checkpoint_every == 0:
+                watch.check(run.runtime)
                 save(run)
-            if stop.signum and state.step < span.steps:
-                raise stop.interrupted(state.step, run.files.directory.path)
+            if signum and state.step < span.steps:
+                raise interrupted(signum, state.step, run.files.directory.path)
     _test(run)
 
 
@@ -99,7 +109,7 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
         "kind": "train",
         "step": step,
         "epoch": step / run.span.steps_per_epoch,
-        **window.read(),
+        **window.read(run.runtime),
         "lr": run.step.schedule(step - 1),
         "images_per_second": window.images / seconds,
         "data_wait": min(waited / seconds, 1.0),
@@ -115,7 +125,7 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
 def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
     """An ``epoch`` line, with an evaluation if one is due; the best weights are kept."""
     state, final = run.state, run.state.step == run.span.steps
-    means = state.epoch.read()
+    means = state.epoch.read(run.runtime)
     line: dict[str, Any] = {
         "kind": "epoch",
         "step": state.step,
@@ -124,7 +134,7 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
         "train_accuracy": means["accuracy"],
     }
     if final or epoch % run.loop.eval_every == 0:
-        check_weights(state.model, state.step)
+        check_weights(state.model, state.step, run.runtime)
         line |= run.validate()
         accuracy = line["val_top1" if state.ema is None else "val_top1_ema"]
         if accuracy >= state.best:
@@ -140,7 +150,7 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
 
 def _test(run: Run) -> None:
     """A ``test`` line: the weights that validation chose, on the test images, once in a run."""
-    if run.reader.test is None or run.metrics.has("test"):
+    if run.reader.test is None or run.runtime.first(lambda: run.metrics.has("test")):
         return
     line = {"kind": "test", "step": run.state.step, **run.test(run.reader.test())}
     run.metrics.write(**line)
@@ -149,6 +159,6 @@ def _test(run: Run) -> None:
 
 def save(run: Run) -> None:
     """Write a checkpoint, unless the weights are not finite."""
-    check_weights(run.state.model, run.state.step)
+    check_weights(run.state.model, run.state.step, run.runtime)
     run.metrics.sync()
     run.files.save_checkpoint(run.state)

@@ -60,6 +60,23 @@ class MetricsFile:
         self._file.close()
 
 
+class NoMetricsFile(MetricsFile):
+    """Writes nothing: what ranks have but for the main one."""
+
+    def __init__(self) -> None:
+        self._kinds = set()
+
+    def write(self, **fields: Any) -> None:
+        """Remember that there is such a line."""
+        self._kinds.add(fields["kind"])
+
+    def sync(self) -> None:
+        """Nothing to wait for."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 def _line(fields: dict[str, Any]) -> str:
     finite = {name: value if is_plain(value) else None for name, value in fields.items()}
     return json.dumps(finite) + "\n"

@@ -23,6 +23,7 @@ from normfree.train.components import (
     Loss,
     Network,
     Place,
+    Ranks,
     RMSprop,
     SharpnessAware,
     StepDecay,
@@ -66,6 +67,7 @@ class Recipe:
     loss: Loss = Loss()
     augment: Augmentation = Augmentation()
     compute: Compute = Compute()
+    ranks: Ranks = Ranks()
     loop: Loop = Loop()
     place: Place = Place()
 

@@ -92,6 +92,9 @@ def resolve(
     val: Source,
     test: Source | None = None,
     inferred: Mapping[str, Any] = _NOTHING,
+    *,
+    device: str | None = None,
+    world: int = 1,
 ) -> Resolved:
     """Derive every value that depends on others.
 
@@ -102,6 +105,8 @@ def resolve(
         test: the images that are looked at once, if there are such.
         inferred: fields of the model's configuration that its weights ask for, where the recipe is
             silent.
+        device: of this rank; None finds that of the recipe.
+        world: number of ranks.
 
     Raises:
         UserError: settings, model and data that do not go together.
@@ -119,7 +124,7 @@ def resolve(
         source=recipe.data.source,
         inferred=inferred,
     )
-    _check_statistics(recipe, model["normalization"])
+    _check_statistics(recipe, model["normalization"], world)
     mean, std = recipe.data.statistics(train)
     steps_per_epoch = images / batch
     randaugment = recipe.augment.randaugment
@@ -145,7 +150,7 @@ def resolve(
         test_margin=recipe.data.margin(model["test_size"], photographs=recipe.augment.photographs),
         mean=mean,
         std=std,
-        device=find_device(recipe.compute.device),
+        device=find_device(recipe.compute.device) if device is None else device,
     )
 
 
@@ -158,15 +163,20 @@ def _check_loss(recipe: Recipe, train: Source) -> None:
         )
 
 
-def _check_statistics(recipe: Recipe, normalization: str) -> None:
+def _check_statistics(recipe: Recipe, normalization: str, world: int) -> None:
     """Batch normalization needs two images wherever it takes their mean."""
-    fewest = recipe.batch.micro
+    fewest = recipe.batch.size // (recipe.batch.accumulate * world)
     if recipe.sam is not None:
         fewest = min(fewest, round(fewest * recipe.sam.fraction))
     if normalization == "batch" and fewest < 2:
         raise UserError(
             "a batch-normalized network takes its statistics from two or more images at a time; "
             "lower --accumulate, or raise --batch-size or --sam-fraction"
+        )
+    if world > 1 and recipe.ranks.statistics == "synchronized" and recipe.sam is not None:
+        raise UserError(
+            "--batch-statistics synchronized does not go with --sam-rho, for which ranks may make "
+            "passes of their own; choose --batch-statistics replica"
         )
 
 

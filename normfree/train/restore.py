@@ -13,6 +13,8 @@ from torch import Tensor
 
 from normfree.errors import UserError
 from normfree.optim import AGCSGD, LARS, RMSProp
+from normfree.train.engine import Engine
+from normfree.train.gradient import ALONE
 from normfree.train.state import TrainState
 
 #: What each optimizer keeps for a parameter between steps.
@@ -28,7 +30,13 @@ class _Unfit(Exception):  # noqa: N818 - becomes a UserError that names the chec
     """A part of a checkpoint is not what this run would have written."""
 
 
-def restore(target: TrainState, state: dict[str, Any], source: Path, total_steps: int) -> None:
+def restore(
+    target: TrainState,
+    state: dict[str, Any],
+    source: Path,
+    total_steps: int,
+    engine: Engine = ALONE,
+) -> None:
     """Go on from the state of a checkpoint.
 
     Args:
@@ -36,13 +44,16 @@ def restore(target: TrainState, state: dict[str, Any], source: Path, total_steps
         state: of the checkpoint.
         source: what to call it in a message.
         total_steps: steps of the run.
+        engine: leaves to each rank what it holds of the state.
 
     Raises:
         UserError: it is of another configuration, or was changed by hand.
     """
     try:
         check_state(state, target, total_steps)
-        target.load_state_dict(state)
+        target.load_state_dict(engine.share(state, _like(target)))
+        if not engine.runtime.main:
+            target.drop_metrics()
     except (_Unfit, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         kind = "" if isinstance(error, _Unfit) else f"{type(error).__name__}: "
         said = " ".join(str(error).split())[:200]
@@ -50,6 +61,15 @@ def restore(target: TrainState, state: dict[str, Any], source: Path, total_steps
             f"the newest checkpoint of {source} does not fit this run ({kind}{said}); "
             "remove it to go on from the one before, or start again with another --out"
         ) from None
+
+
+def _like(target: TrainState) -> dict[str, Any]:
+    """A state whose tensors are sharded as the target's; the optimizer's as its parameters."""
+    groups = target.optimizer.param_groups
+    params = enumerate(param for group in groups for param in group["params"])
+    kept = _KEPT.get(type(target.optimizer), frozenset()) - {"step"}
+    state = {number: dict.fromkeys(kept, param) for number, param in params}
+    return {**target.state_dict(), "optimizer": {"state": state}}
 
 
 def check_state(state: Any, fresh: TrainState, total_steps: int) -> None:

@@ -11,9 +11,11 @@ from torch import nn
 from normfree.data import BadImages, Batch, MicroBatch, Workers
 from normfree.inference.evaluate import evaluate
 from normfree.train.components import Loop
+from normfree.train.engine import Engine
 from normfree.train.metrics import MetricsFile
 from normfree.train.progress import Progress
 from normfree.train.run_files import RunFiles
+from normfree.train.runtime import Runtime
 from normfree.train.span import Span
 from normfree.train.state import TrainState
 from normfree.train.step import TrainStep
@@ -67,6 +69,7 @@ class Run:
         files: where weights and checkpoints go.
         metrics: the open ``metrics.jsonl``.
         progress: what a person sees.
+        engine: what ranks do together.
     """
 
     span: Span
@@ -80,6 +83,12 @@ class Run:
     files: RunFiles
     metrics: MetricsFile
     progress: Progress
+    engine: Engine
+
+    @property
+    def runtime(self) -> Runtime:
+        """The ranks of the run."""
+        return self.engine.runtime
 
     def validate(self) -> dict[str, Any]:
         """Metrics of the raw weights, ``val_top1``, and of the averaged ones, ``val_top1_ema``."""
@@ -92,6 +101,7 @@ class Run:
     def test(self, batches: Iterator[Batch]) -> dict[str, Any]:
         """Metrics of the weights that validation chose, ``test_top1``."""
         device = self.step.transform.device
+        self.runtime.barrier()  # the main rank has written them
         chosen = load_model(self.files.directory.best, device=device)
         found = self._evaluate({"": chosen}, batches)
         return {f"test_{name}": value for name, value in found.items()}
@@ -100,7 +110,14 @@ class Run:
         self, models: Mapping[str, nn.Module], batches: Iterator[Batch]
     ) -> dict[str, Any]:
         """Metrics by name and suffix of the model."""
-        found = evaluate(models, batches, self.step.transform.evaluation, self.loss)
+        with self.engine.gathered(models.values()):
+            found = evaluate(
+                models,
+                batches,
+                self.step.transform.evaluation,
+                self.loss,
+                add_up=self.runtime.summed,
+            )
         return {
             f"{name}{suffix}": value
             for suffix, evaluation in found.items()

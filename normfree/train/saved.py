@@ -20,6 +20,7 @@ FREE_ON_RESUME = frozenset(
     {
         *("name", "out", "resume", "workers", "device", "compile", "on_bad_image"),
         *("max_bad_fraction", "cache", "cache_gb"),
+        *("parallel", "shards", "rank_timeout"),
         *("eval_every", "checkpoint_every", "keep_checkpoints", "log_every"),
     }
 )

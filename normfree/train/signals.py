@@ -36,15 +36,6 @@ class StopRequest:
                 self._previous[signum] = signal.signal(signum, self._note)
         return self
 
-    def interrupted(self, step: int, directory: Path) -> Interrupted:
-        """The error that ends a run after its step was saved."""
-        assert self.signum is not None
-        return Interrupted(
-            self.signum,
-            f"stopped by {signal.Signals(self.signum).name} after step {step}; "
-            f"go on with: normfree train --resume --out {directory}",
-        )
-
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.signum == signum == signal.SIGINT:
             raise KeyboardInterrupt
@@ -59,3 +50,12 @@ class StopRequest:
         """Give the signals back."""
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
+
+
+def interrupted(signum: int, step: int, directory: Path) -> Interrupted:
+    """The error that ends a run after its step was saved."""
+    return Interrupted(
+        signum,
+        f"stopped by {signal.Signals(signum).name} after step {step}; "
+        f"go on with: normfree train --resume --out {directory}",
+    )

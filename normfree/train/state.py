@@ -10,6 +10,7 @@ import torch
 from normfree.models import ImageClassifier
 from normfree.optim import EMA, SAM
 from normfree.train.accumulator import MetricAccumulator
+from normfree.train.runtime import Runtime
 from normfree.train.updater import Updater
 
 
@@ -47,6 +48,16 @@ class TrainState:
         """The network to keep: the averaged one, if there is one."""
         averaged: ImageClassifier = self.model if self.ema is None else self.ema.model  # type: ignore[assignment]
         return averaged
+
+    def gather_metrics(self, runtime: Runtime) -> None:
+        """Move what all ranks counted to the main one."""
+        self.epoch.gather(runtime)
+        self.window.gather(runtime)
+
+    def drop_metrics(self) -> None:
+        """Forget what was counted, but for how much it was: the main rank goes on with the sums."""
+        self.epoch.drop()
+        self.window.drop()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, for a checkpoint."""

@@ -12,12 +12,15 @@ from torch import Tensor
 from normfree.data import MicroBatch
 from normfree.data.plan import AscentScope
 from normfree.train.device_transform import DeviceTransform
-from normfree.train.gradient import Measured, SummedLoss, batch_gradient
+from normfree.train.engine import Engine
+from normfree.train.gradient import ALONE, Measured, SummedLoss, batch_gradient
 from normfree.train.state import TrainState
 
 
 class StepOutput(NamedTuple):
     """What a step measured, on the device but for what is counted on the host.
+
+    Of several ranks, all but ``images`` is this rank's share; the shares add up.
 
     Attributes:
         loss: mean over the batch, see :class:`~normfree.train.gradient.Measured`.
@@ -50,6 +53,9 @@ class TrainStep:
         scope: what ascends together, with sharpness-aware minimization.
         one_backward: whether the gradient is complete after one backward pass; weights are then
             updated while it runs, where the optimizer can, with the same bits in less memory.
+        engine: how several ranks make one step.
+        count: micro-batches of this rank; None where that does not matter.
+        passes: forward passes of the ascent, the same number on all ranks; None: as few as can be.
     """
 
     state: TrainState
@@ -59,6 +65,9 @@ class TrainStep:
     batch_size: int
     scope: AscentScope = "batch"
     one_backward: bool = False
+    engine: Engine = ALONE
+    count: int | None = None
+    passes: int | None = None
 
     def __call__(self, micro_batches: Iterable[MicroBatch]) -> StepOutput:
         """Take the micro-batches of a step, on the host, one at a time."""
@@ -67,11 +76,12 @@ class TrainStep:
             group["lr"] = self.schedule(state.step)
         state.optimizer.zero_grad(set_to_none=True)
         if self.one_backward and state.update.works_in_backward:
-            with state.update.in_backward(state.ema, state.step) as clipped:
+            with state.update.in_backward(state.ema, state.step) as record:
                 measured = self._gradient(micro_batches)
         else:
             measured = self._gradient(micro_batches)
-            clipped = state.update(state.ema, state.step)
+            record = state.update(state.ema, state.step)
+        clipped = self.engine.count(record)
         state.step += 1
         return StepOutput(
             *measured,
@@ -81,11 +91,19 @@ class TrainStep:
         )
 
     def _gradient(self, micro_batches: Iterable[MicroBatch]) -> Measured:
-        return batch_gradient(
+        """The gradient of the whole batch, on all ranks."""
+        statistics = list(self.state.model.buffers())
+        measured = batch_gradient(
             self.loss_of,
             map(self.transform, micro_batches),
             batch_size=self.batch_size,
             sam=self.state.sam,
             scope=self.scope,
-            statistics=list(self.state.model.buffers()),
+            statistics=statistics,
+            engine=self.engine,
+            count=self.count,
+            passes=self.passes,
         )
+        self.engine.complete(self.state.model.parameters())
+        self.engine.settle(statistics)
+        return measured

@@ -49,6 +49,7 @@ def save_model(
     *,
     layout: Layout = "normfree",
     card: ModelCard | Mapping[str, Any] | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a model as a ``.safetensors`` file.
 
@@ -59,13 +60,14 @@ def save_model(
             or ``"timm"``, which ``timm.create_model(..., checkpoint_path=path)`` reads.
         card: preprocessing and provenance, as a :class:`normfree.weights.ModelCard` or some of its
             fields; the field ``model`` is always taken from the model.
+        state: its weights by name, if the model holds only a part of them; None takes the model's.
 
     Raises:
         UserError: timm has no such network, the card does not fit the model, or the path is not
             writable.
     """
     config = model.config
-    state: Mapping[str, Tensor] = model.state_dict()
+    state = model.state_dict() if state is None else state
     if layout == "timm":
         state = timm.parameters(state, config)
     metadata = {KEY: describe(model, card).to_json()}  # the library does not keep the key order

@@ -17,6 +17,7 @@ from normfree.train.components.loop import Loop, Place
 from normfree.train.components.loss import Loss
 from normfree.train.components.network import Network
 from normfree.train.components.optimizer import LARS, SGD, AdamW, FixedRate, RMSprop, ScaledRate
+from normfree.train.components.ranks import Ranks
 from normfree.train.components.sam import SharpnessAware
 from normfree.train.components.schedule import Cosine, StepDecay, WarmupEpochs, WarmupSteps
 
@@ -42,6 +43,7 @@ __all__ = [
     "Place",
     "RMSprop",
     "RandomOperations",
+    "Ranks",
     "ScaledRate",
     "SharpnessAware",
     "Shift",

@@ -18,10 +18,11 @@ CARD = ModelCard(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six training images of two classes."""
+    """Six training images of two classes, and one to validate with each."""
     rng = np.random.default_rng(0)
-    for name in ("a/0", "a/1", "a/2", "b/0", "b/1", "b/2"):
-        path = tmp_path / "train" / f"{name}.png"
+    train = [f"train/{name}" for name in ("a/0", "a/1", "a/2", "b/0", "b/1", "b/2")]
+    for name in (*train, "val/a/0", "val/b/0"):
+        path = tmp_path / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
     return tmp_path
