@@ -11,6 +11,7 @@ from normfree.kernels.images import mix_bytes, normalize
 from normfree.kernels.library import Status, available, status
 from normfree.kernels.operator import operator
 from normfree.kernels.randaugment import Call, Operations, randaugment
+from normfree.kernels.resize import resize
 from normfree.kernels.rows import Weight, in_rows, standardize, standardize_backward, update_
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "normalize",
     "operator",
     "randaugment",
+    "resize",
     "standardize",
     "standardize_backward",
     "status",
