@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from normfree.data.batch import Batch, MicroBatch
-from normfree.data.decode import decode
+from normfree.data.decode import EncodedImage, decode, open_image
 from normfree.data.formats import FORMATS, LIMITS, Limits, image_endings
 from normfree.data.loader import BadImages, eval_batches, train_batches
 from normfree.data.plan import Ascent, BatchPlan, EvalPlan, MicroBatchPlan
@@ -11,6 +11,7 @@ from normfree.data.preprocess import center_crop_resize, resize_crop
 from normfree.data.resize import resize_bicubic
 from normfree.data.sources import (
     ArraySource,
+    EncodedSource,
     Opening,
     Source,
     Split,
@@ -20,7 +21,8 @@ from normfree.data.sources import (
     source_names,
 )
 from normfree.data.statistics import dataset_statistics
-from normfree.data.transforms import EvalTransform, TrainTransform, Transform
+from normfree.data.transforms import EvalTransform, TrainTransform, Transform, ViewTransform
+from normfree.data.view import Box, View, render
 
 __all__ = [
     "FORMATS",
@@ -30,6 +32,9 @@ __all__ = [
     "BadImages",
     "Batch",
     "BatchPlan",
+    "Box",
+    "EncodedImage",
+    "EncodedSource",
     "EvalPlan",
     "EvalTransform",
     "Limits",
@@ -40,14 +45,18 @@ __all__ = [
     "Split",
     "TrainTransform",
     "Transform",
+    "View",
+    "ViewTransform",
     "center_crop_resize",
     "dataset_statistics",
     "decode",
     "eval_batches",
     "has_split",
     "image_endings",
+    "open_image",
     "open_source",
     "register_source",
+    "render",
     "resize_bicubic",
     "resize_crop",
     "source_names",

@@ -127,9 +127,7 @@ def _antialiased(length: int, out: int, resize: Literal["bicubic", "bilinear"]) 
     return _shared(inputs, np.where(inputs < last[:, None], weights, np.float32(0)), length)
 
 
-def _shared(
-    inputs: np.ndarray, weights: Float32[np.ndarray, "out taps"], length: int
-) -> Taps:
+def _shared(inputs: np.ndarray, weights: Float32[np.ndarray, "out taps"], length: int) -> Taps:
     """Normalized taps inside the image, which a cache shares with every caller."""
     weights = np.where((inputs >= 0) & (inputs < length), weights, np.float32(0))
     weights = weights / weights.sum(axis=1, keepdims=True)

@@ -8,6 +8,7 @@ equation bit for bit.
 from __future__ import annotations
 
 from normfree.kernels.images import mix_bytes, normalize
+from normfree.kernels.jpeg import JpegHeader, jpeg_header, jpeg_region
 from normfree.kernels.library import Status, available, status
 from normfree.kernels.operator import operator
 from normfree.kernels.randaugment import Call, Operations, randaugment
@@ -16,11 +17,14 @@ from normfree.kernels.rows import Weight, in_rows, standardize, standardize_back
 
 __all__ = [
     "Call",
+    "JpegHeader",
     "Operations",
     "Status",
     "Weight",
     "available",
     "in_rows",
+    "jpeg_header",
+    "jpeg_region",
     "mix_bytes",
     "normalize",
     "operator",

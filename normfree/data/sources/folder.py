@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from normfree.data.decode import decode
+from normfree.data.decode import EncodedImage, decode, open_image
 from normfree.data.formats import LIMITS, Limits, image_endings
 from normfree.data.sources.registry import Opening, register_source
 from normfree.data.sources.source import Split
@@ -57,6 +57,10 @@ class FolderSource:
             BadImageError: the image cannot be read.
         """
         return decode(Path(self.files[index]), limits=self.limits)
+
+    def encoded(self, index: int) -> EncodedImage:
+        """Image ``index``, to be decoded in parts."""
+        return open_image(Path(self.files[index]), limits=self.limits)
 
     def name(self, index: int) -> str:
         """The path of image ``index``, escaped for display."""

@@ -9,9 +9,9 @@ enum { BLOCK = 64, LOOK = 11, LOOKS = 1 << LOOK, COMPONENTS = 3, LONGEST = 16 };
 
 /* The symbol that begins a code's bits, and with it the bits of a number if they fit into LOOK. */
 typedef struct {
-    int16_t value; /* of the number; 0: not known yet */
-    byte symbol;   /* zeros before the number, and how many bits it has */
     byte bits;     /* of the code, and of the number if its value is known; 0: of no short code */
+    byte symbol;   /* zeros before the number, and how many bits it has */
+    int16_t value; /* of the number; 0: not known yet */
 } Code;
 
 /* All symbols whose codes are complete within LOOK bits. */

@@ -33,26 +33,28 @@ INLINE int32_t take_number(Reader *in, int size) {
     return bits + (bits < 1 << (size - 1) ? 1 - (1 << size) : 0);
 }
 
-/* A symbol of any length, or -1. */
-static int long_symbol(Reader *in, const Huffman *table) {
-    const uint32_t bits = (uint32_t)(in->bits >> (64 - LONGEST));
-    for (int length = 1; length <= LONGEST; length++)
-        if (bits < table->limits[length]) {
-            const int32_t place = table->offsets[length] + (int32_t)(bits >> (LONGEST - length));
-            drop(in, length);
-            return table->symbols[place & 255];
+/* A code longer than LOOK bits, of the first of `bits`; its length is 0 if there is none. Readers are
+ * not passed to it, so that they can stay in registers. */
+static Code long_code(uint64_t bits, const Huffman *table) {
+    const uint32_t first = (uint32_t)(bits >> (64 - LONGEST));
+    for (int length = LOOK + 1; length <= LONGEST; length++)
+        if (first < table->limits[length]) {
+            const int32_t place = table->offsets[length] + (int32_t)(first >> (LONGEST - length));
+            return (Code){(byte)length, table->symbols[place & 255], 0};
         }
-    return -1;
-}
-
-INLINE int take_symbol(Reader *in, const Huffman *table, Code code) {
-    if (!code.bits) return long_symbol(in, table);
-    drop(in, code.bits);
-    return code.symbol;
+    return (Code){0, 0, 0};
 }
 
 INLINE Code look(const Reader *in, const Huffman *table) {
     return table->codes[in->bits >> (64 - LOOK)];
+}
+
+/* A symbol of any length, or -1. */
+INLINE int take_symbol(Reader *in, const Huffman *table, Code code) {
+    if (!code.bits) code = long_code(in->bits, table);
+    if (!code.bits) return -1;
+    drop(in, code.bits);
+    return code.symbol;
 }
 
 /* The difference of this block's mean to the one before. */
@@ -71,7 +73,7 @@ INLINE int take_difference(Reader *in, const Huffman *table, int32_t *mean) {
 }
 
 /* Coefficients times their quantization, into a block of zeros. `last`: place of the last one. */
-static int take_block(
+INLINE int take_block(
     Reader *in, const Component *component, int32_t *mean, int16_t *block, int *last) {
     const uint16_t *factors = component->quantization;
     const Huffman *table = component->ac;
@@ -109,7 +111,7 @@ static int take_block(
 }
 
 /* Pass over a block, several symbols at a time; only its mean is needed. */
-static int skip_block(Reader *in, const Component *component, int32_t *mean) {
+INLINE int skip_block(Reader *in, const Component *component, int32_t *mean) {
     const Huffman *table = component->ac;
     if (take_difference(in, component->dc, mean)) return UNSUPPORTED;
     for (int k = 1; k < BLOCK;) {

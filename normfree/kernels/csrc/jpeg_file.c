@@ -34,7 +34,7 @@ static void fill_codes(Huffman *table, uint32_t code, int length, byte symbol) {
     const int size = symbol & 15, rest = LOOK - length;
     for (uint32_t next = 0; next < 1u << rest; next++) {
         Code *entry = table->codes + (code << rest | next);
-        *entry = (Code){0, symbol, (byte)length};
+        *entry = (Code){(byte)length, symbol, 0};
         if (size && size <= rest) {
             entry->value = (int16_t)number_of(next >> (rest - size), size);
             entry->bits = (byte)(length + size);
