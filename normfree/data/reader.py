@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from normfree import kernels
 from normfree.data.plan import BatchPlan, EvalPlan, MicroBatchPlan, permutation
 from normfree.data.sources.source import ArraySource, EncodedSource, Source
 from normfree.data.transforms import Transform, ViewTransform
@@ -202,6 +203,8 @@ class _Stack:
         self.batch = torch.empty(self.most, channels, height, width, dtype=kind)
         if self.shared:  # share it while it is empty, so that nothing is copied
             self.batch.share_memory_()
+        else:
+            kernels.ask_for_huge_pages(self.batch)
 
 
 class _SharedArray(np.ndarray):

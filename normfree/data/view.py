@@ -7,6 +7,7 @@ their place in a batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -117,15 +118,16 @@ class View:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the result."""
-        rows, columns = self.axes()
+        rows, columns = self.axes
         return len(rows.inputs), len(columns.inputs)
 
     @property
     def needed(self) -> Box:
         """The part of the image that the result depends on."""
-        (top, bottom), (left, right) = (axis.ends() for axis in self.axes())
+        (top, bottom), (left, right) = (axis.ends() for axis in self.axes)
         return Box(top, left, bottom - top, right - left)
 
+    @cached_property
     def axes(self) -> tuple[Axis, Axis]:
         """The taps of rows and columns, in pixels of the whole image."""
         top, left, height, width = self.box
@@ -157,7 +159,7 @@ def render(
     >>> render(Pixels(np.zeros((4, 6, 3), dtype=np.uint8)), View(Box(0, 0, 4, 6), 8, 9)).shape
     (3, 8, 9)
     """
-    rows, columns = view.axes()
+    rows, columns = view.axes
     needed = view.needed
     pixels = image.region(needed)
     if out is None:

@@ -11,6 +11,7 @@ from normfree.kernels.images import mix_bytes, normalize
 from normfree.kernels.jpeg import JpegHeader, jpeg_header, jpeg_region
 from normfree.kernels.library import Status, available, status
 from normfree.kernels.operator import operator
+from normfree.kernels.pointers import ask_for_huge_pages
 from normfree.kernels.randaugment import Call, Operations, randaugment
 from normfree.kernels.resize import resize
 from normfree.kernels.rows import Weight, in_rows, standardize, standardize_backward, update_
@@ -22,6 +23,7 @@ __all__ = [
     "Status",
     "Weight",
     "available",
+    "ask_for_huge_pages",
     "in_rows",
     "jpeg_header",
     "jpeg_region",

@@ -5,14 +5,20 @@
 
 #include "kernels.h"
 
-enum { BLOCK = 64, LOOK = 11, LOOKS = 1 << LOOK, COMPONENTS = 3, LONGEST = 16 };
+enum { BLOCK = 64, LOOK = 12, LOOKS = 1 << LOOK, COMPONENTS = 3, LONGEST = 16 };
 
-/* The symbol that begins a code's bits, and with it the bits of a number if they fit into LOOK. */
-typedef struct {
-    byte bits;     /* of the code, and of the number if its value is known; 0: of no short code */
-    byte symbol;   /* zeros before the number, and how many bits it has */
-    int16_t value; /* of the number; 0: not known yet */
-} Code;
+/* A code and the number that follows it: from the low end, 8 bits each: how many bits both have; the
+ * symbol, which is the number's bits below the zeros before it; how many bits the code has. 0: no code
+ * of at most LOOK bits. */
+typedef uint32_t Code;
+
+static inline Code code_of(int bits, int symbol) {
+    return (Code)(bits + (symbol & 15)) | (Code)symbol << 8 | (Code)bits << 16;
+}
+static inline int all_bits(Code code) { return code & 63; }
+static inline int size_of(Code code) { return code >> 8 & 15; }
+static inline int run_of(Code code) { return code >> 12 & 15; }
+static inline int code_bits(Code code) { return code >> 16 & 63; }
 
 /* All symbols whose codes are complete within LOOK bits. */
 typedef struct {

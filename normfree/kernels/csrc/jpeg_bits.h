@@ -20,118 +20,121 @@ INLINE void drop(Reader *in, int bits) {
     in->count -= bits;
 }
 
-INLINE uint32_t take_bits(Reader *in, int bits) { /* at least one */
-    const uint32_t found = (uint32_t)(in->bits >> (64 - bits));
-    drop(in, bits);
-    return found;
-}
-
-/* The number that `size` bits stand for: the first half of them are negative. */
-INLINE int32_t take_number(Reader *in, int size) {
-    if (!size) return 0;
-    const int32_t bits = (int32_t)take_bits(in, size);
-    return bits + (bits < 1 << (size - 1) ? 1 - (1 << size) : 0);
-}
-
-/* A code longer than LOOK bits, of the first of `bits`; its length is 0 if there is none. Readers are
- * not passed to it, so that they can stay in registers. */
+/* A code longer than LOOK bits, of the first of `bits`; 0 if there is none. It does not get a Reader,
+ * so that readers can stay in registers. */
 static Code long_code(uint64_t bits, const Huffman *table) {
     const uint32_t first = (uint32_t)(bits >> (64 - LONGEST));
     for (int length = LOOK + 1; length <= LONGEST; length++)
         if (first < table->limits[length]) {
             const int32_t place = table->offsets[length] + (int32_t)(first >> (LONGEST - length));
-            return (Code){(byte)length, table->symbols[place & 255], 0};
+            return code_of(length, table->symbols[place & 255]);
         }
-    return (Code){0, 0, 0};
+    return 0;
 }
 
 INLINE Code look(const Reader *in, const Huffman *table) {
     return table->codes[in->bits >> (64 - LOOK)];
 }
 
-/* A symbol of any length, or -1. */
-INLINE int take_symbol(Reader *in, const Huffman *table, Code code) {
-    if (!code.bits) code = long_code(in->bits, table);
-    if (!code.bits) return -1;
-    drop(in, code.bits);
-    return code.symbol;
+/* Drop a code and the number after it. Of numbers of so many bits, those that begin with 0 are
+ * negative: the complement of their magnitude. */
+INLINE int32_t take_number(Reader *in, Code code) {
+    const uint64_t bits = in->bits << code_bits(code);
+    const uint64_t flip = (bits >> 63) - 1; /* all ones if it is negative */
+    const uint64_t magnitude = (bits ^ flip) >> 1 >> (63 - size_of(code));
+    drop(in, all_bits(code));
+    return (int32_t)((magnitude ^ flip) - flip);
 }
 
-/* The difference of this block's mean to the one before. */
-INLINE int take_difference(Reader *in, const Huffman *table, int32_t *mean) {
+/* The mean of a block is stored as its difference to that of the block before. */
+INLINE int take_mean(Reader *in, const Huffman *table, int32_t *mean) {
     refill(in);
-    const Code code = look(in, table);
-    if (code.value) {
-        drop(in, code.bits);
-        *mean += code.value;
-    } else {
-        const int size = take_symbol(in, table, code);
-        if (size < 0) return UNSUPPORTED;
-        *mean += take_number(in, size);
-    }
+    Code code = look(in, table);
+    if (!code) code = long_code(in->bits, table);
+    if (!code) return UNSUPPORTED;
+    if (size_of(code)) *mean += take_number(in, code);
+    else drop(in, all_bits(code));
     return *mean == (int16_t)*mean ? DONE : UNSUPPORTED;
+}
+
+/* A block of coefficients times their quantization, as it is read. */
+typedef struct {
+    int16_t *block;
+    const uint16_t *factors;
+    int next, last; /* places of the next coefficient, and of the last one that is not 0 */
+} Filling;
+
+INLINE int put_number(Reader *in, Code code, Filling *filling) {
+    const int place = filling->next + run_of(code);
+    if (place >= BLOCK) return UNSUPPORTED;
+    filling->block[normfree_places[place]] =
+        (int16_t)(take_number(in, code) * filling->factors[place]);
+    filling->last = place;
+    filling->next = place + 1;
+    return DONE;
 }
 
 /* Coefficients times their quantization, into a block of zeros. `last`: place of the last one. */
 INLINE int take_block(
     Reader *in, const Component *component, int32_t *mean, int16_t *block, int *last) {
-    const uint16_t *factors = component->quantization;
+    Filling filling = {block, component->quantization, 1, 0};
     const Huffman *table = component->ac;
-    if (take_difference(in, component->dc, mean)) return UNSUPPORTED;
-    block[0] = (int16_t)(*mean * factors[0]);
-    *last = 0;
-    for (int k = 1; k < BLOCK; k++) {
+    if (take_mean(in, component->dc, mean)) return UNSUPPORTED;
+    block[0] = (int16_t)(*mean * filling.factors[0]);
+    while (filling.next < BLOCK) {
         refill(in);
         Code code = look(in, table);
-        for (int ahead = 0; ahead < 2 && code.value; ahead++) { /* of 56 bits, 34 remain */
-            drop(in, code.bits);
-            k += code.symbol >> 4;
-            if (k >= BLOCK) return UNSUPPORTED;
-            block[normfree_places[k]] = (int16_t)(code.value * factors[k]);
-            *last = k;
-            if (++k == BLOCK) return DONE;
+        if (size_of(code)) { /* at most 27 bits */
+            if (put_number(in, code, &filling)) return UNSUPPORTED;
+            if (filling.next == BLOCK) break;
             code = look(in, table);
+            if (size_of(code)) {
+                if (put_number(in, code, &filling)) return UNSUPPORTED;
+                continue;
+            }
+            refill(in);
         }
-        int32_t value = code.value;
-        int symbol = code.symbol;
-        if (value) drop(in, code.bits);
-        else {
-            symbol = take_symbol(in, table, code);
-            if (symbol < 0) return UNSUPPORTED;
-            value = take_number(in, symbol & 15);
+        if (!code) code = long_code(in->bits, table);
+        if (!code) return UNSUPPORTED;
+        if (size_of(code)) {
+            if (put_number(in, code, &filling)) return UNSUPPORTED;
+            continue;
         }
-        const int run = symbol >> 4;
-        if (!value && run != 15) return DONE; /* the rest is 0 */
-        k += run;
-        if (k >= BLOCK) return UNSUPPORTED;
-        block[normfree_places[k]] = (int16_t)(value * factors[k]);
-        *last = k;
+        drop(in, all_bits(code));
+        if (run_of(code) != 15) break; /* the rest is 0 */
+        filling.next += 16;
     }
+    *last = filling.last;
     return DONE;
+}
+
+/* Codes that can be passed over at once, if the block does not end among them. */
+INLINE int skip_codes(Reader *in, const Huffman *table, int *k, int *ends) {
+    const Skip skip = table->skips[in->bits >> (64 - LOOK)];
+    if (!skip.bits || *k + skip.coefficients + skip.ends > BLOCK) return 0;
+    drop(in, skip.bits);
+    *k += skip.coefficients;
+    *ends = skip.ends;
+    return 1;
 }
 
 /* Pass over a block, several symbols at a time; only its mean is needed. */
 INLINE int skip_block(Reader *in, const Component *component, int32_t *mean) {
     const Huffman *table = component->ac;
-    if (take_difference(in, component->dc, mean)) return UNSUPPORTED;
-    for (int k = 1; k < BLOCK;) {
+    int k = 1, ends = 0;
+    if (take_mean(in, component->dc, mean)) return UNSUPPORTED;
+    while (k < BLOCK && !ends) {
         refill(in);
-        const Skip skip = table->skips[in->bits >> (64 - LOOK)];
-        if (skip.bits && k + skip.coefficients + skip.ends <= BLOCK) {
-            drop(in, skip.bits);
-            k += skip.coefficients;
-            if (skip.ends) return DONE;
+        if (skip_codes(in, table, &k, &ends)) { /* at most 27 bits, and as many again */
+            if (!ends) skip_codes(in, table, &k, &ends);
             continue;
         }
         Code code = look(in, table);
-        if (code.value) code.bits = (byte)(code.bits - (code.symbol & 15));
-        const int symbol = take_symbol(in, table, code);
-        if (symbol < 0) return UNSUPPORTED;
-        const int size = symbol & 15;
-        if (!size && symbol >> 4 != 15) return DONE;
-        drop(in, size);
-        k += (symbol >> 4) + 1;
-        if (k > BLOCK) return UNSUPPORTED;
+        if (!code) code = long_code(in->bits, table);
+        if (!code) return UNSUPPORTED;
+        drop(in, all_bits(code));
+        ends = !size_of(code) && run_of(code) != 15;
+        k += ends ? 0 : run_of(code) + 1;
     }
-    return DONE;
+    return k <= BLOCK ? DONE : UNSUPPORTED;
 }

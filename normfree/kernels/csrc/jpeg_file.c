@@ -25,35 +25,16 @@ static int take_two(Bytes *in) {
 
 /* ---- Huffman codes ---- */
 
-/* The number that `size` bits stand for: the first half of them are negative. */
-static int32_t number_of(uint32_t bits, int size) {
-    return bits < 1u << (size - 1) ? (int32_t)bits - (1 << size) + 1 : (int32_t)bits;
-}
-
-static void fill_codes(Huffman *table, uint32_t code, int length, byte symbol) {
-    const int size = symbol & 15, rest = LOOK - length;
-    for (uint32_t next = 0; next < 1u << rest; next++) {
-        Code *entry = table->codes + (code << rest | next);
-        *entry = (Code){(byte)length, symbol, 0};
-        if (size && size <= rest) {
-            entry->value = (int16_t)number_of(next >> (rest - size), size);
-            entry->bits = (byte)(length + size);
-        }
-    }
-}
-
 /* How far the codes within LOOK bits lead, up to the end of the block. */
 static void fill_skips(Huffman *table) {
     for (uint32_t bits = 0; bits < LOOKS; bits++) {
         int coefficients = 0, used = 0, ends = 0;
         while (!ends) {
             const Code code = table->codes[bits << used & (LOOKS - 1)];
-            const int size = code.symbol & 15, run = code.symbol >> 4;
-            const int length = code.bits - (code.value ? size : 0);
-            if (!code.bits || used + length > LOOK) break;
-            used += length + size;
-            ends = !size && run != 15;
-            coefficients += ends ? 0 : run + 1;
+            if (!code || used + code_bits(code) > LOOK) break;
+            used += all_bits(code);
+            ends = !size_of(code) && run_of(code) != 15;
+            coefficients += ends ? 0 : run_of(code) + 1;
             if (used >= LOOK) break;
         }
         table->skips[bits] = (Skip){(byte)(coefficients > 255 ? 255 : coefficients), (byte)used,
@@ -69,10 +50,12 @@ static int build_codes(Huffman *table, const byte *counts, const byte *symbols, 
     memset(table->codes, 0, sizeof table->codes);
     for (int length = 1; length <= LONGEST; length++, code <<= 1) {
         table->offsets[length] = symbol - (int32_t)code;
-        for (int i = 0; i < counts[length - 1]; i++, symbol++, code++) {
+        for (int of_length = 0; of_length < counts[length - 1]; of_length++, symbol++, code++) {
             if (code >= 1u << length || (!is_ac && symbols[symbol] > LARGEST)) return UNSUPPORTED;
             table->symbols[symbol] = symbols[symbol];
-            if (length <= LOOK) fill_codes(table, code, length, symbols[symbol]);
+            const uint32_t first = code << (LONGEST - length) >> (LONGEST - LOOK);
+            for (int i = 0; length <= LOOK && i < LOOKS >> length; i++)
+                table->codes[first + i] = code_of(length, symbols[symbol]);
         }
         table->limits[length] = code << (LONGEST - length);
     }
