@@ -69,6 +69,16 @@ INLINE void transpose_lanes(Lanes x[8]) {
 #endif
 }
 
+/* In 16 bits, which undamaged images do not exceed; others are saturated, as in libjpeg-turbo. */
+INLINE Lanes to_pairs(Lanes low, Lanes high) {
+#ifdef __x86_64__
+    const __m256i both = _mm256_packs_epi32((__m256i)low, (__m256i)high);
+    return (Lanes)_mm256_unpacklo_epi16(both, _mm256_srli_si256(both, 8));
+#else
+    return (low & 0xFFFF) | high << 16;
+#endif
+}
+
 INLINE Lanes to_levels(Lanes x) { /* from around 0 to 0 ... 255 */
     const Signed moved = (Signed)(x + 128), positive = moved & (moved > 0);
     return (Lanes)(positive | ((255 - positive) >> 31)) & 255;
@@ -81,7 +91,7 @@ INLINE void transform_block(const int16_t *block, byte *out, int64_t stride) {
     transform_lanes(pairs, 11, x); /* a lane is a column */
     transpose_lanes(x);            /* a lane is a row */
     const int first[4] = {0, 2, 1, 5}, second[4] = {4, 6, 3, 7};
-    for (int i = 0; i < 4; i++) pairs[i] = (x[first[i]] & 0xFFFF) | x[second[i]] << 16;
+    for (int i = 0; i < 4; i++) pairs[i] = to_pairs(x[first[i]], x[second[i]]);
     transform_lanes(pairs, 18, x);
     for (int half = 0; half < 2; half++) {
         const Lanes *four = x + 4 * half;
