@@ -118,7 +118,7 @@ def open_image(
     >>> Image.new("RGB", (40, 20), (10, 20, 30)).save(file, "jpeg")
     >>> image = open_image(file.getvalue())
     >>> image.height, image.width, image.region(Box(8, 8, 1, 2)).tolist()
-    (20, 40, [[[9, 20, 30], [9, 20, 30]]])
+    (20, 40, [[[10, 20, 30], [10, 20, 30]]])
     """
     name = name or (str(data) if isinstance(data, Path) else "<bytes>")
     with _errors_of(name):

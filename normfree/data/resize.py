@@ -77,8 +77,9 @@ def resize_taps(length: int, out: int, resize: Resize = "tensorflow") -> Taps:
         resize: the filter.
 
     >>> resize_taps(8, 2, "bilinear").weights.round(3)
-    array([[0.032, 0.097, 0.161, 0.226, 0.226, 0.161, 0.097, 0.   ],
-           [0.   , 0.097, 0.161, 0.226, 0.226, 0.161, 0.097, 0.032]], dtype=float32)
+    array([[0.179, 0.25 , 0.25 , 0.179, 0.107, 0.036, 0.   , 0.   ],
+           [0.036, 0.107, 0.179, 0.25 , 0.25 , 0.179, 0.   , 0.   ]],
+          dtype=float32)
     """
     return cubic_taps(length, out) if resize == "tensorflow" else _antialiased(length, out, resize)
 

@@ -105,7 +105,7 @@ class View:
 
     >>> view = View(Box(0, 0, 375, 500), 224, 224, window=(slice(16, 208), slice(16, 208)))
     >>> view.needed
-    Box(top=26, left=35, height=324, width=431)
+    Box(top=26, left=35, height=323, width=430)
     """
 
     box: Box
