@@ -154,8 +154,9 @@ class Reader:
     @cached_property
     def _encoded(self) -> Callable[[int], Regions] | None:
         """Opens an image to be decoded in parts, if only a view of it is needed."""
-        source = self.source if self._view and isinstance(self.source, EncodedSource) else None
-        return source and source.encoded
+        if self._view is not None and isinstance(self.source, EncodedSource):
+            return self.source.encoded
+        return None
 
     def _transform(
         self, image: Image | Regions, rng: np.random.Generator | None, stack: _Stack

@@ -79,10 +79,12 @@ INLINE Lanes to_pairs(Lanes low, Lanes high) {
 #endif
 }
 
-INLINE Lanes to_levels(Lanes x) { /* from around 0 to 0 ... 255 */
-    const Signed moved = (Signed)(x + 128), positive = moved & (moved > 0);
+INLINE Lanes clip_lanes(Signed x) { /* to 0 ... 255 */
+    const Signed positive = x & (x > 0);
     return (Lanes)(positive | ((255 - positive) >> 31)) & 255;
 }
+
+INLINE Lanes to_levels(Lanes x) { return clip_lanes((Signed)(x + 128)); } /* from around 0 */
 
 /* Eight rows of eight pixels, `stride` bytes apart. Coefficients lie as normfree_places says. */
 INLINE void transform_block(const int16_t *block, byte *out, int64_t stride) {

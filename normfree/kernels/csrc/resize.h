@@ -66,10 +66,86 @@ INLINE void weigh_colors(
     }
 }
 
+#ifdef __x86_64__
+
+enum { RUN = 3 * TAPS }; /* floats of the four pixels beside each other that an output needs */
+
+/* Where the run of each output starts, and a weight for each of its floats. Where the image ends,
+ * there are fewer taps; the others have weight 0, so runs may begin and end further inside. */
+static void find_runs(
+    const Axis *columns, const int32_t *places, int64_t pixels, int32_t *starts, float *weights) {
+    for (int64_t x = 0; x < columns->outputs; x++) {
+        const int32_t *place = places + x * TAPS;
+        const float *weight = columns->weights + x * TAPS;
+        int32_t start = place[0] < place[TAPS - 1] ? place[0] : place[TAPS - 1];
+        if (start > 3 * (pixels - TAPS)) start = (int32_t)(3 * (pixels - TAPS));
+        starts[x] = start;
+        float *run = weights + x * RUN;
+        memset(run, 0, RUN * sizeof(float));
+        for (int tap = 0; tap < TAPS; tap++)
+            if (weight[tap] != 0.0f)
+                for (int channel = 0; channel < 3; channel++)
+                    run[place[tap] - start + channel] = weight[tap];
+    }
+}
+
+/* As weigh_pixels, of a run; the sum begins at its other end if the image is mirrored. */
+INLINE Quad weigh_run(const float *run, const float *weights, int mirrored) {
+    const __m256i after_three = _mm256_setr_epi32(3, 4, 5, 6, 7, 7, 7, 7);
+    const __m256 most = _mm256_mul_ps(_mm256_loadu_ps(run), _mm256_loadu_ps(weights));
+    const __m128 rest = _mm_mul_ps(_mm_loadu_ps(run + 8), _mm_loadu_ps(weights + 8));
+    const __m128i high = _mm_castps_si128(_mm256_extractf128_ps(most, 1));
+    const __m128i low = _mm_castps_si128(rest);
+    const __m128 pixels[TAPS] = {
+        _mm256_castps256_ps128(most),
+        _mm256_castps256_ps128(_mm256_permutevar8x32_ps(most, after_three)),
+        _mm_castsi128_ps(_mm_alignr_epi8(low, high, 8)),
+        _mm_castsi128_ps(_mm_srli_si128(low, 4)),
+    };
+    __m128 sum = pixels[mirrored ? 3 : 0];
+    for (int tap = 1; tap < TAPS; tap++)
+        sum = _mm_add_ps(sum, pixels[mirrored ? 3 - tap : tap]);
+    return (Quad)sum;
+}
+
+INLINE void weigh_runs(
+    const float *row, const int32_t *starts, const float *weights, int mirrored, int64_t n,
+    float *const out[3]) {
+    int64_t x = 0;
+    for (; x + 4 <= n; x += 4) {
+        Quad pixels[4], planes[4];
+        for (int64_t i = 0; i < 4; i++)
+            pixels[i] = weigh_run(row + starts[x + i], weights + (x + i) * RUN, mirrored);
+        transpose_4((const float *)pixels, 4, (float *)planes, 4);
+        for (int channel = 0; channel < 3; channel++)
+            memcpy(out[channel] + x, planes + channel, sizeof(Quad));
+    }
+    for (; x < n; x++) {
+        const Quad pixel = weigh_run(row + starts[x], weights + x * RUN, mirrored);
+        for (int channel = 0; channel < 3; channel++) out[channel][x] = pixel[channel];
+    }
+}
+
+#endif
+
+/* Taps of all columns, and with `runs` (of floats) their starts and weights. */
+typedef struct {
+    int32_t *places, *starts;
+    float *runs;
+} Columns;
+
 static void weigh_columns(
-    const Resizing *job, const float *row, const int32_t *places, float *const out[]) {
+    const Resizing *job, const float *row, const Columns *columns, float *const out[]) {
     const int64_t taps = job->columns.taps, n = job->columns.outputs;
+    const int32_t *places = columns->places;
     const float *weights = job->columns.weights;
+#ifdef __x86_64__
+    if (columns->runs) {
+        if (job->columns.step < 0) weigh_runs(row, columns->starts, columns->runs, 1, n, out);
+        else weigh_runs(row, columns->starts, columns->runs, 0, n, out);
+        return;
+    }
+#endif
     if (job->channels == 3 && taps == TAPS) weigh_colors(row, places, weights, TAPS, n, out);
     else if (job->channels == 3) weigh_colors(row, places, weights, taps, n, out);
     else
@@ -91,11 +167,26 @@ static void round_to_bytes(const float *restrict in, byte *restrict out, int64_t
     }
 }
 
+/* Whether the taps of every output are pixels beside each other, but for those of weight 0. */
+static int in_runs(const Axis *columns) {
+    if (columns->taps != TAPS) return 0;
+    for (int64_t x = 0; x < columns->outputs; x++) {
+        const int32_t *place = columns->inputs + x * TAPS;
+        const float *weight = columns->weights + x * TAPS;
+        for (int tap = 1; tap < TAPS; tap++)
+            if (place[tap] != place[tap - 1] + 1 && weight[tap] != 0.0f && weight[tap - 1] != 0.0f)
+                return 0;
+        if (place[TAPS - 1] - place[0] >= TAPS || place[TAPS - 1] < place[0]) return 0;
+    }
+    return 1;
+}
+
 static int resize_rows(const void *given, int64_t first, int64_t last) {
     const Resizing *job = given;
     const int64_t height = job->rows.outputs, n = job->columns.outputs, channels = job->channels;
-    const int64_t places = n * job->columns.taps, pixels = job->width * channels + 4;
-    float *row = malloc((pixels + channels * n + places) * sizeof(float));
+    const int64_t places = n * job->columns.taps, pixels = job->width * channels + TAPS;
+    const int64_t numbers = pixels + channels * n + places + n * (1 + 3 * TAPS);
+    float *row = malloc(numbers * sizeof(float));
     float **out = malloc(channels * sizeof *out);
     if (!row || !out) {
         free(row);
@@ -103,17 +194,24 @@ static int resize_rows(const void *given, int64_t first, int64_t last) {
         return NO_MEMORY;
     }
     float *found = row + pixels;
-    int32_t *place = (int32_t *)(found + channels * n);
+    Columns columns = {(int32_t *)(found + channels * n), NULL, NULL};
     for (int64_t i = 0; i < places; i++)
-        place[i] = (int32_t)(channels * (job->columns.origin +
-                                         job->columns.step * job->columns.inputs[i]));
-    memset(row + pixels - 4, 0, 4 * sizeof(float)); /* what the last quads read beyond the row */
+        columns.places[i] = (int32_t)(channels * (job->columns.origin +
+                                                  job->columns.step * job->columns.inputs[i]));
+    memset(row + pixels - TAPS, 0, TAPS * sizeof(float)); /* what quads read beyond the row */
+#ifdef __x86_64__
+    if (channels == 3 && job->width >= TAPS && in_runs(&job->columns)) {
+        columns.starts = columns.places + places;
+        columns.runs = (float *)(columns.starts + n);
+        find_runs(&job->columns, columns.places, job->width, columns.starts, columns.runs);
+    }
+#endif
     for (int64_t y = first; y < last; y++) {
         weigh_image(job, y, row);
         for (int64_t channel = 0; channel < channels; channel++)
             out[channel] = job->bytes ? found + channel * n
                                       : (float *)job->result + (channel * height + y) * n;
-        weigh_columns(job, row, place, out);
+        weigh_columns(job, row, &columns, out);
         if (job->bytes)
             for (int64_t channel = 0; channel < channels; channel++)
                 round_to_bytes(out[channel], (byte *)job->result + (channel * height + y) * n, n);
