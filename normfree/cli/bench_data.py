@@ -39,7 +39,8 @@ class Options:
     normalize, in training. Each is timed by itself on what the stage before gives, and `all` from
     the files to the batch. With --peers, Pillow does the same in the usual way, on the same crops:
     it decodes whole images, and collates crops at the end. All take turns, so what slows the
-    machine slows all of them. The files have been read before, so "read" is from the system's
+    machine slows all of them, and run untimed before they are timed, as each finds its own data in
+    the caches of a worker process. The files have been read before, so "read" is from the system's
     cache.
     """
 
@@ -112,7 +113,7 @@ def _measure(files: Sequence[Path], options: Options) -> Iterator[dict[str, Any]
         theirs = {stage.name: stage.call for stage in stages}
     sides = {"normfree": ours, "pillow": theirs}
     calls = {f"{by} {name}": call for by, side in sides.items() for name, call in side.items()}
-    found = compare_latency(calls, rounds=options.rounds)
+    found = compare_latency(calls, rounds=options.rounds, settle=True)
     for stage in (name for name in _ORDER if name in ours or name in theirs):
         pair = [found.get(f"{by} {stage}") for by in sides]
         for by, latency in zip(sides, pair, strict=True):

@@ -5,7 +5,7 @@
 
 #include "kernels.h"
 
-enum { BLOCK = 64, LOOK = 12, LOOKS = 1 << LOOK, COMPONENTS = 3, LONGEST = 16 };
+enum { BLOCK = 64, LOOK = 11, LOOKS = 1 << LOOK, COMPONENTS = 3, LONGEST = 16 };
 
 /* A code and the number that follows it: from the low end, 8 bits each: how many bits both have; the
  * symbol, which is the number's bits below the zeros before it; how many bits the code has. 0: no code
@@ -62,8 +62,5 @@ typedef struct {
 } Region;
 
 enum { OVERRUN = 512 }; /* bytes, more than a block takes at most */
-
-/* Where coefficients are stored, in the file's order: pairs of rows, as the transform takes them. */
-extern const byte normfree_places[BLOCK];
 
 #endif

@@ -1,5 +1,21 @@
 /* Decoding the coefficients of a block, or passing over them. */
 
+/* Where coefficients are stored, from low to high frequency: in pairs of rows, (0, 4), (2, 6), (1, 3)
+ * and (5, 7), as the transform takes them. */
+#define PLACE(ROW, COLUMN) (16 * PAIR(ROW) + 2 * (COLUMN) + HALF(ROW))
+#define PAIR(ROW) ((ROW) == 0 || (ROW) == 4 ? 0 : (ROW) == 2 || (ROW) == 6 ? 1 : (ROW) < 4 ? 2 : 3)
+#define HALF(ROW) ((ROW) == 4 || (ROW) == 6 || (ROW) == 3 || (ROW) == 7)
+#define P PLACE
+static const byte places[BLOCK] = {
+    P(0, 0), P(0, 1), P(1, 0), P(2, 0), P(1, 1), P(0, 2), P(0, 3), P(1, 2), P(2, 1), P(3, 0),
+    P(4, 0), P(3, 1), P(2, 2), P(1, 3), P(0, 4), P(0, 5), P(1, 4), P(2, 3), P(3, 2), P(4, 1),
+    P(5, 0), P(6, 0), P(5, 1), P(4, 2), P(3, 3), P(2, 4), P(1, 5), P(0, 6), P(0, 7), P(1, 6),
+    P(2, 5), P(3, 4), P(4, 3), P(5, 2), P(6, 1), P(7, 0), P(7, 1), P(6, 2), P(5, 3), P(4, 4),
+    P(3, 5), P(2, 6), P(1, 7), P(2, 7), P(3, 6), P(4, 5), P(5, 4), P(6, 3), P(7, 2), P(7, 3),
+    P(6, 4), P(5, 5), P(4, 6), P(3, 7), P(4, 7), P(5, 6), P(6, 5), P(7, 4), P(7, 5), P(6, 6),
+    P(5, 7), P(6, 7), P(7, 6), P(7, 7)};
+#undef P
+
 typedef struct {
     const byte *at;
     uint64_t bits; /* the next ones, from the top */
@@ -67,7 +83,7 @@ typedef struct {
 INLINE int put_number(Reader *in, Code code, Filling *filling) {
     const int place = filling->next + run_of(code);
     if (place >= BLOCK) return UNSUPPORTED;
-    filling->block[normfree_places[place]] =
+    filling->block[places[place]] =
         (int16_t)(take_number(in, code) * filling->factors[place]);
     filling->last = place;
     filling->next = place + 1;

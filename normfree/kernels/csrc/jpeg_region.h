@@ -87,18 +87,21 @@ INLINE int decode_unit(
 static int decode_planes(const Region *region, const Needed *needed) {
     const Jpeg *jpeg = region->jpeg;
     const int64_t across = up_to(jpeg->width, 8 * jpeg->component->across);
-    int64_t first = 0, last = 0;
-    for (int64_t i = 0; i < jpeg->components; i++) { /* rows of units */
+    int64_t first = 0, last = 0, right = 0; /* rows of units, and how many columns of the last */
+    for (int64_t i = 0; i < jpeg->components; i++) {
         const int64_t down = jpeg->component[i].down;
         const int64_t top = down_to(needed[i].top, down), bottom = up_to(needed[i].bottom, down);
+        const int64_t columns = up_to(needed[i].right, jpeg->component[i].across);
         first = i && first < top ? first : top;
         last = last > bottom ? last : bottom;
+        right = right > columns ? right : columns;
     }
+    const int64_t end = (last - 1) * across + right;
     const int64_t every = jpeg->restart ? jpeg->restart : across * last + 1;
     Reader in = {0};
     int32_t means[COMPONENTS] = {0};
     int64_t piece = first * across / every - 1; /* nothing before it is read */
-    for (int64_t unit = (piece + 1) * every; unit < last * across; unit++) {
+    for (int64_t unit = (piece + 1) * every; unit < end; unit++) {
         if (unit % every == 0) {
             if (++piece >= region->pieces) return UNSUPPORTED;
             in = (Reader){region->bits + region->starts[piece], 0, 0};

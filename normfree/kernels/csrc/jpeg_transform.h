@@ -79,14 +79,26 @@ INLINE Lanes to_pairs(Lanes low, Lanes high) {
 #endif
 }
 
-INLINE Lanes clip_lanes(Signed x) { /* to 0 ... 255 */
-    const Signed positive = x & (x > 0);
-    return (Lanes)(positive | ((255 - positive) >> 31)) & 255;
+/* From four columns of levels around 0, four bytes for each row: the levels from 0 to 255. */
+INLINE Lanes to_words(const Lanes x[4]) {
+#ifdef __x86_64__
+    const __m256i by_row = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const __m256i low = _mm256_packs_epi32((__m256i)x[0], (__m256i)x[1]);
+    const __m256i high = _mm256_packs_epi32((__m256i)x[2], (__m256i)x[3]);
+    const __m256i columns = _mm256_packs_epi16(low, high);
+    return (Lanes)_mm256_shuffle_epi8(columns, by_row) ^ 0x80808080u;
+#else
+    Lanes words = {0};
+    for (int column = 0; column < 4; column++) {
+        const Signed level = (Signed)(x[column] + 128), positive = level & (level > 0);
+        words |= ((Lanes)(positive | ((255 - positive) >> 31)) & 255) << (8 * column);
+    }
+    return words;
+#endif
 }
 
-INLINE Lanes to_levels(Lanes x) { return clip_lanes((Signed)(x + 128)); } /* from around 0 */
-
-/* Eight rows of eight pixels, `stride` bytes apart. Coefficients lie as normfree_places says. */
+/* Eight rows of eight pixels, `stride` bytes apart. Coefficients lie as `places` says. */
 INLINE void transform_block(const int16_t *block, byte *out, int64_t stride) {
     Lanes pairs[4], x[8], words[2];
     memcpy(pairs, block, sizeof pairs);
@@ -95,11 +107,7 @@ INLINE void transform_block(const int16_t *block, byte *out, int64_t stride) {
     const int first[4] = {0, 2, 1, 5}, second[4] = {4, 6, 3, 7};
     for (int i = 0; i < 4; i++) pairs[i] = to_pairs(x[first[i]], x[second[i]]);
     transform_lanes(pairs, 18, x);
-    for (int half = 0; half < 2; half++) {
-        const Lanes *four = x + 4 * half;
-        words[half] = to_levels(four[0]) | to_levels(four[1]) << 8 | to_levels(four[2]) << 16 |
-                      to_levels(four[3]) << 24;
-    }
+    for (int half = 0; half < 2; half++) words[half] = to_words(x + 4 * half);
     for (int row = 0; row < 8; row++) {
         const uint32_t pixels[2] = {words[0][row], words[1][row]};
         memcpy(out + row * stride, pixels, sizeof pixels);

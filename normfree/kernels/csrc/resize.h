@@ -15,19 +15,39 @@ INLINE Quad load_quad(const float *from) {
     return x;
 }
 
+#ifdef __x86_64__
+
+/* LANES bytes, as floats. */
+INLINE Vector load_levels(const byte *from) {
+#ifdef LOOK_UP_AVX512
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)from)));
+#else
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)from)));
+#endif
+}
+
+#endif
+
 /* Add four weighted rows of bytes to a row, or with `begin`, begin it with them. */
 INLINE void weigh_rows(
     const byte *const in[TAPS], const float weights[TAPS], float *restrict row, int64_t n,
     int begin) {
     const byte *restrict a = in[0], *restrict b = in[1], *restrict c = in[2], *restrict d = in[3];
     const float wa = weights[0], wb = weights[1], wc = weights[2], wd = weights[3];
-    if (begin)
-        for (int64_t i = 0; i < n; i++)
-            row[i] = wa * (float)a[i] + wb * (float)b[i] + wc * (float)c[i] + wd * (float)d[i];
-    else
-        for (int64_t i = 0; i < n; i++)
-            row[i] = row[i] + wa * (float)a[i] + wb * (float)b[i] + wc * (float)c[i] +
-                     wd * (float)d[i];
+    int64_t i = 0;
+#ifdef __x86_64__
+    for (; i + LANES <= n; i += LANES) {
+        Vector sum = wa * load_levels(a + i);
+        if (!begin) sum = load(row + i) + sum;
+        sum = sum + wb * load_levels(b + i);
+        sum = sum + wc * load_levels(c + i);
+        store(row + i, sum + wd * load_levels(d + i));
+    }
+#endif
+    for (; i < n; i++) {
+        const float first = begin ? wa * (float)a[i] : row[i] + wa * (float)a[i];
+        row[i] = first + wb * (float)b[i] + wc * (float)c[i] + wd * (float)d[i];
+    }
 }
 
 static void weigh_image(const Resizing *job, int64_t y, float *row) {
