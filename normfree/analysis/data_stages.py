@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,12 +28,15 @@ from normfree.data import (
     BatchPlan,
     EvalTransform,
     TrainTransform,
-    decode,
+    View,
     eval_batches,
+    open_image,
+    render,
     train_batches,
 )
 from normfree.data.files import read_regular
 from normfree.data.sources.folder import FolderSource
+from normfree.data.view import Pixels, PixelType
 
 #: Width and height of generated images, and the quality of their JPEGs: about 60 KB each.
 PHOTOGRAPH, QUALITY = (500, 375), 92
@@ -52,43 +55,66 @@ class Stage:
     call: Callable[[], Any]
 
 
-def our_stages(
-    files: Sequence[Path], size: int, transform: Literal["train", "eval"] = "train"
-) -> list[Stage]:
+def our_stages(files: Sequence[Path], transform: TrainTransform | EvalTransform) -> list[Stage]:
     """Our stages on a batch of files.
 
     Args:
         files: a batch of images.
-        size: side of the result, pixels.
         transform: of training or of evaluation.
 
     Returns:
-        ``read``, ``decode``, ``crop`` and ``collate``; ``all``, the loader in this process, which
-        does these four; and ``device``, what training and evaluation do on the device.
+        ``read``; ``decode``, of what each view shows; ``crop``, into the batch; ``all``, the loader
+        in this process, which does these three; ``transfer`` if there is an accelerator; and
+        ``device``, what training and evaluation do on the device.
     """
     contents = _read(files)
-    decoded = [decode(content) for content in contents]
-    crop = TrainTransform(size) if transform == "train" else EvalTransform(size)
-    cropped = _crop(crop, decoded)
-    images = collate(cropped)
-    return [
+    views = [_view(transform, content, row) for row, content in enumerate(contents)]
+    regions = _decode(contents, views)
+    images = _crop(regions, views, transform.dtype)
+    stages = [
         Stage("read", partial(_read, files)),
-        Stage("decode", lambda: [decode(content) for content in contents]),
-        Stage("crop", partial(_crop, crop, decoded)),
-        Stage("collate", partial(collate, cropped)),
-        Stage("all", partial(_load, files, crop)),
-        Stage("device", partial(_device, images, training=transform == "train")),
+        Stage("decode", partial(_decode, contents, views)),
+        Stage("crop", partial(_crop, regions, views, transform.dtype)),
+        Stage("all", partial(_load, files, transform)),
+        Stage("device", partial(_device, images, training=isinstance(transform, TrainTransform))),
     ]
+    if torch.cuda.is_available():
+        stages.insert(4, Stage("transfer", partial(_transfer, images.pin_memory())))
+    return stages
 
 
 def _read(files: Sequence[Path]) -> list[bytes]:
     return [read_regular(file, LIMITS.max_bytes) for file in files]
 
 
+def _view(transform: TrainTransform | EvalTransform, content: bytes, row: int) -> View:
+    image = open_image(content)
+    return transform.view(image.height, image.width, np.random.default_rng(row))
+
+
+def _decode(contents: Sequence[bytes], views: Sequence[View]) -> list[UInt8[np.ndarray, "..."]]:
+    return [
+        open_image(content).region(view.needed)
+        for content, view in zip(contents, views, strict=True)
+    ]
+
+
 def _crop(
-    crop: TrainTransform | EvalTransform, images: Sequence[UInt8[np.ndarray, "..."]]
-) -> list[np.ndarray]:
-    return [crop(image, np.random.default_rng(row)) for row, image in enumerate(images)]
+    regions: Sequence[UInt8[np.ndarray, "..."]], views: Sequence[View], dtype: PixelType
+) -> Shaped[Tensor, "n c h w"]:
+    shape = (len(views), regions[0].shape[2], *views[0].shape)
+    batch = torch.empty(shape, dtype=getattr(torch, dtype))
+    for row, (pixels, view) in enumerate(zip(regions, views, strict=True)):
+        top, left = view.needed[:2]
+        box = view.box._replace(top=view.box.top - top, left=view.box.left - left)
+        render(Pixels(pixels), replace(view, box=box), batch.numpy()[row])
+    return batch
+
+
+def _transfer(images: Tensor) -> Tensor:
+    found = images.to("cuda", non_blocking=True)
+    torch.cuda.synchronize()
+    return found
 
 
 def collate(images: Sequence[Shaped[np.ndarray, "h w c"]]) -> Shaped[Tensor, "n c h w"]:
@@ -101,14 +127,14 @@ def collate(images: Sequence[Shaped[np.ndarray, "h w c"]]) -> Shaped[Tensor, "n 
     return batch
 
 
-def _load(files: Sequence[Path], crop: TrainTransform | EvalTransform) -> Tensor:
+def _load(files: Sequence[Path], transform: TrainTransform | EvalTransform) -> Tensor:
     """What the loader yields."""
     labels = np.zeros(len(files), dtype=np.int64)
     source = FolderSource(files=tuple(map(str, files)), labels=labels, classes=("any",))
-    if isinstance(crop, EvalTransform):
-        return next(iter(eval_batches(source, crop, len(files)))).images
+    if isinstance(transform, EvalTransform):
+        return next(iter(eval_batches(source, transform, len(files)))).images
     plan = BatchPlan(seed=0, examples=len(files), batch_size=len(files))
-    return next(iter(train_batches(source, crop, plan, start=0, stop=1))).images
+    return next(iter(train_batches(source, transform, plan, start=0, stop=1))).images
 
 
 def _device(images: Tensor, *, training: bool) -> Tensor:
@@ -133,6 +159,7 @@ def write_jpegs(directory: Path, count: int) -> list[Path]:
         The files.
 
     >>> from tempfile import TemporaryDirectory
+    >>> from normfree.data import decode
     >>> with TemporaryDirectory() as directory:
     ...     [decode(file).shape for file in write_jpegs(Path(directory), 2)]
     [(375, 500, 3), (375, 500, 3)]

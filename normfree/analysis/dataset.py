@@ -98,8 +98,8 @@ def see(source: Source, index: int) -> Seen:
     """Read one image."""
     content, shape, reason = b"", (0, 0), ""
     try:
-        if hasattr(source, "encoded"):
-            content = source.encoded(index)
+        if hasattr(source, "content"):
+            content = source.content(index)
         pixels = source.image(index)
         shape = pixels.shape[0], pixels.shape[1]
         content = content or pixels.tobytes()

@@ -18,6 +18,8 @@ from normfree.cli.bench_output import (
 )
 from normfree.cli.options import parse
 from normfree.cli.threads import torch_threads
+from normfree.data.resize import Resize
+from normfree.data.view import PixelType
 from normfree.errors import UserError
 from normfree.schema import record
 
@@ -25,15 +27,20 @@ if TYPE_CHECKING:
     from normfree.analysis.latency import Latency
 
 
+_ORDER = ("read", "decode", "crop", "collate", "all", "transfer", "device")
+
+
 @record
 class Options:
     """Images a second that one processor core brings from files to a batch, stage by stage.
 
-    The stages: read the file; decode it; crop, flip and resize (or the evaluation's resize and
-    crop); collate a batch; and the device's stage: mix, RandAugment, normalize, in training. Each
-    is timed by itself on what the stage before gives, and `all` from the files to the batch. With
-    --peers, Pillow does the same in the usual way, on the same crops. All take turns, so what slows
-    the machine slows all of them. The files have been read before, so "read" is from the system's
+    The stages: read the file; decode what the crop needs of it; flip and resize that into the
+    batch; transfer it, if there is an accelerator; and the device's stage: mix, RandAugment,
+    normalize, in training. Each is timed by itself on what the stage before gives, and `all` from
+    the files to the batch. With --peers, Pillow does the same in the usual way, on the same crops:
+    it decodes whole images, and collates crops at the end. All take turns, so what slows the
+    machine slows all of them, and run untimed before they are timed, as each finds its own data in
+    the caches of a worker process. The files have been read before, so "read" is from the system's
     cache.
     """
 
@@ -45,6 +52,10 @@ class Options:
     """Side of the result, pixels."""
     transform: Literal["train", "eval"] = "train"
     """Random crops, or the evaluation's."""
+    resize: Resize = "tensorflow"
+    """Our filter; Pillow's is always its own bicubic, which is antialiased."""
+    dtype: PixelType = "float32"
+    """Of our batch; Pillow's is always uint8."""
     rounds: int = 10
     """Times that each is timed."""
     peers: bool = False
@@ -90,8 +101,11 @@ def _measure(files: Sequence[Path], options: Options) -> Iterator[dict[str, Any]
     """A row for each stage, and for Pillow's."""
     from normfree.analysis.data_stages import our_stages
     from normfree.analysis.latency import compare_latency
+    from normfree.data import EvalTransform, TrainTransform
 
-    ours = {stage.name: stage.call for stage in our_stages(files, options.size, options.transform)}
+    kind = TrainTransform if options.transform == "train" else EvalTransform
+    transform = kind(options.size, resize=options.resize, dtype=options.dtype)
+    ours = {stage.name: stage.call for stage in our_stages(files, transform)}
     theirs = {}
     if options.peers:
         peer = load_from_checkout("pillow_data")
@@ -99,8 +113,8 @@ def _measure(files: Sequence[Path], options: Options) -> Iterator[dict[str, Any]
         theirs = {stage.name: stage.call for stage in stages}
     sides = {"normfree": ours, "pillow": theirs}
     calls = {f"{by} {name}": call for by, side in sides.items() for name, call in side.items()}
-    found = compare_latency(calls, rounds=options.rounds)
-    for stage in ours:
+    found = compare_latency(calls, rounds=options.rounds, settle=True)
+    for stage in (name for name in _ORDER if name in ours or name in theirs):
         pair = [found.get(f"{by} {stage}") for by in sides]
         for by, latency in zip(sides, pair, strict=True):
             if latency is not None:

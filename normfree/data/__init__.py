@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from normfree.data.bad_images import BadImages, TooManyBadImagesError
 from normfree.data.batch import Batch, MicroBatch
-from normfree.data.decode import decode
+from normfree.data.decode import EncodedImage, decode, open_image
 from normfree.data.formats import FORMATS, LIMITS, Limits, image_endings
 from normfree.data.loader import eval_batches, train_batches
 from normfree.data.order import Order
@@ -14,6 +14,7 @@ from normfree.data.resize import resize_bicubic
 from normfree.data.shard_order import ShardOrder
 from normfree.data.sources import (
     ArraySource,
+    EncodedSource,
     Opening,
     Source,
     Split,
@@ -23,7 +24,8 @@ from normfree.data.sources import (
     source_names,
 )
 from normfree.data.statistics import dataset_statistics
-from normfree.data.transforms import EvalTransform, TrainTransform, Transform
+from normfree.data.transforms import EvalTransform, TrainTransform, Transform, ViewTransform
+from normfree.data.view import Box, View, render
 from normfree.data.workers import WorkerError, Workers
 
 __all__ = [
@@ -34,6 +36,9 @@ __all__ = [
     "BadImages",
     "Batch",
     "BatchPlan",
+    "Box",
+    "EncodedImage",
+    "EncodedSource",
     "EvalPlan",
     "EvalTransform",
     "Limits",
@@ -47,6 +52,8 @@ __all__ = [
     "TooManyBadImagesError",
     "TrainTransform",
     "Transform",
+    "View",
+    "ViewTransform",
     "WorkerError",
     "Workers",
     "center_crop_resize",
@@ -55,8 +62,10 @@ __all__ = [
     "eval_batches",
     "has_split",
     "image_endings",
+    "open_image",
     "open_source",
     "register_source",
+    "render",
     "resize_bicubic",
     "resize_crop",
     "source_names",

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from normfree.data.preprocess import center_crop_resize
-from normfree.data.resize import resize_bicubic
+from normfree.data.preprocess import center_crop_view
+from normfree.data.resize import Resize
+from normfree.data.view import Box, Pixels, View, render
 
 Crop: TypeAlias = Literal["tensorflow", "torchvision"]
 """The library whose crop distribution is used."""
-
-
-class Box(NamedTuple):
-    """A rectangle of pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 def distorted_bounding_box(
@@ -143,6 +135,42 @@ _DRAW: Mapping[Crop, Callable[[int, int, np.random.Generator], Box]] = {
 }
 
 
+def random_crop_view(
+    height: int,
+    width: int,
+    size: int,
+    rng: np.random.Generator,
+    *,
+    flip: bool = True,
+    crop: Crop = "tensorflow",
+    resize: Resize = "tensorflow",
+) -> View:
+    """Draw a crop, flipped with probability ½ and resized to a square.
+
+    Args:
+        height: image height in pixels.
+        width: image width in pixels.
+        size: side of the result, pixels.
+        rng: random number generator.
+        flip: whether to flip horizontally with probability ½.
+        crop: distribution of the crops.
+        resize: the filter.
+
+    >>> view = random_crop_view(375, 500, 192, np.random.default_rng(0))
+    >>> view.box, view.mirror
+    (Box(top=34, left=68, height=248, width=278), True)
+
+    Source: ``_decode_and_random_crop`` and the flip and resize after it in the authors'
+    ``dataset.py``. A box that covers the whole image counts as a failed draw there and is replaced
+    by the padded center crop.
+    """
+    box = _DRAW[crop](height, width, rng)
+    mirror = flip and bool(rng.random() < 0.5)
+    if crop == "tensorflow" and (box.height, box.width) == (height, width):
+        return center_crop_view(height, width, size, mirror=mirror, resize=resize)
+    return View(box, size, size, mirror=mirror, resize=resize)
+
+
 def random_crop_resize(
     image: UInt8[np.ndarray, "h w c"],
     size: int,
@@ -167,18 +195,11 @@ def random_crop_resize(
     >>> random_crop_resize(image, 192, np.random.default_rng(0)).shape
     (192, 192, 3)
 
-    Source: ``_decode_and_random_crop`` and the flip and resize after it in the authors'
-    ``dataset.py``. A box that covers the whole image counts as a failed draw there and is replaced
-    by the padded center crop.
+    Source: as :func:`random_crop_view`.
 
     Differs from: torchvision's ``RandomResizedCrop``, for either value of ``crop``, which resizes
     with antialiased bilinear interpolation; here it is bicubic without antialiasing.
     """
-    height, width = image.shape[:2]
-    box = _DRAW[crop](height, width, rng)
-    mirror = flip and rng.random() < 0.5
-    if crop == "tensorflow" and (box.height, box.width) == (height, width):
-        image = image[:, ::-1] if mirror else image
-        return center_crop_resize(image, size)
-    image = image[box.top : box.top + box.height, box.left : box.left + box.width]
-    return resize_bicubic(image[:, ::-1] if mirror else image, size, size)
+    height, width, _ = image.shape
+    view = random_crop_view(height, width, size, rng, flip=flip, crop=crop)
+    return render(Pixels(image), view).transpose(1, 2, 0)

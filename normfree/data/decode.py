@@ -1,43 +1,133 @@
-"""Decode image files with Pillow.
+"""Decode image files, whole or in parts.
 
-For this use Pillow is as fast as OpenCV, reads more formats, and reports a truncated file instead
-of filling the rest of the image with gray. Files may be hostile: only the formats in
-:mod:`normfree.data.formats` are opened, and sizes are checked before pixels are allocated.
+Parts of usual JPEG files are decoded by a kernel, to the same bytes as by Pillow; see
+:mod:`normfree.kernels.jpeg`. All others are decoded by Pillow, whole. Files may be hostile: only
+the formats in :mod:`normfree.data.formats` are opened, and sizes are checked before pixels are
+allocated.
 """
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageFile, UnidentifiedImageError
-from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
+from PIL import Image, UnidentifiedImageError
 
 from normfree.data.files import read_regular
-from normfree.data.formats import FORMATS, INTERPRETED_SHARE, LIMITS, Limits, readable_formats
-from normfree.data.headers import check_header, too_many
+from normfree.data.formats import FORMATS, LIMITS, Limits
+from normfree.data.headers import check_header, check_scans
+from normfree.data.pillow import RefusedError, pillow_orientation, pillow_pixels, upright
+from normfree.data.view import Box
 from normfree.errors import BadImageError
-
-_SIXTEEN_BITS = ("PNG", "PPM")  # formats whose mode ``I`` ranges from 0 to 65,535
-_BAND = 2**22  # pixels converted at a time; bounds the memory
-_ORIENTATION = 0x0112
-
-# Without a handler, Python would print Pillow's log to stderr.
-logging.getLogger("PIL").addHandler(logging.NullHandler())
+from normfree.kernels import jpeg_header, jpeg_region
 
 
-@contextmanager
-def without_pillow_warnings() -> Iterator[None]:
-    """Ignore Pillow's warnings: a large image is checked here, and damaged EXIF is ignored."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
+class EncodedImage:
+    """An image in a file, of known size; parts of it are decoded when they are needed.
+
+    Attributes:
+        height: height in pixels, after the EXIF orientation.
+        width: width in pixels, after the EXIF orientation.
+        channels: 3 for RGB, 1 for grayscale.
+        name: in error messages.
+    """
+
+    def __init__(self, content: bytes, channels: int, name: str, limits: Limits) -> None:
+        self.channels, self.name = channels, name
+        self._content, self._limits = content, limits
+        self._pixels: UInt8[np.ndarray, "h w c"] | None = None
+        self._orientation: object = 1
+        header = jpeg_header(content) if content[:2] == b"\xff\xd8" else None
+        if header and _fits(header.height, header.width, limits):
+            self.height, self.width = header.height, header.width
+            if header.metadata:
+                self._orientation = pillow_orientation(content)
+            if self._orientation in (5, 6, 7, 8):
+                self.height, self.width = self.width, self.height
+        else:
+            self.height, self.width = self._whole().shape[:2]
+
+    @property
+    def box(self) -> Box:
+        """The whole image."""
+        return Box(0, 0, self.height, self.width)
+
+    def region(self, box: Box) -> UInt8[np.ndarray, "h w c"]:
+        """The pixels in a box.
+
+        Damage below a part of a JPEG is not noticed, except where the file is truncated.
+
+        Raises:
+            BadImageError: the image cannot be decoded.
+        """
+        with _errors_of(self.name):
+            if self._pixels is None:
+                pixels = jpeg_region(self._content, *self._stored(box), self.channels)
+                if pixels is not None:
+                    return np.ascontiguousarray(upright(pixels, self._orientation))
+            top, left, height, width = box
+            return self._whole()[top : top + height, left : left + width]
+
+    def _stored(self, box: Box) -> Box:
+        """The box in the file's own orientation, the inverse of :func:`upright`."""
+        top, left, height, width = box
+        if self._orientation in (2, 3, 6, 7):
+            left = self.width - left - width
+        if self._orientation in (3, 4, 7, 8):
+            top = self.height - top - height
+        if self._orientation in (5, 6, 7, 8):
+            return Box(left, top, width, height)
+        return Box(top, left, height, width)
+
+    def _whole(self) -> UInt8[np.ndarray, "h w c"]:
+        if self._pixels is None:
+            if refused := check_scans(self._content):
+                raise RefusedError(refused)
+            self._pixels = pillow_pixels(self._content, self.channels, self._limits)
+        return self._pixels
+
+
+def _fits(height: int, width: int, limits: Limits) -> bool:
+    most = min(limits.max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or limits.max_pixels))
+    return max(height, width) <= limits.max_side and height * width <= most
+
+
+def open_image(
+    data: bytes | Path,
+    *,
+    channels: int = 3,
+    name: str | None = None,
+    limits: Limits = LIMITS,
+) -> EncodedImage:
+    """Read a file and its header, so that parts of the image can be decoded; see :func:`decode`.
+
+    Args:
+        data: path or contents of a file in one of :data:`~normfree.data.FORMATS`.
+        channels: 3 for RGB (grayscale images are repeated), 1 for grayscale.
+        name: the image's name in error messages; the path by default.
+        limits: size limits.
+
+    Raises:
+        BadImageError: the image is too large, or it is already known that it cannot be decoded.
+
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> Image.new("RGB", (40, 20), (10, 20, 30)).save(file, "jpeg")
+    >>> image = open_image(file.getvalue())
+    >>> image.height, image.width, image.region(Box(8, 8, 1, 2)).tolist()
+    (20, 40, [[[10, 20, 30], [10, 20, 30]]])
+    """
+    name = name or (str(data) if isinstance(data, Path) else "<bytes>")
+    with _errors_of(name):
+        content = read_regular(data, limits.max_bytes) if isinstance(data, Path) else data
+        if not content:
+            raise RefusedError("the file is empty")
+        if refused := check_header(content, limits):
+            raise RefusedError(refused)
+        return EncodedImage(content, channels, name, limits)
 
 
 def decode(
@@ -67,17 +157,24 @@ def decode(
     Raises:
         BadImageError: the image is too large or cannot be decoded completely.
 
+    >>> import io
     >>> file = io.BytesIO()
     >>> Image.new("RGB", (4, 2), (10, 20, 30)).save(file, "png")
     >>> decode(file.getvalue())[0, 0]
     array([10, 20, 30], dtype=uint8)
     """
-    name = name or (str(data) if isinstance(data, Path) else "<bytes>")
+    image = open_image(data, channels=channels, name=name, limits=limits)
+    return image.region(image.box)
+
+
+@contextmanager
+def _errors_of(name: str) -> Iterator[None]:
+    """Turn the errors of decoders into errors that name the image."""
     try:
-        content = read_regular(data, limits.max_bytes) if isinstance(data, Path) else data
-        with without_pillow_warnings():
-            return _decoded(content, channels, limits)
-    except _RefusedError as error:
+        yield
+    except BadImageError:
+        raise
+    except RefusedError as error:
         raise BadImageError(name, str(error)) from None
     except Image.DecompressionBombError:
         raise BadImageError(name, _too_many_for_pillow()) from None
@@ -92,110 +189,6 @@ def decode(
         raise BadImageError(name, f"{type(error).__name__}: {error}") from error
 
 
-class _RefusedError(Exception):
-    """An image that is rejected before it is decoded."""
-
-
 def _too_many_for_pillow() -> str:
     most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow warns above the number, and refuses twice it
     return f"it has more than {most:,} pixels, the most that Pillow opens; store it smaller"
-
-
-def _decoded(content: bytes, channels: int, limits: Limits) -> UInt8[np.ndarray, "h w c"]:
-    if not content:
-        raise _RefusedError("the file is empty")
-    if refused := check_header(content, limits):
-        raise _RefusedError(refused)
-    with Image.open(io.BytesIO(content), formats=readable_formats()) as image:
-        _check_white(image)
-        _fit(image, limits)
-        image.load()
-        pixels, held = _pixels(image, channels), orientation(image)
-    return np.ascontiguousarray(upright(pixels, held))
-
-
-def _check_white(image: Image.Image) -> None:
-    """Reject 32-bit integers and floats, whose white level is unknown."""
-    if image.mode == "F" or (image.mode == "I" and image.format not in _SIXTEEN_BITS):
-        kind = "floating-point" if image.mode == "F" else "32-bit"
-        raise _RefusedError(
-            f"{kind} grayscale has no known white level: store it with 8 or 16 bits"
-        )
-
-
-def _fit(image: ImageFile.ImageFile, limits: Limits) -> None:
-    """Reject an image that is too large, or set up a JPEG for decoding at a reduced size."""
-    width, height = image.size
-    if min(width, height) < 1:
-        raise _RefusedError("it has no pixels")
-    if max(width, height) > limits.max_side:
-        raise _RefusedError(
-            f"it has {width:,} × {height:,} pixels, and neither side may exceed "
-            f"{limits.max_side:,} (max_side)"
-        )
-    allowed = int(limits.max_pixels * FORMATS.get(image.format or "", FORMATS["JPEG"]).share)
-    if any(tile[0] in Image.DECODERS for tile in image.tile):
-        allowed = int(limits.max_pixels * INTERPRETED_SHARE)
-    if width * height > allowed and image.format in ("JPEG", "MPO"):
-        _scale(image, allowed)
-    for across, down in (image.size, _tile(image)):
-        if refused := too_many(across, down, allowed):
-            raise _RefusedError(refused)
-
-
-def _tile(image: ImageFile.ImageFile) -> tuple[int, int]:
-    """Width and height of a TIFF's tiles, which the file may declare larger than the image."""
-    if not isinstance(image, TiffImageFile):
-        return 0, 0
-    return image.tag_v2.get(TILEWIDTH, 0), image.tag_v2.get(TILELENGTH, 0)
-
-
-def _scale(image: ImageFile.ImageFile, allowed: int) -> None:
-    """Decode at 1/2, 1/4 or 1/8 of each side, the first that fits; pixels are averaged."""
-    if image.info.get("progressive"):  # the decoder holds the coefficients of the whole image
-        return
-    width, height = image.size
-    for scale in (2, 4, 8):
-        if -(-width // scale) * -(-height // scale) <= allowed and min(width, height) >= scale:
-            image.draft(image.mode, (width // scale, height // scale))
-            return
-
-
-def _pixels(image: Image.Image, channels: int) -> UInt8[np.ndarray, "h w c"]:
-    """Convert the pixels to an array band by band; Pillow's own path holds three more copies."""
-    width, height = image.size
-    pixels = np.empty((height, width, channels), dtype=np.uint8)
-    rows = max(1, _BAND // width)
-    for top in range(0, height, rows):
-        bottom = min(height, top + rows)
-        band = image if rows >= height else image.crop((0, top, width, bottom))
-        pixels[top:bottom] = _converted(band, channels).reshape(-1, width, channels)
-    return pixels
-
-
-def _converted(image: Image.Image, channels: int) -> UInt8[np.ndarray, "..."]:
-    mode = "RGB" if channels == 3 else "L"
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "P":  # converting a transparent palette to RGB directly makes Pillow warn
-        image = image.convert("RGBA")
-    return np.asarray(image if image.mode == mode else image.convert(mode))
-
-
-def orientation(image: Image.Image) -> object:
-    """The EXIF orientation, 1 to 8; 1 (upright) if it cannot be read."""
-    try:
-        return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a damaged tag is no reason to reject good pixels
-        return 1
-
-
-def upright(pixels: UInt8[np.ndarray, "h w c"], held: object) -> UInt8[np.ndarray, "..."]:
-    """Apply an EXIF orientation; returns a view, not a copy."""
-    if held in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if held in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if held in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels

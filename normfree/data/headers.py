@@ -21,12 +21,21 @@ def check_header(content: bytes, limits: Limits) -> str | None:
     """
     if len(content) > limits.max_bytes:
         return f"it has {len(content):,} bytes, more than the {limits.max_bytes:,} allowed"
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return _check_webp(content, limits)
+    return None
+
+
+def check_scans(content: bytes) -> str | None:
+    """The reason why a JPEG must not be opened, or None; other files have no scans.
+
+    Args:
+        content: contents of the file.
+    """
     if content[:2] == b"\xff\xd8":
         scans = content.count(b"\xff\xda")  # cannot occur inside a scan, where 0 follows each 0xff
         if scans > _MAX_SCANS:
             return f"it has {scans:,} scans, and at most {_MAX_SCANS} are decoded"
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return _check_webp(content, limits)
     return None
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from normfree import kernels
 from normfree.data.order import epoch_order
 from normfree.data.plan import BatchPlan, EvalPlan, MicroBatchPlan
 from normfree.data.ring import allocate
-from normfree.data.sources.source import ArraySource, Labels, Source
-from normfree.data.transforms import Transform
+from normfree.data.sources.source import ArraySource, EncodedSource, Labels, Source
+from normfree.data.transforms import Transform, ViewTransform
+from normfree.data.view import Pixels, Regions, render
 from normfree.errors import BadImageError, UserError
 from normfree.random import numpy_generator
 
@@ -85,30 +89,30 @@ class Reader:
         read: list[int] = []
         bad: list[BadImageError] = []
         for row in range(len(plan.indices)):
-            found, image = self._readable(plan, row, bad)
-            if image is not None:
-                stack.add(self._transformed(image, plan, row, found))
+            found = self._readable(plan, row, bad, stack)
+            if found is not None:
                 rows.append(row)
                 read.append(found)
         labels = self.source.labels[np.array(read, np.int64)]
         return Read(stack.images(), labels, np.array(rows, np.int64), bad)
 
     def _readable(
-        self, plan: MicroBatchPlan, row: int, bad: list[BadImageError]
-    ) -> tuple[int, UInt8[np.ndarray, "h w c"] | None]:
-        """Read this example or, in training, the next readable one in the epoch's order.
+        self, plan: MicroBatchPlan, row: int, bad: list[BadImageError], stack: _Stack
+    ) -> int | None:
+        """Add this example or, in training, the next readable one in the epoch's order.
 
         The next one in source order would not do: a whole class may be damaged.
         """
         for found in self._candidates(plan, row):
             try:
-                return found, self._image(found)
+                self._add(stack, plan, row, found)
+                return found
             except BadImageError as error:
                 if not self.skip:
                     raise
                 bad.append(error)
         if isinstance(self.plan, EvalPlan):
-            return int(plan.indices[row]), None
+            return None
         raise UserError(
             f"none of the {len(self.source)} images can be read, the last one {bad[-1].name}: "
             f"{bad[-1].reason}; check the data directory"
@@ -123,23 +127,11 @@ class Reader:
                 following = np.arange(first, min(first + _CHUNK, count))
                 yield from order[(place + following) % count].tolist()
 
-    def _image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        if index in self._known_bad:
-            raise BadImageError(self.source.name(index), self._known_bad[index])
-        try:
-            return self.source.image(index)
-        except BadImageError as error:
-            self._known_bad[index] = error.reason
-            raise
-        except Exception as error:
-            raise UserError(_line(f"reading image {self.source.name(index)}", error)) from error
-
-    def _transformed(
-        self, image: UInt8[np.ndarray, "h w c"], plan: MicroBatchPlan, row: int, found: int
-    ) -> Image:
-        """Transform the image with the random numbers of the row it fills."""
-        if self.transform is None:
-            return image
+    def _add(self, stack: _Stack, plan: MicroBatchPlan, row: int, found: int) -> None:
+        """Read and transform an image, with the random numbers of the row it fills."""
+        name = self.source.name(found)
+        if found in self._known_bad:
+            raise BadImageError(name, self._known_bad[found])
         rng = None
         if isinstance(self.plan, BatchPlan):
             place = int(plan.epochs[row]), int(plan.indices[row])
@@ -147,11 +139,42 @@ class Reader:
             stream = (_REPEATED, again) if again else (_STREAM,)
             rng = numpy_generator(self.plan.seed, *stream, *place)
         try:
-            return self.transform(image, rng)
-        except UserError:
+            with _failures(f"reading image {name}"):
+                image = self._image(found)
+            with _failures(f"the transform of {name}"):
+                self._transform(image, rng, stack)
+        except BadImageError as error:  # parts of an encoded image are decoded when transformed
+            self._known_bad[found] = error.reason
             raise
-        except Exception as error:
-            raise UserError(_line(f"the transform of {self.source.name(found)}", error)) from error
+
+    def _image(self, index: int) -> Image | Regions:
+        """The image, or where it can be decoded in parts and only a view is needed, its file."""
+        return self.source.image(index) if self._encoded is None else self._encoded(index)
+
+    @cached_property
+    def _view(self) -> ViewTransform | None:
+        """The transform if it is a view."""
+        return self.transform if isinstance(self.transform, ViewTransform) else None
+
+    @cached_property
+    def _encoded(self) -> Callable[[int], Regions] | None:
+        """Opens an image to be decoded in parts, if only a view of it is needed."""
+        if self._view is not None and isinstance(self.source, EncodedSource):
+            return self.source.encoded
+        return None
+
+    def _transform(
+        self, image: Image | Regions, rng: np.random.Generator | None, stack: _Stack
+    ) -> None:
+        if self._view is not None:
+            regions = Pixels(image) if isinstance(image, np.ndarray) else image
+            view = self._view.view(regions.height, regions.width, rng)
+            out = stack.next((*view.shape, regions.channels), np.dtype(self._view.dtype))
+            render(regions, view, out)
+            stack.count += 1
+        else:
+            assert isinstance(image, np.ndarray)
+            stack.add(image if self.transform is None else self.transform(image, rng))
 
 
 class _Stack:
@@ -163,23 +186,39 @@ class _Stack:
         self.batch = torch.empty(0, 0, 0, 0)
 
     def add(self, image: Image) -> None:
+        self.next(image.shape, image.dtype)[...] = image.transpose(2, 0, 1)
+        self.count += 1
+
+    def next(self, shape: tuple[int, ...], dtype: np.dtype) -> Shaped[np.ndarray, "c h w"]:
+        """Where the next image belongs, of this height, width and number of channels."""
         if not self.count:
-            self._allocate(image)
-        if image.shape != self.shape:
+            self._allocate(shape, dtype)
+        if shape != self.shape:
             raise UserError(
                 f"the images of a batch have different sizes, such as {self.shape} and "
-                f"{image.shape}: use a transform that resizes them"
+                f"{shape}: use a transform that resizes them"
             )
-        self.batch.numpy()[self.count] = image.transpose(2, 0, 1)
-        self.count += 1
+        return self.batch.numpy()[self.count]
 
     def images(self) -> Shaped[Tensor, "m c h w"]:
         return self.batch[: self.count]
 
-    def _allocate(self, image: Image) -> None:
-        self.shape = height, width, channels = image.shape
-        kind = torch.from_numpy(np.empty(0, image.dtype)).dtype
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.shape = height, width, channels = shape
+        kind = torch.from_numpy(np.empty(0, dtype)).dtype
         self.batch = allocate((self.most, channels, height, width), kind)
+        kernels.ask_for_huge_pages(self.batch)
+
+
+@contextmanager
+def _failures(what: str) -> Iterator[None]:
+    """Turn unforeseen errors into a single line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_line(what, error)) from error
 
 
 def _line(what: str, error: Exception) -> str:

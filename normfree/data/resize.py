@@ -1,26 +1,35 @@
-"""TensorFlow's bicubic resize, which the authors apply to every image.
+"""Resizing: TensorFlow's bicubic, which the authors apply to every image, and antialiased filters.
 
-An output pixel is a weighted mean of 4 × 4 input pixels at any scale; there is no antialiasing.
-Values are not clamped and may leave [0, 255].
+Every output pixel is a weighted mean of input pixels, along rows and columns separately. With
+TensorFlow's bicubic these are 4 × 4 pixels at any scale, without antialiasing. Values are not
+clamped and may leave [0, 255]. The equations here and the kernel give the same bytes.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float32, Int32, UInt8
+
+from normfree import kernels
+from normfree.kernels.resize import Axis
+
+Resize: TypeAlias = Literal["tensorflow", "bicubic", "bilinear"]
+"""``tensorflow``: bicubic without antialiasing, as the authors resize. ``bicubic`` and
+``bilinear``: with antialiasing, as Pillow and torchvision resize."""
 
 _STEPS = 1024  # TensorFlow looks the cubic up in a table with this many steps; so do we
 _WIDE = 8  # above this ratio of widths, only the columns that are used are resized vertically
+_MULTIPLE = 4  # of taps, for the kernel
 
 
 class Taps(NamedTuple):
-    """The four input pixels of each output pixel along one axis, and their weights."""
+    """The input pixels of each output pixel along one axis, ascending, and their weights."""
 
-    inputs: Int[np.ndarray, "out 4"]
-    weights: Float32[np.ndarray, "out 4"]
+    inputs: Int32[np.ndarray, "out taps"]
+    weights: Float32[np.ndarray, "out taps"]
 
 
 def keys_cubic(x: Float32[np.ndarray, "*n"], a: float = -0.5) -> Float32[np.ndarray, "*n"]:
@@ -44,9 +53,40 @@ def keys_cubic(x: Float32[np.ndarray, "*n"], a: float = -0.5) -> Float32[np.ndar
     return np.where(x <= 1, near, np.where(x < 2, far, 0)).astype(np.float32)
 
 
+def triangle(x: Float32[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
+    """The triangle ``max(0, 1 − |x|)``, whose filter is linear interpolation.
+
+    Args:
+        x: distance from the sampled point, in input pixels.
+
+    >>> triangle(np.array([0.0, 0.25, 2.0], dtype=np.float32))
+    array([1.  , 0.75, 0.  ], dtype=float32)
+    """
+    return np.maximum(0, 1 - np.abs(x)).astype(np.float32)
+
+
+_FILTERS = {"bicubic": (keys_cubic, 2), "bilinear": (triangle, 1)}  # and where they become 0
+
+
+def resize_taps(length: int, out: int, resize: Resize = "tensorflow") -> Taps:
+    """The taps that resize one axis.
+
+    Args:
+        length: input pixels along the axis.
+        out: output pixels along the axis.
+        resize: the filter.
+
+    >>> resize_taps(8, 2, "bilinear").weights.round(3)
+    array([[0.179, 0.25 , 0.25 , 0.179, 0.107, 0.036, 0.   , 0.   ],
+           [0.036, 0.107, 0.179, 0.25 , 0.25 , 0.179, 0.   , 0.   ]],
+          dtype=float32)
+    """
+    return cubic_taps(length, out) if resize == "tensorflow" else _antialiased(length, out, resize)
+
+
 @lru_cache(maxsize=1024)
 def cubic_taps(length: int, out: int) -> Taps:
-    """The taps that resize one axis, with pixel centers at half-integers.
+    """The taps of TensorFlow's bicubic, with pixel centers at half-integers.
 
     Output ``i`` samples the input at ``(i + ½)·length/out − ½``. Taps outside the image have zero
     weight, and the others are divided by their sum.
@@ -57,7 +97,7 @@ def cubic_taps(length: int, out: int) -> Taps:
 
     >>> taps = cubic_taps(4, 2)
     >>> taps.inputs[0], taps.weights[0]
-    (array([0, 0, 1, 2]), array([ 0.        ,  0.5294118 ,  0.5294118 , -0.05882353],
+    (array([0, 0, 1, 2], dtype=int32), array([ 0.        ,  0.5294118 ,  0.5294118 , -0.05882353],
       dtype=float32))
 
     Differs from: an exact cubic. The distance is rounded to 1/1024 pixel, as in TensorFlow;
@@ -70,10 +110,31 @@ def cubic_taps(length: int, out: int) -> Taps:
     offset = np.arange(-1, 3)
     inputs = left.astype(np.int64)[:, None] + offset
     weights = keys_cubic(offset.astype(np.float32) - fraction[:, None])
+    return _shared(inputs, weights, length)
+
+
+@lru_cache(maxsize=1024)
+def _antialiased(length: int, out: int, resize: Literal["bicubic", "bilinear"]) -> Taps:
+    """A filter stretched by the scale where the image becomes smaller, so that it averages."""
+    kernel, reach = _FILTERS[resize]
+    scale = length / out
+    stretch = max(scale, 1.0)
+    center = (np.arange(out) + 0.5) * scale
+    first = (center - reach * stretch + 0.5).astype(np.int64).clip(0)
+    last = (center + reach * stretch + 0.5).astype(np.int64).clip(max=length)
+    most = -(-int((last - first).max()) // _MULTIPLE) * _MULTIPLE
+    inputs = first[:, None] + np.arange(most)
+    weights = kernel(((inputs + 0.5 - center[:, None]) / stretch).astype(np.float32))
+    return _shared(inputs, np.where(inputs < last[:, None], weights, np.float32(0)), length)
+
+
+def _shared(inputs: np.ndarray, weights: Float32[np.ndarray, "out taps"], length: int) -> Taps:
+    """Normalized taps inside the image, which a cache shares with every caller."""
     weights = np.where((inputs >= 0) & (inputs < length), weights, np.float32(0))
-    taps = Taps(inputs.clip(0, length - 1), weights / weights.sum(axis=1, keepdims=True))
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    taps = Taps(inputs.clip(0, length - 1).astype(np.int32), weights)
     for array in taps:
-        array.flags.writeable = False  # the cache shares it with every caller
+        array.flags.writeable = False
     return taps
 
 
@@ -102,28 +163,64 @@ def resize_bicubic(
 
     Source: ``tf.image.resize(image, (height, width), "bicubic")`` of TensorFlow 2.
     """
-    rows = _windowed(cubic_taps(image.shape[0], height), window[0])
-    columns = _windowed(cubic_taps(image.shape[1], width), window[1])
-    if image.shape[1] > _WIDE * len(columns.inputs):  # each output reads at most 4 columns
-        read, places = np.unique(columns.inputs, return_inverse=True)
+    sizes = zip(image.shape[:2], (height, width), window, strict=True)
+    rows, columns = (
+        Axis(taps.inputs[part], taps.weights[part])
+        for taps, part in ((cubic_taps(length, out), part) for length, out, part in sizes)
+    )
+    shape = (image.shape[2], len(rows.inputs), len(columns.inputs))
+    out = np.empty(shape, dtype=np.float32)
+    resample(image, rows, columns, out)
+    return out.transpose(1, 2, 0)
+
+
+def resample(
+    image: UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"],
+    rows: Axis,
+    columns: Axis,
+    out: Float32[np.ndarray, "c out_h out_w"] | UInt8[np.ndarray, "c out_h out_w"],
+) -> None:
+    """Fill ``out`` with weighted sums of rows, then of columns.
+
+    Args:
+        image: input image.
+        rows: taps along the height.
+        columns: taps along the width.
+        out: the result; uint8 is rounded to the nearest and clipped.
+
+    >>> image, out = np.full((4, 4, 1), 7, dtype=np.uint8), np.empty((1, 2, 3), dtype=np.uint8)
+    >>> resample(image, Axis(*cubic_taps(4, 2)), Axis(*cubic_taps(4, 3)), out)
+    >>> out.tolist()
+    [[[7, 7, 7], [7, 7, 7]]]
+    """
+    if image.shape[1] > _WIDE * columns.inputs.size:
+        read, places = np.unique(columns.places, return_inverse=True)
         image = np.take(image, read, axis=1)
-        columns = Taps(places.reshape(-1, 4), columns.weights)
+        places = places.reshape(columns.inputs.shape).astype(np.int32)
+        columns = Axis(places, columns.weights)
+    if not kernels.resize(image, rows, columns, out):
+        _weigh(image, rows, columns, out)
+
+
+def _weigh(
+    image: UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"],
+    rows: Axis,
+    columns: Axis,
+    out: Float32[np.ndarray, "c out_h out_w"] | UInt8[np.ndarray, "c out_h out_w"],
+) -> None:
+    """The equation of :func:`resample`."""
     across = _weigh_rows(image, rows)
     # Resize the second axis as rows of the transposed image: copying whole rows is fast.
-    down = _weigh_rows(across.transpose(1, 0, 2), columns)
-    return np.ascontiguousarray(down.transpose(1, 0, 2))
-
-
-def _windowed(taps: Taps, window: slice) -> Taps:
-    return Taps(taps.inputs[window], taps.weights[window])
+    found = _weigh_rows(across.transpose(1, 0, 2), columns).transpose(2, 1, 0)
+    out[...] = np.rint(found.clip(0, 255)) if out.dtype == np.uint8 else found
 
 
 def _weigh_rows(
-    image: UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"], taps: Taps
+    image: UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"], axis: Axis
 ) -> Float32[np.ndarray, "out w c"]:
     image = np.ascontiguousarray(image)
-    inputs, weights = taps.inputs, taps.weights[..., None, None]
-    result: Float32[np.ndarray, "out w c"] = weights[:, 0] * image[inputs[:, 0]]
-    for tap in range(1, 4):
-        result += weights[:, tap] * image[inputs[:, tap]]
+    places, weights = axis.places, axis.weights[..., None, None]
+    result: Float32[np.ndarray, "out w c"] = weights[:, 0] * image[places[:, 0]]
+    for tap in range(1, places.shape[1]):
+        result += weights[:, tap] * image[places[:, tap]]
     return result

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from normfree.augment import normalize
 from normfree.data import ArraySource, Batch, EvalTransform, Source, Transform, decode
-from normfree.data.decode import orientation, upright, without_pillow_warnings
+from normfree.data.pillow import orientation, upright, without_pillow_warnings
 from normfree.errors import BadImageError, UserError
 from normfree.weights import ModelCard
 
@@ -29,7 +29,7 @@ def card_transform(card: ModelCard) -> EvalTransform:
     >>> from normfree.weights import describe
     >>> card = describe(build_model("nfnet_f0", device="meta"), {"test_margin": 32})
     >>> card_transform(card)
-    EvalTransform(size=256, margin=32, keep_aspect=False)
+    EvalTransform(size=256, margin=32, keep_aspect=False, resize='tensorflow', dtype='float32')
     """
     return EvalTransform(card.test_size, card.test_margin, card.test_crop == "crop_resize")
 

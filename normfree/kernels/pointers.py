@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from normfree.kernels.library import library
+
 
 def pointer(name: str, tensor: Tensor, dtype: torch.dtype, shape: Sequence[int]) -> ctypes.c_void_p:
     """The address of a tensor's data, after checking that a C function can read it.
@@ -63,3 +65,20 @@ def threads(nanoseconds: float) -> ctypes.c_int64:
     """
     paid = int(nanoseconds // WORTH_A_THREAD)
     return ctypes.c_int64(max(1, min(torch.get_num_threads(), paid)))
+
+
+def ask_for_huge_pages(tensor: Tensor) -> None:
+    """Map the memory of a new tensor in huge pages, where the system can.
+
+    Otherwise page faults cost as much time as decoding what is written to it.
+
+    Args:
+        tensor: contiguous and on the host.
+
+    >>> ask_for_huge_pages(torch.empty(2, 3))
+    """
+    kernels = library()
+    if kernels is not None:
+        kernels.normfree_ask_for_huge_pages(
+            ctypes.c_void_p(tensor.data_ptr()), ctypes.c_int64(tensor.nbytes)
+        )

@@ -30,7 +30,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from normfree.analysis.environment import environment
-from normfree.data import EvalTransform, TrainTransform, decode
+from normfree.data import EvalTransform, TrainTransform, decode, open_image, render
 from normfree.errors import BadImageError
 
 SIZE = (90, 67)  # width and height: uncommon numbers, so that they can be found in headers
@@ -237,6 +237,9 @@ def _work(theirs: Connection, seed: int, start: int, stop: int, memory: int) -> 
         Path("/proc/self/clear_refs").write_text("5")  # reset the peak memory counter
         before, began = _status("VmHWM"), time.perf_counter()
         try:
+            part = open_image(content)
+            view = TrainTransform(64).view(part.height, part.width, np.random.default_rng(index))
+            render(part, view)
             image = decode(content)
             EvalTransform(64)(image)
             TrainTransform(64)(image, np.random.default_rng(0))

@@ -21,7 +21,12 @@ Outcomes = dict[str, tuple[dict[str, Any], dict[str, float], list[str]]]
 
 @cache
 def one_process(case: str, world: int) -> Outcome:
-    return alone(case, world)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as ranks do: bfloat16 products differ by the number of threads
+    try:
+        return alone(case, world)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def computed(world: int, names: list[str], directory: Path) -> Outcomes:

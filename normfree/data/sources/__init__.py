@@ -23,10 +23,11 @@ from normfree.data.sources.registry import (
     register_source,
     source_names,
 )
-from normfree.data.sources.source import ArraySource, Source, Split
+from normfree.data.sources.source import ArraySource, EncodedSource, Source, Split
 
 __all__ = [
     "ArraySource",
+    "EncodedSource",
     "FolderSource",
     "Opening",
     "Source",

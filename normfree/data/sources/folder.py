@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from normfree.data.decode import decode
+from normfree.data.decode import EncodedImage, decode, open_image
 from normfree.data.files import read_regular
 from normfree.data.formats import LIMITS, Limits, image_endings
 from normfree.data.sources.hold_out import about_hold_out, held_out
@@ -65,8 +65,12 @@ class FolderSource:
         """
         return decode(Path(self.files[index]), limits=self.limits)
 
-    def encoded(self, index: int) -> bytes:
-        """The contents of file ``index``.
+    def encoded(self, index: int) -> EncodedImage:
+        """Image ``index``, to be decoded in parts."""
+        return open_image(Path(self.files[index]), limits=self.limits)
+
+    def content(self, index: int) -> bytes:
+        """The bytes of file ``index``.
 
         Raises:
             BadImageError: the file cannot be read.

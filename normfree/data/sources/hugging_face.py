@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from normfree.data.decode import decode
+from normfree.data.decode import EncodedImage, decode, open_image
 from normfree.data.files import read_regular
 from normfree.data.formats import LIMITS, Limits
 from normfree.data.sources.names import Names
@@ -65,9 +65,13 @@ class HuggingFaceSource:
         Raises:
             BadImageError: the image cannot be read.
         """
-        return decode(self.encoded(index), name=self.name(index), limits=self.limits)
+        return decode(self.content(index), name=self.name(index), limits=self.limits)
 
-    def encoded(self, index: int) -> bytes:
+    def encoded(self, index: int) -> EncodedImage:
+        """Image ``index``, to be decoded in parts."""
+        return open_image(self.content(index), name=self.name(index), limits=self.limits)
+
+    def content(self, index: int) -> bytes:
         """The bytes of image ``index``, from the dataset or from the file that it names.
 
         Raises:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from normfree.data.decode import decode
+from normfree.data.decode import EncodedImage, decode, open_image
 from normfree.data.formats import LIMITS, Limits
 from normfree.data.sources.names import Names
 from normfree.data.sources.options import find_columns, split_options
@@ -79,9 +79,13 @@ class ParquetSource:
         Raises:
             BadImageError: the image cannot be read.
         """
-        return decode(self.encoded(index), name=self.name(index), limits=self.limits)
+        return decode(self.content(index), name=self.name(index), limits=self.limits)
 
-    def encoded(self, index: int) -> bytes:
+    def encoded(self, index: int) -> EncodedImage:
+        """Image ``index``, to be decoded in parts."""
+        return open_image(self.content(index), name=self.name(index), limits=self.limits)
+
+    def content(self, index: int) -> bytes:
         """The bytes of image ``index``.
 
         Raises:

@@ -8,6 +8,8 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from normfree.data.decode import EncodedImage
+
 Split: TypeAlias = Literal["train", "val", "test"]
 """``val`` is used for model selection; ``test``, if there is one, is never used for selection."""
 
@@ -47,6 +49,19 @@ class Source(Protocol):
 
     def name(self, index: int) -> str:
         """The name of image ``index`` in messages, such as its path."""
+        ...
+
+
+@runtime_checkable
+class EncodedSource(Protocol):
+    """A source of files: the loader decodes only the parts of an image that a view shows."""
+
+    def encoded(self, index: int) -> EncodedImage:
+        """The file of image ``index``, see :func:`~normfree.data.decode.open_image`.
+
+        Raises:
+            BadImageError: the image cannot be read.
+        """
         ...
 
 

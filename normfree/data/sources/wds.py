@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from normfree.data.decode import decode
+from normfree.data.decode import EncodedImage, decode, open_image
 from normfree.data.files import open_regular
 from normfree.data.formats import LIMITS, Limits
 from normfree.data.sources.names import Names
@@ -88,9 +88,13 @@ class TarSource:
         Raises:
             BadImageError: the image cannot be read.
         """
-        return decode(self.encoded(index), name=self.name(index), limits=self.limits)
+        return decode(self.content(index), name=self.name(index), limits=self.limits)
 
-    def encoded(self, index: int) -> bytes:
+    def encoded(self, index: int) -> EncodedImage:
+        """Image ``index``, to be decoded in parts."""
+        return open_image(self.content(index), name=self.name(index), limits=self.limits)
+
+    def content(self, index: int) -> bytes:
         """The member that is image ``index``.
 
         Raises:

@@ -15,6 +15,8 @@
 #include "rows.h"
 
 #include "convolution.h"
+#include "jpeg_region.h"
+#include "resize.h"
 
 /* ---- RandAugment ---- */
 
@@ -135,6 +137,8 @@ const Variant VARIANT = {
     .augment = augment_images,
     .mix = mix_images,
     .normalize = normalize_images,
+    .resize = resize_rows,
+    .decode = decode_region,
     .pack = pack_filters,
     .multiply = multiply_blocks,
     .weight_gradient = gradient_of_rows,

@@ -21,7 +21,7 @@ static inline int64_t bytes_of(Shape shape) { return shape.channels * pixels_of(
 
 /* ---- Jobs: arguments for a whole batch ---- */
 
-enum { DONE = 0, NO_MEMORY = 1, UNKNOWN_OPERATION = 2 };
+enum { DONE = 0, NO_MEMORY = 1, UNKNOWN_OPERATION = 2, OUTSIDE = 3, UNSUPPORTED = 4 };
 
 /* Process images first ... last - 1 of a job. */
 typedef int Work(const void *job, int64_t first, int64_t last);
@@ -79,6 +79,23 @@ typedef struct {
     Shape shape;
     const float *means, *deviations; /* (channels) */
 } Normalization;
+
+/* ---- Resizing ---- */
+
+/* Where each output's taps are along an axis, at `origin + step * input`, and their weights. */
+typedef struct {
+    const int32_t *inputs; /* (outputs, taps) */
+    const float *weights;  /* (outputs, taps) */
+    int64_t outputs, taps, origin, step;
+} Axis;
+
+typedef struct {
+    const byte *image; /* rows of (width, channels), `stride` bytes apart */
+    int64_t width, channels, stride;
+    Axis rows, columns;
+    void *result;  /* (channels, rows.outputs, columns.outputs) */
+    int64_t bytes; /* whether the result is bytes rather than float32 */
+} Resizing;
 
 /* ---- Convolutions, of maps with the channels last: (n, height, width, channels) ---- */
 
@@ -212,7 +229,7 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    Work *augment, *mix, *normalize;
+    Work *augment, *mix, *normalize, *resize, *decode;
     Work *pack, *multiply, *weight_gradient;
     int64_t tile_rows;
     Work *standardize, *standardize_gradient, *sum_pieces, *update;

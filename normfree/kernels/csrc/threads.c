@@ -136,3 +136,7 @@ void ask_for_huge_pages(void *start, int64_t bytes) {
     (void)start, (void)bytes;
 #endif
 }
+
+EXPORT void normfree_ask_for_huge_pages(void *start, int64_t bytes) {
+    ask_for_huge_pages(start, bytes);
+}

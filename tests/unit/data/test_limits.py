@@ -170,7 +170,7 @@ def test_large_images_are_converted_in_bands(monkeypatch):
     kinds = ["png", "png", "tiff", "png"]
     files = [_encoded(image, kind) for image, kind in zip(modes, kinds, strict=True)]
     whole = [decode(file, channels=channels) for file in files for channels in (1, 3)]
-    monkeypatch.setattr(sys.modules["normfree.data.decode"], "_BAND", 25)  # three rows
+    monkeypatch.setattr(sys.modules["normfree.data.pillow"], "_BAND", 25)  # three rows
     bands = [decode(file, channels=channels) for file in files for channels in (1, 3)]
     for ours, expected in zip(bands, whole, strict=True):
         np.testing.assert_array_equal(ours, expected)

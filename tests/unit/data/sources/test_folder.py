@@ -202,10 +202,10 @@ def test_images_are_sorted_as_paths_at_any_depth(folder):
 
 def test_encoded_images_are_the_files(folder):
     source = open_source(f"folder:{folder}", "val")
-    assert source.encoded(5) == (folder / "val/flower/1.jpg").read_bytes()
+    assert source.content(5) == (folder / "val/flower/1.jpg").read_bytes()
     (folder / "val/flower/1.jpg").unlink()
     with pytest.raises(BadImageError, match="No such file"):
-        source.encoded(5)
+        source.content(5)
 
 
 def test_a_source_for_a_worker_is_compact(folder):

@@ -98,8 +98,8 @@ def test_batches_are_the_same_bits(folder, kind):
         ours, theirs = open_source(spec, split), open_source(f"folder:{folder}", split)
         assert ours.classes == theirs.classes
         assert len({ours.name(index) for index in range(len(ours))}) == len(ours)
-        assert [ours.encoded(index) for index in range(len(ours))] == [
-            theirs.encoded(index) for index in range(len(theirs))
+        assert [ours.content(index) for index in range(len(ours))] == [
+            theirs.content(index) for index in range(len(theirs))
         ]
         plan = BatchPlan(seed=3, examples=len(ours), batch_size=5, mixing="mixup_cutmix")
         batches = [
@@ -150,8 +150,8 @@ def test_without_names_images_keep_their_order_and_a_tenth_validates(folder, kin
     assert train.classes == ("all", "china", "flower")
     assert (len(train), len(val)) == (12, 2)
     assert train.labels[:, 0].all()
-    held = {val.encoded(index) for index in range(2)}
-    assert [train.encoded(index) for index in range(12)] == [r[2] for r in rows if r[2] not in held]
+    held = {val.content(index) for index in range(2)}
+    assert [train.content(index) for index in range(12)] == [r[2] for r in rows if r[2] not in held]
     with pytest.raises(UserError, match="no test split"):
         open_source(spec, "test")
 

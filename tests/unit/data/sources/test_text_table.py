@@ -42,7 +42,7 @@ def test_the_images_are_those_of_the_folder(folder, table):
         assert ours.classes == theirs.classes
         np.testing.assert_array_equal(ours.labels, theirs.labels)
         np.testing.assert_array_equal(ours.image(3), theirs.image(3))
-        assert ours.encoded(3) == theirs.encoded(3)
+        assert ours.content(3) == theirs.content(3)
         assert ours.name(3) == theirs.name(3)
         assert not ours.notes
     with pytest.raises(UserError, match="no test split"):

@@ -60,7 +60,7 @@ def _same(ours, theirs, place):
     np.testing.assert_array_equal(ours.labels, theirs.labels)
     for index in range(len(theirs)):
         np.testing.assert_array_equal(ours.image(index), theirs.image(index))
-        assert ours.encoded(index) == theirs.encoded(index)
+        assert ours.content(index) == theirs.content(index)
         assert ours.name(index).endswith(theirs.name(index).removeprefix(f"{place}"))
 
 
