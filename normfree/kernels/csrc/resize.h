@@ -187,16 +187,20 @@ static void round_to_bytes(const float *restrict in, byte *restrict out, int64_t
     }
 }
 
-/* Whether the taps of every output are pixels beside each other, but for those of weight 0. */
+/* Whether the taps of every output, but for those of weight 0, are ascending pixels of a run. */
 static int in_runs(const Axis *columns) {
     if (columns->taps != TAPS) return 0;
     for (int64_t x = 0; x < columns->outputs; x++) {
         const int32_t *place = columns->inputs + x * TAPS;
-        const float *weight = columns->weights + x * TAPS;
-        for (int tap = 1; tap < TAPS; tap++)
-            if (place[tap] != place[tap - 1] + 1 && weight[tap] != 0.0f && weight[tap - 1] != 0.0f)
-                return 0;
-        if (place[TAPS - 1] - place[0] >= TAPS || place[TAPS - 1] < place[0]) return 0;
+        int64_t last = -1;
+        if (place[TAPS - 1] < place[0]) return 0;
+        for (int tap = 0; tap < TAPS; tap++) {
+            const int64_t from_first = (int64_t)place[tap] - place[0];
+            if (columns->weights[x * TAPS + tap] == 0.0f) continue;
+            if (from_first <= last || from_first >= TAPS) return 0;
+            last = from_first;
+        }
+        if (place[TAPS - 1] - place[0] >= TAPS) return 0;
     }
     return 1;
 }

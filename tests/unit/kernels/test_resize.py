@@ -48,6 +48,28 @@ def test_every_size_is_the_same_to_the_bit(resize, channels, dtype, monkeypatch)
                 np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.usefixtures("instruction_set")
+def test_any_taps_inside_the_image_will_do(monkeypatch):
+    """Also scattered, descending and repeated ones, and those of weight 0."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        inputs = rng.integers(0, 30, (9, 4)).astype(np.int32)
+        if number % 2:
+            inputs = np.clip(inputs[:, :1] + rng.integers(-3, 4, (9, 4)), 0, 29).astype(np.int32)
+        weights = rng.standard_normal((9, 4)).astype(np.float32)
+        weights[rng.random((9, 4)) < 0.4] = 0
+        columns = Axis(inputs, weights)
+        if number % 3 == 0:
+            columns = columns._replace(origin=29, step=-1)
+        rows = Axis(*resize_taps(20, 5))
+        ours, expected = (np.zeros((3, 5, 9), dtype=np.float32) for _ in range(2))
+        assert kernels.resize(IMAGE, rows, columns, ours)
+        with monkeypatch.context() as patch:
+            patch.setenv("NORMFREE_KERNELS", "0")
+            resample(IMAGE, rows, columns, expected)
+        np.testing.assert_array_equal(ours, expected)
+
+
 def test_a_part_of_an_image_needs_no_copy():
     if not kernels.available():
         pytest.skip(str(kernels.status()))
