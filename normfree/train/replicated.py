@@ -106,7 +106,7 @@ class _Loss(nn.Module):
         return self.loss_of(images, keys, targets)
 
 
-def _buffers_apart() -> dict[str, bool]:
+def _buffers_apart() -> dict[str, Any]:
     """The argument by which ranks keep their buffers; it has another name since PyTorch 2.13."""
     known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
     new = "forward_sync_buffers"
