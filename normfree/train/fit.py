@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from normfree.data.sources.folder import FolderSource
 from normfree.data.sources.source import class_counts
-from normfree.errors import UserError
 from normfree.report.curves import plot_curves
 from normfree.report.metrics import read_metrics
-from normfree.train.build import build_card, build_engine, build_reader, build_state, build_step
-from normfree.train.checkpoint import checkpoint_path, newest_checkpoint, read_checkpoint
 from normfree.train.compilation import about_compilation
-from normfree.train.engine import Engine
-from normfree.train.init import init_fields, new_model, read_init
 from normfree.train.loop import train_loop
 from normfree.train.metrics import MetricsFile, NoMetricsFile
 from normfree.train.progress import Progress
 from normfree.train.recipe import Recipe
-from normfree.train.resolve import Resolved, resolve
-from normfree.train.restore import restore
-from normfree.train.run import Reader, Run
-from normfree.train.run_dir import RunDirectory, find_run_directory, new_run_directory
+from normfree.train.resolve import Resolved
+from normfree.train.run import Run
 from normfree.train.run_files import RunFiles
 from normfree.train.runtime import Runtime, open_runtime
-from normfree.train.saved import differences, read_config, write_config
+from normfree.train.saved import write_config
 from normfree.train.sources import Sources, open_sources
-from normfree.train.state import TrainState
-from normfree.train.step import TrainStep
-from normfree.weights import Parameters
-from normfree.weights.card import ModelCard
+from normfree.train.start import Start, started
 
 _LISTED = 20  # unreadable images that are listed at the end of a run
 
@@ -87,7 +75,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
     with open_runtime(recipe.compute.device, recipe.ranks) as runtime:
         sources = open_sources(recipe.data.source, recipe.data.on_bad_image)
         recipe.compute.apply()
-        with _started(recipe, sources, runtime) as start:
+        with started(recipe, sources, runtime) as start:
             run = _built(start, console if runtime.main else None)
             _say_start(run, start, sources)
             if runtime.main:
@@ -95,6 +83,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             try:
                 with run.progress:
                     train_loop(run)
+                _collect_unreadable(run)
             finally:
                 run.reader.close()
                 run.metrics.close()
@@ -102,7 +91,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             return _finish(run)
 
 
-def _say_start(run: Run, start: _Start, sources: Sources) -> None:
+def _say_start(run: Run, start: Start, sources: Sources) -> None:
     resolved = start.parts.resolved
     run.progress.show_derivation(resolved)
     for note in (
@@ -117,130 +106,7 @@ def _say_start(run: Run, start: _Start, sources: Sources) -> None:
         run.progress.note(note)
 
 
-class _Parts(NamedTuple):
-    """What is built before anything is written: it shows whether the recipe can run."""
-
-    engine: Engine
-    resolved: Resolved
-    state: TrainState
-    step: TrainStep
-    reader: Reader
-    card: ModelCard
-
-
-class _Start(NamedTuple):
-    """Where a run begins, or resumes."""
-
-    directory: RunDirectory
-    parts: _Parts
-    notes: list[str]
-
-
-@contextmanager
-def _started(recipe: Recipe, sources: Sources, runtime: Runtime) -> Iterator[_Start]:
-    """What to train, and from where; within, no other process writes to the run's directory."""
-    if _resumes(recipe, runtime):
-        directory = runtime.first(lambda: find_run_directory(recipe.name, recipe.place.out))
-        saved = read_config(directory.read_config(), directory.config)
-        with directory.locked() if runtime.main else nullcontext():
-            yield _resumed(recipe, sources, directory, saved, runtime)
-        return
-    weights = read_init(recipe.model.init)
-    inferred = init_fields(recipe.model.name, weights)
-    resolved = _resolved(recipe, sources, inferred, runtime)
-    parts, notes = _parts(resolved, sources, weights, runtime)
-    with ExitStack() as stack:
-        make = new_run_directory(recipe.name, recipe.place.out)
-        yield _Start(runtime.first(lambda: stack.enter_context(make)), parts, notes)
-
-
-def _resumes(recipe: Recipe, runtime: Runtime) -> bool:
-    """Whether to go on with a run: if the recipe says so, or the launcher started ranks again."""
-    if recipe.place.resume or not runtime.launch.restarts:
-        return recipe.place.resume
-    out = recipe.place.out
-    if out is None:
-        raise UserError(
-            "the launcher started the processes again, but without --out they do not know which "
-            "run to go on with; give --out to torchrun's command"
-        )
-    return runtime.first(RunDirectory(out).config.exists)
-
-
-def _resolved(
-    recipe: Recipe, sources: Sources, inferred: Mapping[str, Any], runtime: Runtime
-) -> Resolved:
-    """The configuration, the same on all ranks."""
-    resolved = resolve(
-        recipe, *sources, inferred=inferred, device=runtime.device, world=runtime.world
-    )
-    changed = differences(runtime.first(lambda: resolved), resolved)
-    if changed:
-        raise UserError(
-            f"rank {runtime.rank} has other settings or images than the main rank "
-            f"({'; '.join(changed)}); start all with the same command and the same data"
-        )
-    return resolved
-
-
-def _resumed(
-    recipe: Recipe, sources: Sources, directory: RunDirectory, saved: Resolved, runtime: Runtime
-) -> _Start:
-    """From the newest checkpoint, if there is one yet; the weights of ``init`` are in it."""
-    same = saved.model if saved.recipe.model.name == recipe.model.name else {}
-    inferred = {name: value for name, value in same.items() if name != "name"}
-    resolved = _resolved(recipe, sources, inferred, runtime)
-    changed = differences(saved, resolved)
-    if changed:
-        raise UserError(
-            f"{directory.path} is a run with other settings ({'; '.join(changed)}); "
-            "resume it with its own, or start another one with another --out"
-        )
-    content, damaged = _newest(directory.checkpoints, runtime)
-    notes = [f"skipped a damaged checkpoint: {path}" for path in damaged]
-    weights = read_init(recipe.model.init) if content is None else None
-    parts, said = _parts(resolved, sources, weights, runtime)
-    if content is not None:
-        restore(
-            parts.state,
-            content["state"],
-            directory.checkpoints,
-            resolved.total_steps,
-            parts.engine,
-        )
-    resuming = f"going on after step {parts.state.step} of {resolved.total_steps}"
-    return _Start(directory, parts, [*notes, *said, resuming])
-
-
-def _newest(directory: Path, runtime: Runtime) -> tuple[dict[str, Any] | None, list[Path]]:
-    """The newest checkpoint that the main rank can read, on all ranks."""
-    content: dict[str, Any] | None = None
-
-    def find() -> tuple[Path | None, list[Path]]:
-        nonlocal content
-        content, damaged = newest_checkpoint(directory)
-        return None if content is None else checkpoint_path(directory, content["step"]), damaged
-
-    path, damaged = runtime.first(find)
-    if content is None and path is not None:  # on a machine that may not share the directory
-        content = read_checkpoint(path)
-    return content, damaged
-
-
-def _parts(
-    resolved: Resolved, sources: Sources, weights: Parameters | None, runtime: Runtime
-) -> tuple[_Parts, list[str]]:
-    """What is trained and read, and what to say about the weights."""
-    recipe = resolved.recipe
-    model, notes = new_model(resolved.model, resolved.classes, weights, seed=recipe.seed)
-    engine = build_engine(recipe, runtime)
-    state = build_state(resolved, model, engine)
-    step = build_step(resolved, state, engine)
-    reader = build_reader(resolved, sources, runtime)
-    return _Parts(engine, resolved, state, step, reader, build_card(resolved)), notes
-
-
-def _built(start: _Start, console: Console | None) -> Run:
+def _built(start: Start, console: Console | None) -> Run:
     """Everything that the loop works with."""
     engine, resolved, state, step, reader, card = start.parts
     recipe, progress = resolved.recipe, Progress(console, resolved.span, state.step)
@@ -311,6 +177,12 @@ def _about_ranks(recipe: Recipe, runtime: Runtime) -> list[str]:
         f"{runtime.world} processes, {recipe.ranks.kind}: {recipe.batch.accumulate} micro-batches "
         f"of about {micro:.0f} images on each"
     ]
+
+
+def _collect_unreadable(run: Run) -> None:
+    """Each rank read other images."""
+    for reasons in run.runtime.gathered(run.reader.bad_images.reasons):
+        run.reader.bad_images.reasons |= reasons
 
 
 def _say_unreadable(run: Run) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from normfree.device import find_device
 from normfree.errors import EndedElsewhere, UserError, one_line
 from normfree.train.components.ranks import Ranks
+from normfree.train.meeting import meet
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -38,17 +39,17 @@ class Launch:
         world: number of processes.
         local_rank: number of this process on its machine.
         local_world: number of processes on this machine.
-        restarts: how often the launcher has started the processes again.
+        elastic: whether the launcher starts the processes again if one is lost.
 
     >>> Launch.read({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"})
-    Launch(rank=3, world=4, local_rank=1, local_world=2, restarts=0)
+    Launch(rank=3, world=4, local_rank=1, local_world=2, elastic=False)
     """
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
     local_world: int = 1
-    restarts: int = 0
+    elastic: bool = False
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Launch:
@@ -57,14 +58,15 @@ class Launch:
         Raises:
             UserError: a variable is missing or not a number.
         """
+        elastic = _number(environment, "TORCHELASTIC_MAX_RESTARTS", 0) > 0
         if environment.get("WORLD_SIZE", "1") == "1":
-            return cls(restarts=_number(environment, "TORCHELASTIC_RESTART_COUNT", 0))
+            return cls(elastic=elastic)
         launch = cls(
             rank=_number(environment, "RANK"),
             world=_number(environment, "WORLD_SIZE"),
             local_rank=_number(environment, "LOCAL_RANK", 0),
             local_world=_number(environment, "LOCAL_WORLD_SIZE", 1),
-            restarts=_number(environment, "TORCHELASTIC_RESTART_COUNT", 0),
+            elastic=elastic,
         )
         if not 0 <= launch.rank < launch.world:
             raise UserError(
@@ -224,7 +226,9 @@ def _connected(device: str, launch: Launch, ranks: Ranks) -> Runtime:
     timeout = timedelta(seconds=ranks.timeout)
     backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
     try:
-        store, _, _ = next(rendezvous("env://", timeout=timeout))
+        found, _, _ = next(rendezvous("env://", timeout=timeout))
+        found.set_timeout(timeout)
+        store = meet(found, launch.rank, launch.world, timeout)
         dist.init_process_group(
             backend, store=store, rank=launch.rank, world_size=launch.world, timeout=timeout
         )

@@ -124,7 +124,7 @@ def test_the_launcher_starts_ranks_again_and_they_go_on(alone: Path, tmp_path: P
                 break
         children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
         os.kill(int(children[-1]), signal.SIGKILL)
-        said, _ = launcher.communicate(timeout=TIMEOUT)
-    assert launcher.returncode == 0
+        said, errors = launcher.communicate(timeout=TIMEOUT)
+    assert launcher.returncode == 0, errors
     assert "going on after step" in said
     assert_same_run(alone, out)
