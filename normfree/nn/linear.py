@@ -33,9 +33,8 @@ def linear(
     """
     if not _fits_kernels(x, weight, bias):
         return F.linear(x, weight, bias)
-    if torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (x, weight, bias)
-    ):
+    tracked = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    if tracked and any(t is not None and t.requires_grad for t in (x, weight, bias)):
         y: Tensor = _Linear.apply(x, weight, bias)
         return y
     return kernels.linear(x, weight, bias)

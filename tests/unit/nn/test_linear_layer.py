@@ -88,3 +88,10 @@ def test_an_expanded_gradient():
 
 def test_double_precision_is_differentiable():
     assert gradcheck(linear, drawn(dtype=torch.float64))
+
+
+def test_inference_mode_within_a_function_that_enables_gradients():
+    x, weight, bias = drawn()
+    with torch.inference_mode(), torch.enable_grad():
+        found = linear(x * 1, weight, bias)
+    torch.testing.assert_close(found.clone(), F.linear(x, weight, bias).detach())
