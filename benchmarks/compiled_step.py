@@ -163,8 +163,8 @@ def main() -> None:
     for name, rows in seconds.items():
         medians = [statistics.median(column) for column in zip(*rows, strict=True)]
         results[name] = dict(zip(PHASES, medians, strict=True)) | {"first_step": first[name]}
-        told = "  ".join(f"{phase} {1000 * results[name][phase]:.0f}" for phase in PHASES)
-        print(f"{name:24} {told}")
+        line = "  ".join(f"{phase} {1000 * results[name][phase]:.0f}" for phase in PHASES)
+        print(f"{name:24} {line}")
     if options.json is not None:
         setting = {"model": "F0", "batch": options.batch, "size": options.size}
         found = {"benchmark": "compiled_step", **environment(), **setting}

@@ -173,12 +173,12 @@ def contact_sheet(
         source: the training images.
         size: side of each, pixels.
         rows: number of images, as many of each class as possible.
-        columns: number of pictures of each.
+        columns: number of images of each.
         magnitude: strength of RandAugment's four operations; 0 leaves them out.
         seed: of the crops.
 
     Returns:
-        One image, with a white line of two pixels between pictures.
+        One image, with a white line of two pixels between images.
     """
     sheet = np.full((rows * (size + 2), columns * (size + 2), source.channels), 255, np.uint8)
     row = 0

@@ -38,9 +38,9 @@ class Options:
     rows: int = 8
     """Images on the contact sheet."""
     columns: int = 6
-    """Pictures of each of them."""
+    """Augmented images of each of them."""
     size: int = 128
-    """Side of a picture, pixels."""
+    """Side of an augmented image, pixels."""
     magnitude: float = 0.0
     """Strength of RandAugment on the contact sheet, in tenths; 0 leaves it out."""
     seed: int = 0

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
-from normfree.data.decode import EncodedImage, decode, open_image
 from normfree.data.files import read_regular
 from normfree.data.formats import LIMITS, Limits
+from normfree.data.sources.content import DecodedContent
 from normfree.data.sources.names import Names
 from normfree.data.sources.options import find_columns, split_options
 from normfree.data.sources.parquet import class_list
@@ -28,7 +28,7 @@ _CHUNK = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class HuggingFaceSource:
+class HuggingFaceSource(DecodedContent):
     """Images of a Hugging Face dataset, whose Arrow files are mapped into memory.
 
     Args:
@@ -58,18 +58,6 @@ class HuggingFaceSource:
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Image ``index`` in RGB.
-
-        Raises:
-            BadImageError: the image cannot be read.
-        """
-        return decode(self.content(index), name=self.name(index), limits=self.limits)
-
-    def encoded(self, index: int) -> EncodedImage:
-        """Image ``index``, to be decoded in parts."""
-        return open_image(self.content(index), name=self.name(index), limits=self.limits)
 
     def content(self, index: int) -> bytes:
         """The bytes of image ``index``, from the dataset or from the file that it names.

@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
-from normfree.data.decode import EncodedImage, decode, open_image
 from normfree.data.formats import LIMITS, Limits
+from normfree.data.sources.content import DecodedContent
 from normfree.data.sources.names import Names
 from normfree.data.sources.options import find_columns, split_options
 from normfree.data.sources.patterns import expand_files, file_splits
@@ -32,7 +32,7 @@ _LARGE = 2**26  # bytes of images in a row group that is slow to read from at ra
 
 
 @dataclass(frozen=True, eq=False)
-class ParquetSource:
+class ParquetSource(DecodedContent):
     """Images in a column of Parquet files, whose row groups are read whole.
 
     Args:
@@ -72,18 +72,6 @@ class ParquetSource:
     def by_shard(self) -> Int[np.ndarray, " n"]:
         """The images in the order of the row groups and of their rows."""
         return np.lexsort((self.rows, self.group))
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Image ``index`` in RGB.
-
-        Raises:
-            BadImageError: the image cannot be read.
-        """
-        return decode(self.content(index), name=self.name(index), limits=self.limits)
-
-    def encoded(self, index: int) -> EncodedImage:
-        """Image ``index``, to be decoded in parts."""
-        return open_image(self.content(index), name=self.name(index), limits=self.limits)
 
     def content(self, index: int) -> bytes:
         """The bytes of image ``index``.

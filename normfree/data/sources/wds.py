@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
-from normfree.data.decode import EncodedImage, decode, open_image
 from normfree.data.files import open_regular
 from normfree.data.formats import LIMITS, Limits
+from normfree.data.sources.content import DecodedContent
 from normfree.data.sources.names import Names
 from normfree.data.sources.options import split_options
 from normfree.data.sources.patterns import expand_files, file_splits
@@ -41,7 +41,7 @@ _THREADS = 8  # remote shards that are fetched at a time
 
 
 @dataclass(frozen=True, eq=False)
-class TarSource:
+class TarSource(DecodedContent):
     """Images in tar files, each read at its position and decoded on access.
 
     Args:
@@ -81,18 +81,6 @@ class TarSource:
     def by_shard(self) -> Int[np.ndarray, " n"]:
         """The images in the order in which the shards have them, shard by shard."""
         return np.lexsort((self.offsets, self.shard))
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Image ``index`` in RGB.
-
-        Raises:
-            BadImageError: the image cannot be read.
-        """
-        return decode(self.content(index), name=self.name(index), limits=self.limits)
-
-    def encoded(self, index: int) -> EncodedImage:
-        """Image ``index``, to be decoded in parts."""
-        return open_image(self.content(index), name=self.name(index), limits=self.limits)
 
     def content(self, index: int) -> bytes:
         """The member that is image ``index``.
