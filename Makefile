@@ -13,8 +13,7 @@ train: $(READY)  ## train an NFNet on real handwritten digits, about a minute on
 	$(BIN)/normfree train
 
 test: check      ## lint, types, import direction, then every test but the slow ones
-	$(BIN)/pytest -m "not slow" --ignore=tests/unit/train
-	$(BIN)/pytest -m "not slow" tests/unit/train
+	$(BIN)/pytest -m "not slow"
 
 test-all: check  ## the slow tests too
 	$(BIN)/pytest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -12,6 +13,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from normfree.errors import UserError, one_line
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO's one core of this process, which lives as long as the process.
+
+    A core gives the thread that first compiles with it another stack for signal handlers, and frees
+    that stack with itself, even while the thread still has it: the next signal would then be a
+    segmentation fault.
+    """
+    try:
+        return import_module("openvino").Core()
+    except ImportError as error:
+        raise UserError(
+            "OpenVINO needs the package openvino: pip install 'normfree[openvino]'"
+        ) from error
 
 
 class OpenVinoNetwork(nn.Module):
@@ -31,12 +48,7 @@ class OpenVinoNetwork(nn.Module):
 
     def __init__(self, content: bytes, source: str, bfloat16: bool = False) -> None:
         super().__init__()
-        try:
-            core: Any = import_module("openvino").Core()
-        except ImportError as error:
-            raise UserError(
-                "OpenVINO needs the package openvino: pip install 'normfree[openvino]'"
-            ) from error
+        core = _core()
         self.source = source
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,3 +141,29 @@ def test_openvino_serves_threads_and_says_what_it_takes() -> None:
         form(images(1, 12))
     with pytest.raises(UserError, match="OpenVINO cannot load"):
         OpenVinoNetwork(b"no graph", "model.onnx")
+
+
+LEFT_BEHIND = """
+import signal, sys, threading
+import torch
+from normfree.inference.openvino_network import OpenVinoNetwork
+
+content = open(sys.argv[1], "rb").read()
+left = [OpenVinoNetwork(content, "model.onnx") for _ in range(2)]
+for network in left:
+    network(torch.zeros(1, 3, 9, 9))
+del network, left[0]  # the older one first
+other = threading.Thread(target=left.clear)  # the other one by a thread that did not make it
+other.start()
+other.join()
+signal.signal(signal.SIGTERM, lambda signum, frame: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+def test_signals_are_handled_after_openvino_networks_are_gone(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(Example(network(), images(1)).onnx)
+    command = [sys.executable, "-X", "faulthandler", "-c", LEFT_BEHIND, tmp_path / "model.onnx"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
