@@ -10,12 +10,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from normfree.data import TooManyBadImagesError, WorkerError
 from normfree.errors import BadImageError, UserError
 from normfree.train.agreement import Agreement
 from normfree.train.finite import LossWatch, check_weights
 from normfree.train.progress import Stopwatch, duration
 from normfree.train.run import Run
+from normfree.train.shared_reading import SAVABLE, StoppedReading
 from normfree.train.signals import StopRequest, interrupted
 from normfree.train.transfer import uploaded
 from normfree.train.waiting import DataWait
@@ -30,21 +30,17 @@ def train_loop(run: Run) -> None:
         NonFiniteError: the loss or a weight is not finite; nothing of it was saved.
         Interrupted: a signal asked to stop; the checkpoint of the step that was running is saved.
         UserError: an image, or too many of them, cannot be read, or reading processes died; the
-            steps before are saved, unless there are several ranks.
+            steps before are saved.
+        EndedElsewhere: that was on another rank.
     """
-    alone = run.runtime.world == 1  # other ranks are in the middle of a step, and cannot save it
     try:
         _steps(run)
-    except (WorkerError, TooManyBadImagesError):
-        if alone:
-            save(run)
-        raise
-    except BadImageError as error:
-        if alone:
-            save(run)
-        saved = f"step {run.state.step} is saved" if alone else "the last checkpoint stays"
+    except (*SAVABLE, StoppedReading) as error:  # on all ranks, at the same step
+        save(run)
+        if not isinstance(error, BadImageError):
+            raise
         raise UserError(
-            f"cannot read image {error.name}: {error.reason}; {saved}: fix "
+            f"cannot read image {error.name}: {error.reason}; step {run.state.step} is saved: fix "
             f"the image and go on with: normfree train --resume --out {run.files.directory.path}, "
             "or without it by adding --on-bad-image skip"
         ) from error
@@ -60,7 +56,8 @@ def _steps(run: Run) -> None:
         _end_epoch(run, ended, 0.0)
         save(run)
     measured = wait.measured(run.reader.train(state.step))
-    reading = uploaded(measured, run.step.transform.device)
+    shared = run.reading.steps(measured, run.accumulate)
+    reading = uploaded(shared, run.step.transform.device)
     with (
         StopRequest() as stop,
         closing(reading) as micro_batches,

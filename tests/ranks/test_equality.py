@@ -13,7 +13,8 @@ from tests.ranks.cases import CASES, Outcome, alone, distance
 from tests.ranks.launch import finish, start
 
 TWO = [f"{case}:{kind}" for case in CASES for kind in ("ddp", "fsdp")]
-_FOUR = ("mixed", "float64", "bfloat16", "sam", "sam_few", "sam_replica", "layer", "lars")
+_SAM = ("sam", "sam_few", "sam_replica", "sam_other")
+_FOUR = ("mixed", "float64", "bfloat16", *_SAM, "layer", "lars")
 FOUR = [f"{case}:{kind}" for case in _FOUR for kind in ("ddp", "fsdp", "hsdp")]
 
 Outcomes = dict[str, tuple[dict[str, Any], dict[str, float], list[str]]]
