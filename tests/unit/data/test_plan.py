@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normfree.data.ascent import Ascent, spread
-from normfree.data.plan import BatchPlan, EvalPlan, permutation
+from normfree.data.eval_plan import EvalPlan
+from normfree.data.plan import BatchPlan, permutation
 from normfree.errors import UserError
 from normfree.random import example_keys
 
