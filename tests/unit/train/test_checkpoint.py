@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import random
 from collections.abc import Callable
@@ -43,7 +44,7 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
         "none": torch.zeros(0, 2),
         "optimizer": {
             "state": {0: {"m": torch.ones(2)}, 11: {}},
-            "groups": [{"lr": 0.1, "p": [0]}],
+            "groups": [{"lr": 0.1}],
         },
         "best": -1.0,
         "flag": True,
@@ -152,8 +153,6 @@ def test_the_newest_that_can_be_read_is_found(tmp_path: Path) -> None:
 
 
 def test_the_clock_does_not_matter(tmp_path: Path) -> None:
-    import os
-
     for step in (1, 2):
         path = save(tmp_path, step)
         os.utime(path, (1e9 / step, 1e9 / step))
