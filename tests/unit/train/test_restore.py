@@ -59,8 +59,9 @@ class Unfinished:
         return content
 
     def resume(self, change: Change) -> None:
-        """Go on from the checkpoint with a change."""
-        torch.save(self.changed(change), self.path)
+        """Go on from the checkpoint with a change, as a file: older versions wrote such."""
+        remove(self.path)
+        torch.save({**self.changed(change), "format": 1}, self.path.with_name("step-00000004.pt"))
         fit(self.recipe.override(resume=True))
 
     def refuses(self, change: Change) -> str:
