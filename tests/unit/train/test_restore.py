@@ -60,7 +60,8 @@ class Unfinished:
 
     def resume(self, change: Change) -> None:
         """Go on from the checkpoint with a change, as a file: older versions wrote such."""
-        remove(self.path)
+        if self.path.exists():
+            remove(self.path)
         torch.save({**self.changed(change), "format": 1}, self.path.with_name("step-00000004.pt"))
         fit(self.recipe.override(resume=True))
 
