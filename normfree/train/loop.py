@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from normfree.errors import BadImageError, UserError
-from normfree.train.agreement import Agreement
+from normfree.train.agreement import Agreement, Wish
+from normfree.train.cadence import Cadence
 from normfree.train.finite import LossWatch, check_weights
+from normfree.train.keeping import NO_MARK, Mark
 from normfree.train.progress import Stopwatch, duration
 from normfree.train.run import Run
 from normfree.train.shared_reading import SAVABLE, StoppedReading
@@ -37,6 +39,7 @@ def train_loop(run: Run) -> None:
         _steps(run)
     except (*SAVABLE, StoppedReading) as error:  # on all ranks, at the same step
         save(run)
+        run.files.writer.wait()
         if not isinstance(error, BadImageError):
             raise
         raise UserError(
@@ -50,14 +53,13 @@ def _steps(run: Run) -> None:
     state, span, loop = run.state, run.span, run.loop
     watch, wait = LossWatch(run.step.transform.device), DataWait(run.reader.count)
     stopwatch, epoch_began = Stopwatch(), time.perf_counter()
+    cadence, mark = Cadence(loop), NO_MARK
     first = state.step
     ended = span.epoch_ended(first)
     if ended is not None and state.epoch.steps:  # an unreadable image ended the evaluation
-        _end_epoch(run, ended, 0.0)
-        save(run)
-    measured = wait.measured(run.reader.train(state.step))
-    shared = run.reading.steps(measured, run.accumulate)
-    reading = uploaded(shared, run.step.transform.device)
+        save(run, _end_epoch(run, ended, 0.0))
+    read = run.reading.steps(wait.measured(run.reader.train(state.step)), run.accumulate)
+    reading = uploaded(read, run.step.transform.device)
     with (
         StopRequest() as stop,
         closing(reading) as micro_batches,
@@ -65,6 +67,7 @@ def _steps(run: Run) -> None:
     ):
         while state.step < span.steps:
             output = run.step(islice(micro_batches, run.accumulate))
+            run.files.writer.check()
             if run.compiles and state.step == first + 1:
                 stopwatch.skip(_say_compiled(run, output.loss, epoch_began))
             watch.see(output.loss, state.step - 1)
@@ -78,15 +81,19 @@ def _steps(run: Run) -> None:
             if ended is not None:
                 watch.check(run.runtime)
                 began = time.perf_counter()
-                _end_epoch(run, ended, began - epoch_began)
+                mark = _end_epoch(run, ended, began - epoch_began)
                 epoch_began = time.perf_counter()
                 stopwatch.skip(epoch_began - began)
-            signum = agreement.on(stop.signum)
-            if signum or ended is not None or state.step % loop.checkpoint_every == 0:
+            last = state.step == span.steps
+            asked = agreement.on(Wish(stop.signum, run.runtime.main and cadence.overdue()))
+            if any(asked) or cadence.due(state.step, ended, last=last):
                 watch.check(run.runtime)
-                save(run)
-            if signum and state.step < span.steps:
-                raise interrupted(signum, state.step, run.files.directory.path)
+                save(run, mark if ended else NO_MARK)
+                cadence.saved()
+            if asked.signum and not last:
+                run.files.writer.wait()
+                raise interrupted(asked.signum, state.step, run.files.directory.path)
+    run.files.writer.wait()
     _test(run)
 
 
@@ -119,8 +126,9 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
         run.progress.note(advice)
 
 
-def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
+def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
     """An ``epoch`` line, with an evaluation if one is due; the best weights are kept."""
+    accuracy: float | None = None
     state, final = run.state, run.state.step == run.span.steps
     means = state.epoch.read(run.runtime)
     line: dict[str, Any] = {
@@ -143,6 +151,7 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
     line["seconds"] = seconds
     run.metrics.write(**line)
     run.progress.report_epoch(line)
+    return Mark(epoch, accuracy)
 
 
 def _test(run: Run) -> None:
@@ -154,8 +163,8 @@ def _test(run: Run) -> None:
     run.metrics.sync()
 
 
-def save(run: Run) -> None:
-    """Write a checkpoint, unless the weights are not finite."""
+def save(run: Run, mark: Mark = NO_MARK) -> None:
+    """Begin to write a checkpoint, unless the weights are not finite."""
     check_weights(run.state.model, run.state.step, run.runtime)
     run.metrics.sync()
-    run.files.save_checkpoint(run.state)
+    run.files.save_checkpoint(run.state, mark)

@@ -74,7 +74,7 @@ class Host:
         launcher = [
             *("--nnodes", "2", "--nproc-per-node", "1", "--local-addr", ADDRESSES[self.number]),
             *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:{PORT}"),
-            *("--rdzv-id", "two-hosts"),
+            *("--rdzv-id", "two-hosts", "--rdzv-conf", f"is_host={int(self.number == 0)}"),
         ]
         inside = ["ip", "netns", "exec", self.name, sys.executable, "-m", "torch.distributed.run"]
         return subprocess.Popen(
