@@ -1,4 +1,4 @@
-"""Passwords and tokens of URLs: named by an environment variable, so that no file of a run has them.
+"""Secrets of URLs: named by environment variables, so that no file of a run has them.
 
 ``https://host/0.tar?token=$TOKEN`` stays as it is in configurations, cards, messages and the names
 of the cache; the value takes the place of ``$TOKEN`` only where the URL is opened.

@@ -63,7 +63,7 @@ class Data:
     """Processes that read and decode images; 0: none but the main one."""
     cache: Literal["none", "ram", "disk"] = "none"
     """Keep decoded images for the next epochs, as many as fit: in memory, or in a file in
-    `~/.cache/normfree` that later runs find again. Twenty times as fast to read as JPEGs."""
+    `~/.cache/normfree` that later runs find again. Ten times as fast to read as JPEGs."""
     cache_gb: float = Field(default=4.0, gt=0)
     """Gigabytes for the cache of the training images; a quarter of that for the others."""
 
