@@ -47,6 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "lr": 0.003},
     "sampler": {**MIXED, "balance": "sampler"},
     "weights": {**MIXED, "balance": "weights"},
+    "compiled": {**MIXED, "compile": True},
     "checkpointing": {"activation_checkpointing": True},
     "frozen": {"freeze": 2},
     "synchronized": {**BATCH_NORMALIZED, "batch_statistics": "synchronized"},
