@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from normfree.errors import UserError
+from normfree.train.cadence import Cadence
 from normfree.train.checkpoint import list_checkpoints, read_checkpoint
 from normfree.train.components import Loop
 from normfree.train.fit import fit
@@ -176,9 +178,10 @@ def test_how_often_is_said_by_steps_epochs_or_minutes(
     assert saved("steps", **{**rarely, "checkpoint_every": 3}) == [3, 6, 8]
     assert saved("epochs", **{**rarely, "checkpoint_epochs": 2}) == [5, 8]
     assert saved("last", **rarely) == [8]
-    steps = iter(range(1000))
-    monkeypatch.setattr("normfree.train.cadence.time.monotonic", lambda: 10.0 * next(steps))
-    assert saved("minutes", **rarely, checkpoint_minutes=0.5) == [3, 5, 7, 8]
+    looks = iter(range(1000))  # at the clock: one after each step, two at a checkpoint
+    slow = partial(Cadence, clock=lambda: 10.0 * next(looks))
+    monkeypatch.setattr("normfree.train.loop.Cadence", slow)
+    assert saved("minutes", **rarely, checkpoint_minutes=0.5) == [3, 6, 8]
 
 
 def test_the_best_and_those_of_some_epochs_stay(tmp_path: Path) -> None:
