@@ -155,10 +155,11 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
 
 
 def _test(run: Run) -> None:
-    """A ``test`` line: the weights that validation chose, on the test images, once in a run."""
-    if run.reader.test is None or run.runtime.first(lambda: run.metrics.has("test")):
+    """A ``test`` line: the weights that validation chose, on the test images, once the run ends."""
+    step = run.state.step
+    if run.reader.test is None or run.runtime.first(lambda: run.metrics.has("test", step)):
         return
-    line = {"kind": "test", "step": run.state.step, **run.test(run.reader.test())}
+    line = {"kind": "test", "step": step, **run.test(run.reader.test())}
     run.metrics.write(**line)
     run.metrics.sync()
 

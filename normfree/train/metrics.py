@@ -34,20 +34,29 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, after: int = 0) -> None:
-        kept = [line for line in read_metrics(path) if line["step"] <= after]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
-        temporary.replace(path)
-        self._file = path.open("a", encoding="utf-8")
-        self._kinds = {line["kind"] for line in kept}
+        self.path = path
+        self._open(after)
 
-    def has(self, kind: str) -> bool:
-        """Whether there is a line of this kind."""
-        return kind in self._kinds
+    def _open(self, after: int) -> None:
+        kept = [line for line in read_metrics(self.path) if line["step"] <= after]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+        temporary.replace(self.path)
+        self._file = self.path.open("a", encoding="utf-8")
+        self._written = {(line["kind"], line["step"]) for line in kept}
+
+    def has(self, kind: str, step: int) -> bool:
+        """Whether there is a line of this kind and step."""
+        return (kind, step) in self._written
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines after a step: the run goes on from there."""
+        self.close()
+        self._open(step)
 
     def write(self, **fields: Any) -> None:
         """Append a line."""
-        self._kinds.add(fields["kind"])
+        self._written.add((fields["kind"], fields["step"]))
         self._file.write(_line(fields))
         self._file.flush()
 
@@ -64,11 +73,14 @@ class NoMetricsFile(MetricsFile):
     """Writes nothing: what ranks have but for the main one."""
 
     def __init__(self) -> None:
-        self._kinds = set()
+        self._written = set()
+
+    def rewind(self, step: int) -> None:
+        """Nothing to drop."""
 
     def write(self, **fields: Any) -> None:
         """Remember that there is such a line."""
-        self._kinds.add(fields["kind"])
+        self._written.add((fields["kind"], fields["step"]))
 
     def sync(self) -> None:
         """Nothing to wait for."""

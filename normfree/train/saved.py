@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from normfree.errors import UserError
@@ -18,7 +19,7 @@ FORMAT = 2
 #: (``on_bad_image`` does only from where the run could not have gone on at all).
 FREE_ON_RESUME = frozenset(
     {
-        *("name", "out", "resume", "workers", "device", "compile", "on_bad_image"),
+        *("name", "out", "resume", "extend_to", "workers", "device", "compile", "on_bad_image"),
         *("max_bad_fraction", "cache", "cache_gb"),
         *("parallel", "shards", "rank_timeout"),
         *("eval_every", "log_every", "checkpoint_dir"),
@@ -59,8 +60,13 @@ def read_config(saved: object, source: object) -> Resolved:
         raise _named(error, source) from None
 
 
-def differences(saved: Resolved, now: Resolved) -> list[str]:
+def differences(saved: Resolved, now: Resolved, free: AbstractSet[str] = frozenset()) -> list[str]:
     """Settings and derived values that would make a resumed run another run.
+
+    Args:
+        saved: of the run that is there.
+        now: of the one that shall go on with it.
+        free: names that may differ, besides :data:`FREE_ON_RESUME`.
 
     Returns:
         Lines such as ``epochs: 60 → 30``, stored and asked for; empty if the run can go on.
@@ -69,7 +75,7 @@ def differences(saved: Resolved, now: Resolved) -> list[str]:
     return [
         f"{name}: {before[name]} → {value}"
         for name, value in after.items()
-        if name not in FREE_ON_RESUME and before[name] != value
+        if name not in FREE_ON_RESUME | free and before[name] != value
     ]
 
 

@@ -11,6 +11,7 @@ from normfree.train.build import build_card, build_engine, build_reader, build_s
 from normfree.train.checkpoint import newest_checkpoint
 from normfree.train.engine import Engine
 from normfree.train.init import init_fields, new_model, read_init
+from normfree.train.length import LENGTH, extended
 from normfree.train.recipe import Recipe
 from normfree.train.resolve import Resolved, resolve
 from normfree.train.restore import restore
@@ -49,11 +50,14 @@ class Start(NamedTuple):
 @contextmanager
 def started(recipe: Recipe, sources: Sources, runtime: Runtime) -> Iterator[Start]:
     """What to train, and from where; within, no other process writes to the run's directory."""
+    longer = recipe.place.extend_to is not None
+    recipe = extended(recipe)
     if _resumes(recipe, runtime):
         directory = runtime.first(lambda: find_run_directory(recipe.name, recipe.place.out))
         saved = read_config(directory.read_config(), directory.config)
         with directory.locked() if runtime.main else nullcontext():
-            yield _resumed(recipe, sources, directory, saved, runtime)
+            free = LENGTH if longer else frozenset()
+            yield _resumed(recipe, sources, directory, saved, runtime, free)
         return
     weights = read_init(recipe.model.init)
     inferred = init_fields(recipe.model.name, weights)
@@ -101,13 +105,18 @@ def _resolved(
 
 
 def _resumed(
-    recipe: Recipe, sources: Sources, directory: RunDirectory, saved: Resolved, runtime: Runtime
+    recipe: Recipe,
+    sources: Sources,
+    directory: RunDirectory,
+    saved: Resolved,
+    runtime: Runtime,
+    free: frozenset[str],
 ) -> Start:
     """From the newest checkpoint, if there is one yet; the weights of ``init`` are in it."""
     same = saved.model if saved.recipe.model.name == recipe.model.name else {}
     inferred = {name: value for name, value in same.items() if name != "name"}
     resolved = _resolved(recipe, sources, inferred, runtime)
-    changed = differences(saved, resolved)
+    changed = differences(saved, resolved, free)
     if changed:
         raise UserError(
             f"{directory.path} is a run with other settings ({'; '.join(changed)}); "

@@ -42,3 +42,6 @@ class Place:
     None: `checkpoints` in the run's directory."""
     resume: bool = False
     """Go on where the run in that directory stopped; without --out, the newest `runs/NAME-N`."""
+    extend_to: int | None = Field(default=None, gt=0)
+    """With --resume: the new length of the run, which may be finished; in epochs, or in steps where
+    the run counts them. Not with a cosine, whose rates depend on the length."""
