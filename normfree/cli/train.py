@@ -7,22 +7,24 @@ from typing import Any, Literal, Union
 
 from rich.console import Console
 
-from normfree.cli.options import Option, parse_options
+from normfree.cli.arguments import Option
+from normfree.cli.options import parse_options
 from normfree.errors import UsageError, UserError
 from normfree.recipes import DEFAULT, get_contract, get_recipe, list_recipes
 from normfree.recipes.smoke import smoke
 from normfree.train.flags import SELECTOR, current, off_values, settings, words
 from normfree.train.recipe import Recipe
 from normfree.train.run_dir import find_run_directory
-from normfree.train.saved import read_recipe
 
-#: What most people set, in the order in which they think of it.
+EVERYDAY_GROUP = "everyday options"
+
+#: What most people set, in the order in which they think of it: what ``--help`` shows.
 EVERYDAY = (
     *("data", "model", "epochs", "batch_size", "lr", "clipping"),
     *("init", "out", "resume", "seed", "device", "precision", "workers"),
 )
 
-#: Component → heading of its options.
+#: Component → heading of its options in ``--help-all``.
 HEADINGS = {
     "data": "data",
     "model": "network",
@@ -56,6 +58,7 @@ def run(words: Sequence[str]) -> None:
             options,
             prog=f"normfree train {name}",
             description=f"{title}\n\n`normfree recipes` lists the recipes.",
+            short=EVERYDAY_GROUP,
         )
     except UsageError as error:
         raise error if named else _recipe_comes_first(error, options) from None
@@ -94,7 +97,7 @@ def recipe_options(recipe: Recipe) -> Iterator[Option]:
             annotation=Union[tuple(kinds)],  # noqa: UP007 - made at run time
             help=homes[0].description + _belongs(homes),
             default=current(recipe, flag),
-            group="everyday options"
+            group=EVERYDAY_GROUP
             if flag in EVERYDAY
             else HEADINGS[homes[0].path[0]]
             if homes[0].path
@@ -129,6 +132,8 @@ def _files(given: dict[str, Any]) -> dict[str, Any]:
 
 def _saved_recipe(given: Recipe, name: str | None) -> Recipe:
     """The settings of the run to resume: they need not be typed again."""
+    from normfree.train.saved import read_recipe
+
     directory = find_run_directory(given.name, given.place.out)
     saved = read_recipe(directory.read_config(), str(directory.config))
     if name is not None and saved.name != name:

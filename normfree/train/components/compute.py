@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from normfree.train.flags import component
+
+if TYPE_CHECKING:
+    import torch
 
 
 @component
@@ -30,9 +31,13 @@ class Compute:
     @property
     def autocast(self) -> torch.dtype | None:
         """What the forward pass computes in; None: float32."""
+        import torch
+
         return torch.bfloat16 if self.precision == "bfloat16" else None
 
     def apply(self) -> None:
         """Set what is global to the process."""
+        import torch
+
         torch.backends.cuda.matmul.allow_tf32 = self.tf32
         torch.backends.cudnn.allow_tf32 = self.tf32

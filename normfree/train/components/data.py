@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
-from normfree.data import ArraySource, Source, dataset_statistics
-from normfree.data.sources.registry import OnBadImage
 from normfree.errors import UserError
 from normfree.schema import Field
 from normfree.train.flags import Flag, component
+
+if TYPE_CHECKING:
+    from normfree.data import Source
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -32,7 +32,7 @@ class Data:
     test_crop: Literal["resize_crop", "crop_resize"] = "resize_crop"
     """resize_crop: resize both sides, then cut the center, as the NFNets are evaluated;
     crop_resize: cut a square of the center, then resize it, which keeps the aspect ratio."""
-    on_bad_image: OnBadImage = "error"
+    on_bad_image: Literal["error", "skip"] = "error"
     """error: stop at an unreadable image and name it; skip: go on without it and count it."""
     max_bad_fraction: float = Field(default=0.1, ge=0, le=1)
     """With skip: stop if more than this part of all images cannot be read."""
@@ -50,6 +50,9 @@ class Data:
         Raises:
             UserError: there is not one value for each channel.
         """
+        from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
+        from normfree.data import ArraySource, dataset_statistics
+
         if isinstance(train, ArraySource):
             own_mean, own_std = dataset_statistics(train)
         else:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from pydantic import JsonValue
 
 from normfree.errors import UserError
-from normfree.models import model_config
 from normfree.schema import Field, to_plain
 from normfree.train.flags import Flag, component
 
@@ -68,6 +67,8 @@ class Network:
         Raises:
             UserError: an unknown network or field, or one that does not fit the data.
         """
+        from normfree.models import model_config
+
         values = {"in_channels": channels, "num_classes": classes, **self.options}
         if values["in_channels"] != channels:
             raise UserError(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from normfree.cli import main
+from normfree.cli.train import EVERYDAY, HEADINGS
 from normfree.schema import to_plain
 from normfree.train.flags import current, option, settings
 from normfree.train.recipe import Recipe
@@ -114,16 +115,40 @@ def test_what_outdoes_each_other_is_not_taken_together(capsys: pytest.CaptureFix
     assert "give --base-lr or --lr, not both" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("recipe", ["digits", "imagenet_nfnet_f5_sam"])
-def test_help_lists_every_setting_in_80_columns(
-    recipe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+def help_text(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     with pytest.raises(SystemExit) as end:
-        main(["train", recipe, "--help"])
+        main(["train", *words])
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
+    return text
+
+
+def test_help_is_a_screen_of_what_most_people_set(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = help_text(capsys, "--help")
+    assert len(text.splitlines()) <= 55
+    places = [text.index(f"\n  {option(flag)}") for flag in EVERYDAY]
+    assert places == sorted(places)
+    assert "--agc-eps" not in text
+    left = len({setting.flag for setting in settings(Recipe)} - {*EVERYDAY}) + 1  # and --smoke
+    assert f"--help-all shows {left} more" in text
+    assert "augmentation (10)" in text
+
+
+def test_every_component_has_a_heading() -> None:
+    components = {setting.path[0] for setting in settings(Recipe) if setting.path}
+    assert components == set(HEADINGS)
+
+
+@pytest.mark.parametrize("recipe", ["digits", "imagenet_nfnet_f5_sam"])
+def test_all_help_lists_every_setting_in_80_columns(
+    recipe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = help_text(capsys, recipe, "--help-all")
     for setting in settings(Recipe):
         assert option(setting.flag) in text or f"--no-{setting.flag}" in text, setting.flag
     assert text.index("everyday options") < text.index("optimizer and learning rate")
