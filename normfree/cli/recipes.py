@@ -65,7 +65,7 @@ def _list(console: Console, pattern: str | None, *, everything: bool) -> None:
         console.print(_overview([group for group in recipe_groups() if group.pattern]))
         console.print("\nnormfree recipes 'PATTERN' lists those; normfree recipes NAME says more")
         console.print(f"sweeps (normfree recipes --sweep NAME): {', '.join(sweeps())}")
-    console.print("\nnormfree train RECIPE; normfree train RECIPE --help lists every setting")
+    console.print("\nnormfree train RECIPE; normfree train RECIPE --help-all lists every setting")
 
 
 def _commands(console: Console, name: str) -> None:

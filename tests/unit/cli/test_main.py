@@ -5,15 +5,20 @@ import signal
 import subprocess
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from normfree.cli import COMMANDS, main
+from normfree.data.resize import Resize
+from normfree.data.sources.hold_out import HELD_OUT
+from normfree.data.sources.registry import OnBadImage
+from normfree.data.view import PixelType
 from normfree.errors import Interrupted, UserError
 from normfree.kernels import status
 from normfree.models import list_models
+from normfree.train.components import Data
 from normfree.train.flags import option, settings
 from normfree.train.recipe import Recipe
 
@@ -187,3 +192,15 @@ def test_recipes_keep_measured_and_paper_apart(
     paper = lines[0].index("paper")
     imagenet = next(line for line in lines if line.startswith("imagenet_nfnet_f0"))
     assert imagenet[paper:].strip() == "83.6 % top-1, 96.8 % top-5"
+
+
+def test_the_settings_of_data_are_those_of_the_sources() -> None:
+    """They are spelled out, because importing them would import torch."""
+    fields = Data.__pydantic_fields__  # type: ignore[attr-defined]
+    assert fields["val_fraction"].default == HELD_OUT
+    for name, known in (
+        ("resize", Resize),
+        ("image_dtype", PixelType),
+        ("on_bad_image", OnBadImage),
+    ):
+        assert get_args(fields[name].annotation) == get_args(known)
