@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from torch import nn
 
     from normfree.models import ImageClassifier
+    from normfree.weights import Pretrained
 
 
 _LEGEND = """
 MACs: multiply-adds at the test size, which the paper calls FLOPs. train, test: pixels.
 drop: dropout before the classifier. RA: magnitude of RandAugment in the paper's recipe.
 paper top-1: per cent on ImageNet, as the paper prints it; not measured here."""
+
+_PRETRAINED = """
+Published weights, with the top-1 accuracy that is reported for them at px pixels:
+--init pretrained (train), pretrained:MODEL (predict, eval, export, convert), or
+create_model(MODEL, weights="pretrained"), for the first of a network."""
 
 
 @record
@@ -65,10 +71,16 @@ def _system(*, as_json: bool) -> None:
 def _networks(*, as_json: bool) -> None:
     """A row for each network; none is built."""
     from normfree.models import PAPER_NOTES, PAPER_TOP1, SUMMARIES
+    from normfree.weights import PRETRAINED
 
     if as_json:
         found = [
-            {"model": name, **summary._asdict(), "paper_top1": PAPER_TOP1.get(name)}
+            {
+                "model": name,
+                **summary._asdict(),
+                "paper_top1": PAPER_TOP1.get(name),
+                "pretrained": [entry._asdict() for entry in PRETRAINED if entry.model == name],
+            }
             for name, summary in SUMMARIES.items()
         ]
         say(json.dumps(found))
@@ -88,6 +100,9 @@ def _networks(*, as_json: bool) -> None:
     console = Console()
     console.print(table)
     console.print(_LEGEND, highlight=False)
+    console.print(_PRETRAINED, highlight=False)
+    console.print(_pretrained_table(PRETRAINED))
+    console.print()
     for name, note in PAPER_NOTES.items():
         console.print(f"{name}: {note}.", highlight=False)
 
@@ -96,6 +111,7 @@ def _network(name: str, *, as_json: bool) -> None:
     """The configuration of a network, its parts, and how the optimizer treats its parameters."""
     from normfree.factory import create_model
     from normfree.models import PAPER_NOTES
+    from normfree.weights import PRETRAINED
 
     model = create_model(name, device="meta")
     config = asdict(model.config)
@@ -107,9 +123,22 @@ def _network(name: str, *, as_json: bool) -> None:
     console = Console()
     if name in PAPER_NOTES:
         console.print(f"\n{PAPER_NOTES[name]}", highlight=False)
+    for entry in (entry for entry in PRETRAINED if entry.model == name):
+        say(f"\npretrained: {entry.weights}")
+        say(f"  {entry.top1:g} % top-1 at {entry.size} px, as reported by {entry.origin}")
+        say(f"  license: {entry.licence}")
     for table in (_parts_table(model), _roles_table(model)):
         console.print()
         console.print(table)
+
+
+def _pretrained_table(entries: Iterable[Pretrained]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "px", "top-1", "weights"):
+        table.add_column(heading)
+    for entry in entries:
+        table.add_row(entry.model, str(entry.size), f"{entry.top1:g}", entry.weights)
+    return table
 
 
 def _short(number: int, digits: int) -> str:

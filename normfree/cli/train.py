@@ -70,6 +70,10 @@ def run(words: Sequence[str]) -> None:
         recipe = recipe.override(**given)
     except UserError as error:
         raise UsageError(f"{error} (see normfree train --help)") from None
+    if "init" in given and "model" not in given and not recipe.place.resume:
+        from normfree.train.init import with_network_of_init
+
+        recipe = with_network_of_init(recipe, given)
     from normfree.train.fit import fit
 
     fit(recipe, Console())

@@ -54,7 +54,7 @@ def started(recipe: Recipe, sources: Sources, runtime: Runtime) -> Iterator[Star
         with directory.locked() if runtime.main else nullcontext():
             yield _resumed(recipe, sources, directory, saved, runtime)
         return
-    weights = read_init(recipe.model.init)
+    weights = read_init(recipe.model.init, recipe.model.name)
     inferred = init_fields(recipe.model.name, weights)
     resolved = _resolved(recipe, sources, inferred, runtime)
     parts, notes = _parts(resolved, sources, weights, runtime)
@@ -111,7 +111,7 @@ def _resumed(
         )
     content, damaged = _newest(directory.checkpoints, runtime)
     notes = [f"skipped a damaged checkpoint: {path}" for path in damaged]
-    weights = read_init(recipe.model.init) if content is None else None
+    weights = read_init(recipe.model.init, recipe.model.name) if content is None else None
     parts, said = _parts(resolved, sources, weights, runtime)
     if content is not None:
         restore(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         load_state_dict,
         load_weights,
     )
-    from normfree.weights.pretrained import PRETRAINED, Pretrained
+    from normfree.weights.pretrained import PRETRAINED, Pretrained, named
     from normfree.weights.read import Parameters, file_fields, identify, read_parameters
     from normfree.weights.save import Conversion, check_writable, convert, save_model
     from normfree.weights.torch_file import read_torch
@@ -41,6 +41,7 @@ __all__ = [
     "load_state_dict",
     "load_weights",
     "locate",
+    "named",
     "plain_card",
     "read_card",
     "read_parameters",
@@ -55,7 +56,7 @@ __getattr__ = lazy(
         "hub": "locate",
         "load": "build_identified build_with load_model load_parameters load_state_dict "
         "load_weights",
-        "pretrained": "PRETRAINED Pretrained",
+        "pretrained": "PRETRAINED Pretrained named",
         "read": "Parameters file_fields identify read_parameters",
         "save": "Conversion check_writable convert save_model",
         "torch_file": "read_torch",

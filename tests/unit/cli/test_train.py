@@ -7,11 +7,14 @@ import pytest
 
 from normfree.cli import main
 from normfree.cli.train import EVERYDAY, HEADINGS
+from normfree.factory import create_model
 from normfree.schema import to_plain
 from normfree.train.flags import current, option, settings
+from normfree.train.init import init_fields, read_init
 from normfree.train.recipe import Recipe
 from normfree.train.run_dir import RunDirectory
 from normfree.train.saved import FORMAT
+from normfree.weights import save_model
 from tests.unit.train.tiny import tiny_recipe
 
 
@@ -178,3 +181,40 @@ def test_a_recipe_after_an_option_is_a_hint(capsys: pytest.CaptureFixture[str]) 
         main(["train", "--epochs", "2", "fashion_mnist"])
     assert end.value.code == 2
     assert "the recipe comes first: normfree train fashion_mnist" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Weights that name their network and their sizes."""
+    model = create_model("nfnet_nano", num_classes=3, train_size=24, test_size=40)
+    file = tmp_path_factory.mktemp("weights") / "mine.safetensors"
+    save_model(model, file)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "sizes"),
+    [
+        ([], "nfnet_nano", (None, None)),  # derived when the file is read, by init_fields
+        (["--test-size", "32"], "nfnet_nano", (None, 32)),
+        (["--model", "nfnet_micro"], "nfnet_micro", (96, 128)),
+    ],
+)
+def test_a_file_names_its_network_and_sizes(
+    monkeypatch: pytest.MonkeyPatch, nano: str, words: list[str], model: str, sizes: Any
+) -> None:
+    recipe = asked_to_fit(monkeypatch, "folder", "--init", nano, *words)
+    assert (recipe.model.name, recipe.model.init) == (model, nano)
+    assert (recipe.model.train_size, recipe.model.test_size) == sizes
+    fields = init_fields("nfnet_nano", read_init(nano, "nfnet_nano"))
+    assert (fields["train_size"], fields["test_size"]) == (24, 40)
+
+
+def test_a_file_of_no_network_is_said_before_anything_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", "finetune", "--init", "nowhere.safetensors"])
+    assert end.value.code == 1
+    said = "--init nowhere.safetensors: there are no weights at nowhere.safetensors"
+    assert said in capsys.readouterr().err
