@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Union
 
@@ -13,6 +14,7 @@ from normfree.errors import UsageError, UserError
 from normfree.recipes import DEFAULT, get_contract, get_recipe, list_recipes
 from normfree.recipes.smoke import smoke
 from normfree.train.flags import SELECTOR, current, off_values, settings, words
+from normfree.train.machine import free_cores, usable_cores
 from normfree.train.recipe import Recipe
 from normfree.train.run_dir import find_run_directory
 
@@ -21,7 +23,7 @@ EVERYDAY_GROUP = "everyday options"
 #: What most people set, in the order in which they think of it: what ``--help`` shows.
 EVERYDAY = (
     *("data", "model", "epochs", "batch_size", "lr", "clipping"),
-    *("init", "out", "resume", "seed", "device", "precision", "workers"),
+    *("init", "out", "resume", "seed", "device", "threads", "precision", "workers"),
 )
 
 #: Component → heading of its options in ``--help-all``.
@@ -76,7 +78,23 @@ def run(words: Sequence[str]) -> None:
         recipe = with_network_of_init(recipe, given)
     from normfree.train.fit import fit
 
-    fit(recipe, Console())
+    console = Console()
+    fit(_with_threads(recipe, console), console)
+
+
+def _with_threads(recipe: Recipe, console: Console) -> Recipe:
+    """The recipe, computing with the cores that are idle now unless the user said how many.
+
+    They are saved with the run, so that it goes on with as many.
+    """
+    if recipe.compute.threads is not None or "OMP_NUM_THREADS" in os.environ:
+        return recipe
+    free, usable = free_cores(), usable_cores()
+    if free < usable:
+        busy = f"other processes keep {usable - free} of {usable} cores busy"
+        say = f"{busy}: computing on {free} (--threads {usable} takes all)"
+        console.print(say, markup=False, highlight=False, soft_wrap=True)
+    return recipe.override(threads=free)
 
 
 def _recipe_comes_first(error: UsageError, options: Sequence[str]) -> UsageError:

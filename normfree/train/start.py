@@ -12,6 +12,7 @@ from normfree.train.build import build_card, build_engine, build_reader, build_s
 from normfree.train.checkpoint import checkpoint_path, newest_checkpoint, read_checkpoint
 from normfree.train.engine import Engine
 from normfree.train.init import init_fields, new_model, read_init
+from normfree.train.memory import check_memory
 from normfree.train.recipe import Recipe
 from normfree.train.resolve import Resolved, resolve
 from normfree.train.restore import restore
@@ -145,9 +146,10 @@ def _parts(
 ) -> tuple[Parts, list[str]]:
     """What is trained and read, and what to say about the weights."""
     recipe = resolved.recipe
+    warnings = check_memory(resolved, runtime.world)
     model, notes = new_model(resolved.model, resolved.classes, weights, seed=recipe.seed)
     engine = build_engine(recipe, runtime)
     state = build_state(resolved, model, engine)
     step = build_step(resolved, state, engine)
     reader = build_reader(resolved, sources, runtime)
-    return Parts(engine, resolved, state, step, reader, build_card(resolved)), notes
+    return Parts(engine, resolved, state, step, reader, build_card(resolved)), [*warnings, *notes]
