@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from normfree.models import model_config
 from normfree.train.components import Batch, Place, Steps
 from normfree.train.recipe import Recipe
 
@@ -67,6 +66,8 @@ def smoke(recipe: Recipe) -> Recipe:
 
 def _shrunk(recipe: Recipe) -> dict[str, Any]:
     """The recipe's options, for a network that is narrower and not as deep."""
+    from normfree.models import model_config
+
     options = recipe.model.options
     config = model_config(recipe.model.name, **options)
     smaller: dict[str, Any] = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from normfree.train.components import AGC, Epochs, ScaledRate, WarmupEpochs
 from normfree.train.resolve import Resolved
 
@@ -51,6 +53,9 @@ def _order(r: Resolved) -> Iterator[Row]:
 
 def _arithmetic(r: Resolved) -> str:
     compute = r.recipe.compute
+    if r.device == "cpu":
+        threads = torch.get_num_threads()
+        return f"{compute.precision}, {threads} thread{'s' * (threads > 1)}"
     rounded = compute.tf32 and r.device.startswith("cuda")
     return f"{compute.precision}, TF32 allowed" if rounded else compute.precision
 

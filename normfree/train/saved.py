@@ -19,7 +19,8 @@ FORMAT = 2
 #: (``on_bad_image`` does only from where the run could not have gone on at all).
 FREE_ON_RESUME = frozenset(
     {
-        *("name", "out", "resume", "extend_to", "workers", "device", "compile", "on_bad_image"),
+        *("name", "out", "resume", "extend_to", "workers", "threads", "device", "compile"),
+        "on_bad_image",
         *("max_bad_fraction", "cache", "cache_gb"),
         *("parallel", "shards", "rank_timeout"),
         *("eval_every", "log_every", "checkpoint_dir"),

@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from normfree.data.formats import LIMITS, Limits
 from normfree.data.sources.hold_out import HELD_OUT
-from normfree.data.sources.secrets import check_no_secret
 from normfree.data.sources.source import Source, Split
 from normfree.errors import UserError, unknown_name
+from normfree.secrets import check_no_secret
 
 OnBadImage: TypeAlias = Literal["error", "skip"]
 

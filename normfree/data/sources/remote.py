@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from normfree.data.sources.secrets import conceal, reveal
+from normfree.cache_home import cache_home
 from normfree.errors import UserError, one_line, printable
+from normfree.secrets import conceal, reveal
 
 CACHE_BYTES = 2**36
 """Bytes of whole files in the cache, 69 billion, unless ``NORMFREE_CACHE_BYTES`` says otherwise."""
@@ -54,18 +55,6 @@ def is_remote(name: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z0-9+.-]+)*://", name) is not None
 
 
-def cache_directory() -> Path:
-    """``normfree`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
-
-    Raises:
-        UserError: there is no home directory.
-    """
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "normfree"
-    except RuntimeError as error:
-        raise UserError(f"there is no place for a cache: {error}; set XDG_CACHE_HOME") from None
-
-
 def cache_name(*parts: str) -> str:
     """A file name for the cached result of something."""
     return blake2b("\0".join(parts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
@@ -101,7 +90,7 @@ def remote_state(url: str) -> State:
 
 def cached_file(url: str, state: State) -> Path:
     """Where the cache has, or would have, this state of a remote file."""
-    return cache_directory() / "files" / cache_name(url, *map(str, state))
+    return cache_home() / "files" / cache_name(url, *map(str, state))
 
 
 def download(url: str, state: State) -> Path:

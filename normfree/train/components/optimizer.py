@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-
-from normfree.optim import AGCSGD, RMSProp
-from normfree.optim import LARS as LARSOptimizer  # noqa: N811
 from normfree.schema import Field
 from normfree.train.components.clipping import AGC, GlobalNorm
 from normfree.train.flags import Flag, component
+
+if TYPE_CHECKING:
+    import torch
 
 Groups = Sequence[dict[str, Any]]
 Clipping = AGC | GlobalNorm | None
@@ -59,6 +58,8 @@ class SGD:
 
     def build(self, groups: Groups, lr: float, clipping: Clipping) -> torch.optim.Optimizer:
         """The optimizer, which clips by units as it goes."""
+        from normfree.optim import AGCSGD
+
         agc = clipping if isinstance(clipping, AGC) else AGC()
         return AGCSGD(
             groups,
@@ -86,7 +87,9 @@ class LARS:
 
     def build(self, groups: Groups, lr: float, clipping: Clipping) -> torch.optim.Optimizer:
         """The optimizer."""
-        return LARSOptimizer(groups, lr=lr, momentum=self.momentum, trust=self.trust)
+        from normfree import optim
+
+        return optim.LARS(groups, lr=lr, momentum=self.momentum, trust=self.trust)
 
 
 @component
@@ -107,6 +110,8 @@ class RMSprop:
 
     def build(self, groups: Groups, lr: float, clipping: Clipping) -> torch.optim.Optimizer:
         """The optimizer."""
+        from normfree.optim import RMSProp
+
         return RMSProp(groups, lr=lr, momentum=self.momentum, decay=self.decay, eps=self.eps)
 
 
@@ -126,4 +131,6 @@ class AdamW:
 
     def build(self, groups: Groups, lr: float, clipping: Clipping) -> torch.optim.Optimizer:
         """The optimizer."""
+        import torch
+
         return torch.optim.AdamW(groups, lr=lr, betas=self.betas, eps=self.eps)

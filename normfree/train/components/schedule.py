@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal
 
-from normfree.optim import warmup_cosine, warmup_exponential
 from normfree.schema import Field
 from normfree.train.flags import Flag, component
 
@@ -56,6 +55,8 @@ class Cosine:
         self, *, peak: float, warmup_steps: float, total_steps: int, steps_per_epoch: float
     ) -> Schedule:
         """The learning rate of each step."""
+        from normfree.optim import warmup_cosine
+
         return partial(
             warmup_cosine,
             peak=peak,
@@ -83,6 +84,8 @@ class StepDecay:
         self, *, peak: float, warmup_steps: float, total_steps: int, steps_per_epoch: float
     ) -> Schedule:
         """The learning rate of each step."""
+        from normfree.optim import warmup_exponential
+
         return partial(
             warmup_exponential,
             peak=peak,
