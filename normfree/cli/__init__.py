@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train a recipe, or go on with an interrupted run",
     "eval": "accuracy of a trained network on a data source",
     "predict": "classify image files",
+    "serve": "a local page to try a trained network, and a JSON endpoint",
     "export": "a trained network as ONNX, .pt2 or .safetensors, to deploy",
     "pack": "images of a data source in one file, to be read many times",
     "convert": "weights of the authors or of timm to ours, or ours to timm's",
