@@ -19,7 +19,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 html_math_renderer = "mathml"
-html_theme = "pydata_sphinx_theme"  # contents beside the text from 1200 pixels on, dark mode, search
+html_theme = "pydata_sphinx_theme"  # shows the contents of a page from 1200 pixels on
 html_title = "normfree"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

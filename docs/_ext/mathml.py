@@ -1,4 +1,4 @@
-"""Equations as MathML, which browsers render themselves: the site needs no script and no network."""
+"""Equations as MathML, which browsers render themselves, without a script or a network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def inline(self: HTML5Translator, node: nodes.math) -> None:
 
 
 def block(self: HTML5Translator, node: nodes.math_block) -> None:
-    """An equation on lines of its own; ``&`` and ``\\\\`` align them."""
+    r"""An equation on lines of its own; ``&`` and ``\\`` align them."""
     text = node.astext().strip()
     if r"\\" in text and r"\begin" not in text:
         text = rf"\begin{{aligned}}{text}\end{{aligned}}"

@@ -22,8 +22,13 @@ def test_the_tutorial(tmp_path: Path) -> None:
             environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
             done = subprocess.run(
                 [sys.executable, "-c", block],
-                cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
-            )  # fmt: skip
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
             assert done.returncode == 0, done.stderr
             continue
         for line in block.splitlines():
