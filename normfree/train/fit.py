@@ -25,6 +25,7 @@ from normfree.train.runtime import Runtime, open_runtime
 from normfree.train.saved import write_config
 from normfree.train.sources import Sources, open_sources
 from normfree.train.start import Start, started
+from normfree.train.writer import CheckpointWriter
 
 _LISTED = 20  # unreadable images that are listed at the end of a run
 
@@ -82,7 +83,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             if runtime.main:
                 start.directory.write_config(run.files.config)
             try:
-                with run.progress:
+                with run.progress, run.files.writer.closing():
                     train_loop(run)
                 _collect_unreadable(run)
             finally:
@@ -128,7 +129,7 @@ def _built(start: Start, console: Console | None) -> Run:
             directory=start.directory,
             config=write_config(resolved),
             card=card,
-            keep=recipe.loop.keep_checkpoints,
+            writer=CheckpointWriter(start.store, engine.runtime, recipe.loop),
             engine=engine,
         ),
         metrics=MetricsFile(start.directory.metrics, after=state.step)
