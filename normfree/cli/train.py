@@ -37,6 +37,7 @@ HEADINGS = {
     "augment": "augmentation",
     "compute": "computation",
     "ranks": "several processes (torchrun)",
+    "health": "faults while training",
     "loop": "reports, evaluation and checkpoints",
     "place": "files",
 }

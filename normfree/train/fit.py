@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from normfree.data.sources.source import class_counts
 from normfree.report.curves import plot_curves
 from normfree.report.metrics import read_metrics
 from normfree.train.compilation import about_compilation
+from normfree.train.health.guards import build_guards
+from normfree.train.health.memory import enough_memory
 from normfree.train.loop import train_loop
 from normfree.train.metrics import MetricsFile, NoMetricsFile
 from normfree.train.progress import Progress
@@ -81,7 +83,8 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             if runtime.main:
                 start.directory.write_config(run.files.config)
             try:
-                with run.progress:
+                memory = enough_memory(start.parts.resolved, runtime.world)
+                with run.progress, run.guards.watchdog, memory:
                     train_loop(run)
                 _collect_unreadable(run)
             finally:
@@ -110,6 +113,9 @@ def _built(start: Start, console: Console | None) -> Run:
     """Everything that the loop works with."""
     engine, resolved, state, step, reader, card = start.parts
     recipe, progress = resolved.recipe, Progress(console, resolved.span, state.step)
+    guards = build_guards(
+        recipe, state, step, directory=start.directory, engine=engine, say=progress.note
+    )
     if engine.runtime.main:
         reader.bad_images.keep(start.directory.bad_images)
     if reader.workers is not None:
@@ -120,7 +126,7 @@ def _built(start: Start, console: Console | None) -> Run:
         compiles=recipe.compute.compile,
         loop=recipe.loop,
         state=state,
-        step=step,
+        step=replace(step, watch=guards.monitor.watch),
         reader=reader,
         loss=recipe.loss.kind,
         files=RunFiles(
@@ -135,6 +141,7 @@ def _built(start: Start, console: Console | None) -> Run:
         else NoMetricsFile(),
         progress=progress,
         engine=engine,
+        guards=guards,
     )
 
 

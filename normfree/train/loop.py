@@ -13,8 +13,11 @@ from torch import Tensor
 from normfree.data import TooManyBadImagesError, WorkerError
 from normfree.errors import BadImageError, UserError
 from normfree.train.agreement import Agreement
-from normfree.train.finite import LossWatch, check_weights
+from normfree.train.finite import check_weights
+from normfree.train.health.monitor import Rewind
+from normfree.train.health.writing import writing
 from normfree.train.progress import Stopwatch, duration
+from normfree.train.rewind import go_back
 from normfree.train.run import Run
 from normfree.train.signals import StopRequest, interrupted
 from normfree.train.transfer import uploaded
@@ -28,13 +31,20 @@ def train_loop(run: Run) -> None:
 
     Raises:
         NonFiniteError: the loss or a weight is not finite; nothing of it was saved.
+        UserError: there is no room for checkpoints, or a file cannot be written.
         Interrupted: a signal asked to stop; the checkpoint of the step that was running is saved.
         UserError: an image, or too many of them, cannot be read, or reading processes died; the
             steps before are saved, unless there are several ranks.
     """
     alone = run.runtime.world == 1  # other ranks are in the middle of a step, and cannot save it
+    if run.guards.rewinds and run.state.step == 0:
+        save(run)  # to go back to
     try:
-        _steps(run)
+        while True:
+            try:
+                return _steps(run)
+            except Rewind as rewind:
+                go_back(run, rewind)
     except (WorkerError, TooManyBadImagesError):
         if alone:
             save(run)
@@ -52,7 +62,7 @@ def train_loop(run: Run) -> None:
 
 def _steps(run: Run) -> None:
     state, span, loop = run.state, run.span, run.loop
-    watch, wait = LossWatch(run.step.transform.device), DataWait(run.reader.count)
+    health, watchdog, wait = run.guards.monitor, run.guards.watchdog, DataWait(run.reader.count)
     stopwatch, epoch_began = Stopwatch(), time.perf_counter()
     first = state.step
     ended = span.epoch_ended(first)
@@ -70,23 +80,25 @@ def _steps(run: Run) -> None:
             output = run.step(islice(micro_batches, run.accumulate))
             if run.compiles and state.step == first + 1:
                 stopwatch.skip(_say_compiled(run, output.loss, epoch_began))
-            watch.see(output.loss, state.step - 1)
+            health.see(output, state.step - 1)
+            watchdog.beat("training", state.step)
             for accumulator in (state.window, state.epoch):
                 accumulator.add(**output._asdict())
             run.progress.advance()
             if state.step % loop.log_every == 0:
-                watch.check(run.runtime)
+                health.inspect()
                 _report(run, stopwatch, wait)
+                _look_at_disk(run)
             ended = span.epoch_ended(state.step)
             if ended is not None:
-                watch.check(run.runtime)
+                health.inspect()
                 began = time.perf_counter()
                 _end_epoch(run, ended, began - epoch_began)
                 epoch_began = time.perf_counter()
                 stopwatch.skip(epoch_began - began)
             signum = agreement.on(stop.signum)
             if signum or ended is not None or state.step % loop.checkpoint_every == 0:
-                watch.check(run.runtime)
+                health.inspect()
                 save(run)
             if signum and state.step < span.steps:
                 raise interrupted(signum, state.step, run.files.directory.path)
@@ -114,6 +126,7 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
         "images_per_second": window.images / seconds,
         "data_wait": min(waited / seconds, 1.0),
     }
+    run.guards.monitor.report(line, window.steps, window.units)
     advice = wait.advice(waited, seconds, window.images)
     window.reset()
     run.metrics.write(**line)
@@ -158,7 +171,22 @@ def _test(run: Run) -> None:
 
 
 def save(run: Run) -> None:
-    """Write a checkpoint, unless the weights are not finite."""
+    """Write a checkpoint, unless the weights are not finite or there is no room for it."""
     check_weights(run.state.model, run.state.step, run.runtime)
+    problem = run.runtime.first(run.guards.disk.problem)
+    if problem is not None:
+        raise UserError(problem)
+    run.guards.watchdog.beat("saving")
     run.metrics.sync()
-    run.files.save_checkpoint(run.state)
+    with writing(f"the checkpoint of step {run.state.step}", run.files.directory.checkpoints):
+        run.files.save_checkpoint(run.state)
+
+
+def _look_at_disk(run: Run) -> None:
+    """Say when the disk fills up; while there is room for a last checkpoint, end with that."""
+    warning, is_full = run.runtime.first(run.guards.disk.look)
+    if is_full:
+        save(run)
+        raise UserError(run.guards.disk.ending(run.state.step))
+    if warning is not None:
+        run.progress.note(f"warning: {warning}")

@@ -2,7 +2,10 @@
 
 Lines of kind ``train``, one every ``log_every`` steps, hold ``step``, ``epoch``, ``loss``,
 ``accuracy``, ``clipped`` (share of units whose gradient AGC clipped), ``lr``,
-``images_per_second`` and ``data_wait`` (share of the time in which training waited for images).
+``images_per_second``, ``data_wait`` (share of the time in which training waited for images),
+``grad_norm`` (L2 norm of the last step's gradient, before it was clipped; ``null`` where no
+gradient was whole at any time, because weights were updated in the backward pass) and ``skipped``
+(batches that the run has left out so far).
 Lines of kind ``epoch`` hold ``train_loss``, ``train_accuracy``, ``seconds`` and, where the epoch
 was evaluated, ``val_top1``, ``val_top5`` and ``val_loss``, and the same of the averaged weights,
 ending in ``_ema``. A line of kind ``test`` is written once, at the end of a run that has test
@@ -18,7 +21,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from normfree.atomic import write_atomic
 from normfree.report.metrics import is_plain, read_metrics
+from normfree.train.health.writing import writing
 
 #: Fields that say how long something took.
 TIMINGS = frozenset({"images_per_second", "data_wait", "seconds"})
@@ -34,12 +39,21 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, after: int = 0) -> None:
-        kept = [line for line in read_metrics(path) if line["step"] <= after]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
-        temporary.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        self._open(after)
+
+    def _open(self, after: int) -> None:
+        kept = [line for line in read_metrics(self._path) if line["step"] <= after]
+        with writing("metrics", self._path):
+            write_atomic(self._path, "".join(map(_line, kept)).encode())
+            # Without a buffer: what cannot be written is not tried again when the file is closed.
+            self._file = self._path.open("ab", buffering=0)
         self._kinds = {line["kind"] for line in kept}
+
+    def go_back(self, after: int) -> None:
+        """Drop the lines of later steps: the run goes on from there."""
+        self.close()
+        self._open(after)
 
     def has(self, kind: str) -> bool:
         """Whether there is a line of this kind."""
@@ -48,12 +62,15 @@ class MetricsFile:
     def write(self, **fields: Any) -> None:
         """Append a line."""
         self._kinds.add(fields["kind"])
-        self._file.write(_line(fields))
-        self._file.flush()
+        with writing("metrics", self._path):
+            left = memoryview(_line(fields).encode())
+            while left:
+                left = left[self._file.write(left) :]
 
     def sync(self) -> None:
         """Wait until all lines are on the disk: no checkpoint may outlive the lines before it."""
-        os.fsync(self._file.fileno())
+        with writing("metrics", self._path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -65,6 +82,9 @@ class NoMetricsFile(MetricsFile):
 
     def __init__(self) -> None:
         self._kinds = set()
+
+    def go_back(self, after: int) -> None:
+        """The ``test`` line is written after the last step, from which no run goes back."""
 
     def write(self, **fields: Any) -> None:
         """Remember that there is such a line."""

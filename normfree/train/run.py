@@ -12,6 +12,7 @@ from normfree.data import BadImages, Batch, MicroBatch, Workers
 from normfree.inference.evaluate import evaluate
 from normfree.train.components import Loop
 from normfree.train.engine import Engine
+from normfree.train.health.guards import Guards
 from normfree.train.metrics import MetricsFile
 from normfree.train.progress import Progress
 from normfree.train.run_files import RunFiles
@@ -70,6 +71,7 @@ class Run:
         metrics: the open ``metrics.jsonl``.
         progress: what a person sees.
         engine: what ranks do together.
+        guards: what watches over it.
     """
 
     span: Span
@@ -84,6 +86,7 @@ class Run:
     metrics: MetricsFile
     progress: Progress
     engine: Engine
+    guards: Guards
 
     @property
     def runtime(self) -> Runtime:
@@ -113,7 +116,7 @@ class Run:
         with self.engine.gathered(models.values()):
             found = evaluate(
                 models,
-                batches,
+                self.guards.watchdog.through(batches, "evaluating"),
                 self.step.transform.evaluation,
                 self.loss,
                 add_up=self.runtime.summed,

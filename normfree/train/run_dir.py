@@ -48,6 +48,11 @@ class RunDirectory:
         return self.path / "bad_images.txt"
 
     @property
+    def skipped(self) -> Path:
+        """The steps that were not taken, with the reasons; absent where all were."""
+        return self.path / "skipped_steps.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Directory of the checkpoints."""
         return self.path / "checkpoints"

@@ -21,6 +21,8 @@ FREE_ON_RESUME = frozenset(
         *("name", "out", "resume", "workers", "device", "compile", "on_bad_image"),
         *("max_bad_fraction", "cache", "cache_gb"),
         *("parallel", "shards", "rank_timeout"),
+        *("on_nonfinite", "on_loss_spike", "spike_deviations", "max_skipped"),
+        *("max_skipped_in_a_row", "watchdog_seconds", "on_hang"),
         *("eval_every", "checkpoint_every", "keep_checkpoints", "log_every"),
     }
 )

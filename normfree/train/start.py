@@ -109,7 +109,7 @@ def _resumed(
             f"{directory.path} is a run with other settings ({'; '.join(changed)}); "
             "resume it with its own, or start another one with another --out"
         )
-    content, damaged = _newest(directory.checkpoints, runtime)
+    content, damaged = newest_everywhere(directory.checkpoints, runtime)
     notes = [f"skipped a damaged checkpoint: {path}" for path in damaged]
     weights = read_init(recipe.model.init) if content is None else None
     parts, said = _parts(resolved, sources, weights, runtime)
@@ -125,7 +125,9 @@ def _resumed(
     return Start(directory, parts, [*notes, *said, resuming])
 
 
-def _newest(directory: Path, runtime: Runtime) -> tuple[dict[str, Any] | None, list[Path]]:
+def newest_everywhere(
+    directory: Path, runtime: Runtime
+) -> tuple[dict[str, Any] | None, list[Path]]:
     """The newest checkpoint that the main rank can read, on all ranks."""
     content: dict[str, Any] | None = None
 

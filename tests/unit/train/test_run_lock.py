@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ with locked(Path(sys.argv[1])):
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> subprocess.Popen[str]:
+def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)],
@@ -41,9 +42,9 @@ def writer(tmp_path: Path) -> subprocess.Popen[str]:
 
 
 def test_a_second_process_is_told_who_writes(writer: subprocess.Popen[str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"\(process {writer.pid} on .+, since 20"):
-        with locked(tmp_path):
-            pass
+    said = rf"\(process {writer.pid} on .+, since 20"
+    with pytest.raises(UserError, match=said), locked(tmp_path):
+        pass
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(
@@ -77,9 +78,9 @@ def test_without_locks_a_mark_keeps_others_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_lock, "FileLock", _NoLocks)
-    with locked(tmp_path), pytest.raises(UserError, match="another process is training"):
-        with locked(tmp_path):
-            pass
+    refused = pytest.raises(UserError, match="another process is training")
+    with locked(tmp_path), refused, locked(tmp_path):
+        pass
     with locked(tmp_path):
         pass
 
