@@ -68,8 +68,8 @@ def read_skipped(path: Path) -> dict[int, str]:
     try:
         with path.open("rb") as file:
             kept = json.loads(file.read(_LARGEST))
-        return {_step(number): printable(str(kept[number]), 200) for number in kept}
-    except (ValueError, TypeError, RecursionError):
+        return {_step(step): printable(str(reason), 200) for step, reason in kept.items()}
+    except (ValueError, AttributeError, RecursionError):
         raise UserError(
             f"{path} does not say which steps the run left out; it is damaged: remove it, and the "
             "run will find them again"
