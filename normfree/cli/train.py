@@ -41,6 +41,7 @@ HEADINGS = {
     "augment": "augmentation",
     "compute": "computation",
     "ranks": "several processes (torchrun)",
+    "health": "faults while training",
     "loop": "reports, evaluation and checkpoints",
     "place": "files",
 }

@@ -52,14 +52,14 @@ class MetricAccumulator:
         Args:
             loss: mean over the batch, or this rank's share of it; likewise what follows.
             correct: examples of the batch that were classified correctly.
-            images: examples of the batch, on all ranks.
+            images: examples of the batch, on all ranks; 0 if the step was not taken.
             clipped: units whose gradient was clipped.
             units: units that could have been.
         """
         self.loss += loss
         self.correct += correct
         self.clipped += clipped
-        self.steps += 1
+        self.steps += bool(images)  # a step that was not taken has no loss
         self.images += images
         self.units += units
 

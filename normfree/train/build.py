@@ -185,7 +185,9 @@ def build_step(resolved: Resolved, state: TrainState, engine: Engine = ALONE) ->
         loss_of=engine.parallel(_loss_of(resolved, state.model, transform, engine), state.model),
         batch_size=recipe.batch.size,
         scope="batch" if recipe.sam is None else recipe.sam.scope,
-        one_backward=recipe.batch.accumulate == world == 1 and recipe.sam is None,
+        one_backward=recipe.batch.accumulate == world == 1
+        and recipe.sam is None
+        and recipe.health.on_nonfinite == "stop",  # the others have to see the whole gradient
         engine=engine,
         count=recipe.batch.accumulate,
         passes=build_plan(resolved, world).ascent_passes if world > 1 else None,

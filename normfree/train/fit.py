@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from normfree.data.sources.source import class_counts
 from normfree.report.curves import plot_curves
 from normfree.report.metrics import read_metrics
 from normfree.train.compilation import about_compilation
+from normfree.train.health.guards import build_guards
+from normfree.train.health.memory import enough_memory
 from normfree.train.loop import train_loop
 from normfree.train.metrics import MetricsFile, NoMetricsFile
 from normfree.train.progress import Progress
@@ -83,7 +85,9 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             if runtime.main:
                 start.directory.write_config(run.files.config)
             try:
-                with run.progress, run.files.writer.closing():
+                memory = enough_memory(start.parts.resolved, runtime.world)
+                writing = run.files.writer.closing()
+                with run.progress, run.guards.watchdog, memory, writing:
                     train_loop(run)
             finally:
                 run.reader.close()
@@ -111,6 +115,9 @@ def _built(start: Start, console: Console | None) -> Run:
     """Everything that the loop works with."""
     engine, resolved, state, step, reader, card = start.parts
     recipe, progress = resolved.recipe, Progress(console, resolved.span, state.step)
+    guards = build_guards(
+        recipe, state, step, directory=start.directory, engine=engine, say=progress.note
+    )
     if engine.runtime.main:
         reader.bad_images.keep(start.directory.bad_images)
     if reader.workers is not None:
@@ -121,7 +128,7 @@ def _built(start: Start, console: Console | None) -> Run:
         compiles=recipe.compute.compile,
         loop=recipe.loop,
         state=state,
-        step=step,
+        step=replace(step, watch=guards.monitor.watch),
         reader=reader,
         loss=recipe.loss.kind,
         files=RunFiles(
@@ -136,6 +143,7 @@ def _built(start: Start, console: Console | None) -> Run:
         else NoMetricsFile(),
         progress=progress,
         engine=engine,
+        guards=guards,
     )
 
 

@@ -13,12 +13,15 @@ from torch import Tensor
 from normfree.errors import BadImageError, UserError
 from normfree.train.agreement import Agreement, Wish
 from normfree.train.cadence import Cadence
-from normfree.train.finite import LossWatch, check_weights
+from normfree.train.finite import check_weights
+from normfree.train.health.monitor import Rewind
 from normfree.train.keeping import NO_MARK, Mark
 from normfree.train.progress import Stopwatch, duration
+from normfree.train.rewind import without_step
 from normfree.train.run import Run
 from normfree.train.shared_reading import SAVABLE, StoppedReading
 from normfree.train.signals import StopRequest, interrupted
+from normfree.train.step import StepOutput
 from normfree.train.transfer import uploaded
 from normfree.train.waiting import DataWait
 
@@ -30,13 +33,20 @@ def train_loop(run: Run) -> None:
 
     Raises:
         NonFiniteError: the loss or a weight is not finite; nothing of it was saved.
+        UserError: there is no room for checkpoints, or a file cannot be written.
         Interrupted: a signal asked to stop; the checkpoint of the step that was running is saved.
         UserError: an image, or too many of them, cannot be read, or reading processes died; the
             steps before are saved.
         EndedElsewhere: that was on another rank.
     """
+    if run.guards.rewinds and run.state.step == 0:
+        save(run)  # to go back to
     try:
-        _steps(run)
+        while True:
+            try:
+                return _steps(run)
+            except Rewind as bad:
+                without_step(run, bad)
     except (*SAVABLE, StoppedReading) as error:  # on all ranks, at the same step
         save(run)
         run.files.writer.wait()
@@ -51,7 +61,7 @@ def train_loop(run: Run) -> None:
 
 def _steps(run: Run) -> None:
     state, span, loop = run.state, run.span, run.loop
-    watch, wait = LossWatch(run.step.transform.device), DataWait(run.reader.count)
+    health, wait = run.guards.monitor, DataWait(run.reader.count)
     stopwatch, epoch_began = Stopwatch(), time.perf_counter()
     cadence, mark = Cadence(loop), NO_MARK
     first = state.step
@@ -67,19 +77,16 @@ def _steps(run: Run) -> None:
     ):
         while state.step < span.steps:
             output = run.step(islice(micro_batches, run.accumulate))
-            run.files.writer.check()
             if run.compiles and state.step == first + 1:
                 stopwatch.skip(_say_compiled(run, output.loss, epoch_began))
-            watch.see(output.loss, state.step - 1)
-            for accumulator in (state.window, state.epoch):
-                accumulator.add(**output._asdict())
-            run.progress.advance()
+            _see(run, output)
             if state.step % loop.log_every == 0:
-                watch.check(run.runtime)
+                health.inspect()
                 _report(run, stopwatch, wait)
+                _look_at_disk(run)
             ended = span.epoch_ended(state.step)
             if ended is not None:
-                watch.check(run.runtime)
+                health.inspect()
                 began = time.perf_counter()
                 mark = _end_epoch(run, ended, began - epoch_began)
                 epoch_began = time.perf_counter()
@@ -87,7 +94,7 @@ def _steps(run: Run) -> None:
             last = state.step == span.steps
             asked = agreement.on(Wish(stop.signum, run.runtime.main and cadence.overdue()))
             if any(asked) or cadence.due(state.step, ended, last=last):
-                watch.check(run.runtime)
+                health.inspect()
                 save(run, mark if ended else NO_MARK)
                 cadence.saved()
             if asked.signum and not last:
@@ -95,6 +102,17 @@ def _steps(run: Run) -> None:
                 raise interrupted(asked.signum, state.step, run.files.directory.path)
     run.files.writer.wait()
     _test(run)
+
+
+def _see(run: Run, output: StepOutput) -> None:
+    """What is looked at and added up after each step, without waiting for the device."""
+    state = run.state
+    run.files.writer.check()
+    run.guards.monitor.see(output, state.step - 1)
+    run.guards.watchdog.beat("training", state.step)
+    for accumulator in (state.window, state.epoch):
+        accumulator.add(**output._asdict())
+    run.progress.advance()
 
 
 def _say_compiled(run: Run, loss: Float[Tensor, ""], began: float) -> float:
@@ -118,6 +136,7 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
         "images_per_second": window.images / seconds,
         "data_wait": min(waited / seconds, 1.0),
     }
+    run.guards.monitor.report(line, window.steps, window.units)
     advice = wait.advice(waited, seconds, window.images)
     window.reset()
     run.metrics.write(**line)
@@ -165,7 +184,22 @@ def _test(run: Run) -> None:
 
 
 def save(run: Run, mark: Mark = NO_MARK) -> None:
-    """Begin to write a checkpoint, unless the weights are not finite."""
+    """Begin to write a checkpoint, unless a weight is not finite or there is no room for it."""
     check_weights(run.state.model, run.state.step, run.runtime)
+    problem = run.runtime.first(run.guards.disk.problem)
+    if problem is not None:
+        raise UserError(problem)
+    run.guards.watchdog.beat("saving")
     run.metrics.sync()
     run.files.save_checkpoint(run.state, mark)
+
+
+def _look_at_disk(run: Run) -> None:
+    """Say when the disk fills up; while there is room for a last checkpoint, end with that."""
+    warning, is_full = run.runtime.first(run.guards.disk.look)
+    if is_full:
+        save(run)
+        run.files.writer.wait()
+        raise UserError(run.guards.disk.ending(run.state.step))
+    if warning is not None:
+        run.progress.note(f"warning: {warning}")

@@ -69,6 +69,11 @@ class Progress:
         self.step += 1
         self.bar.update(self.task, advance=1, description=self._epoch())
 
+    def rewind(self, step: int) -> None:
+        """Only so many steps are done, after all."""
+        self.step = step
+        self.bar.update(self.task, completed=step, description=self._epoch())
+
     def report(self, line: dict[str, Any]) -> None:
         """Show a ``train`` line of the metrics."""
         numbers = (

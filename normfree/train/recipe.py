@@ -19,6 +19,7 @@ from normfree.train.components import (
     Data,
     Epochs,
     GlobalNorm,
+    Health,
     Loop,
     Loss,
     Network,
@@ -69,6 +70,7 @@ class Recipe:
     compute: Compute = Compute()
     ranks: Ranks = Ranks()
     loop: Loop = Loop()
+    health: Health = Health()
     place: Place = Place()
 
     def __post_init__(self) -> None:

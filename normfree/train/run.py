@@ -13,6 +13,7 @@ from normfree.data import BadImages, Batch, MicroBatch, Workers
 from normfree.inference.evaluate import evaluate
 from normfree.train.components import Loop
 from normfree.train.engine import Engine
+from normfree.train.health.guards import Guards
 from normfree.train.metrics import MetricsFile
 from normfree.train.progress import Progress
 from normfree.train.run_files import RunFiles
@@ -72,6 +73,7 @@ class Run:
         metrics: the open ``metrics.jsonl``.
         progress: what a person sees.
         engine: what ranks do together.
+        guards: what watches over it.
     """
 
     span: Span
@@ -86,6 +88,7 @@ class Run:
     metrics: MetricsFile
     progress: Progress
     engine: Engine
+    guards: Guards
 
     @cached_property
     def reading(self) -> SharedReading:
@@ -125,7 +128,7 @@ class Run:
         with self.engine.gathered(models.values()):
             found = evaluate(
                 models,
-                self.reading.caught(batches),
+                self.guards.watchdog.through(self.reading.caught(batches), "evaluating"),
                 self.step.transform.evaluation,
                 self.loss,
                 add_up=add_up,

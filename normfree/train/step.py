@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from normfree.data.ascent import AscentScope
 from normfree.train.device_transform import DeviceTransform
 from normfree.train.engine import Engine
 from normfree.train.gradient import ALONE, Measured, SummedLoss, batch_gradient
+from normfree.train.health.step_watch import UNWATCHED, StepWatch
 from normfree.train.state import TrainState
 
 
@@ -25,7 +27,7 @@ class StepOutput(NamedTuple):
     Attributes:
         loss: mean over the batch, see :class:`~normfree.train.gradient.Measured`.
         correct: examples that the same pass classified correctly.
-        images: examples of the batch.
+        images: examples of the batch; 0 if the step was not taken.
         clipped: units (tensors, gradients) that were clipped.
         units: number of units eligible for clipping.
     """
@@ -35,6 +37,12 @@ class StepOutput(NamedTuple):
     images: int
     clipped: Int[Tensor, ""]
     units: int
+
+    @classmethod
+    def nothing(cls, device: torch.device | str) -> StepOutput:
+        """Of a step that was not taken."""
+        none = torch.zeros((), dtype=torch.int64, device=device)
+        return cls(torch.zeros((), device=device), none, 0, none, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +64,8 @@ class TrainStep:
         engine: how several ranks make one step.
         count: micro-batches of this rank; None where that does not matter.
         passes: forward passes of the ascent, the same number on all ranks; None: as few as can be.
+        watch: looks at the gradient before the weights move, and may refuse the step: weights,
+            momentum, averages and running statistics are then as before.
     """
 
     state: TrainState
@@ -68,10 +78,13 @@ class TrainStep:
     engine: Engine = ALONE
     count: int | None = None
     passes: int | None = None
+    watch: StepWatch = UNWATCHED
 
     def __call__(self, micro_batches: Iterable[MicroBatch]) -> StepOutput:
         """Take the micro-batches of a step, on the host, one at a time."""
-        state = self.state
+        state, watch = self.state, self.watch
+        if watch.leaves_out(state.step):
+            return self._not_taken(micro_batches)
         for group in state.optimizer.param_groups:
             group["lr"] = self.schedule(state.step)
         state.optimizer.zero_grad(set_to_none=True)
@@ -79,7 +92,12 @@ class TrainStep:
             with state.update.in_backward(state.ema, state.step) as record:
                 measured = self._gradient(micro_batches)
         else:
+            kept = [x.clone() for x in state.model.buffers()] if watch.may_refuse else []
             measured = self._gradient(micro_batches)
+            if watch.refuses(state.step, measured.loss):
+                for statistics, value in zip(state.model.buffers(), kept, strict=True):
+                    statistics.copy_(value)
+                return self._not_taken(())
             record = state.update(state.ema, state.step)
         clipped = self.engine.count(record)
         state.step += 1
@@ -89,6 +107,14 @@ class TrainStep:
             clipped=clipped.clipped_units,
             units=clipped.total_units,
         )
+
+    def _not_taken(self, micro_batches: Iterable[MicroBatch]) -> StepOutput:
+        """Go on to the next step without this one's batch."""
+        for _ in micro_batches:
+            pass
+        self.state.optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        return StepOutput.nothing(self.transform.device)
 
     def _gradient(self, micro_batches: Iterable[MicroBatch]) -> Measured:
         """The gradient of the whole batch, on all ranks."""
@@ -106,4 +132,5 @@ class TrainStep:
         )
         self.engine.complete(self.state.model.parameters())
         self.engine.settle(statistics)
+        self.watch.look(self.state.step)
         return measured

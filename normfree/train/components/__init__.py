@@ -12,6 +12,7 @@ from normfree.train.components.batch import Batch
 from normfree.train.components.clipping import AGC, GlobalNorm
 from normfree.train.components.compute import Compute
 from normfree.train.components.data import Data
+from normfree.train.components.health import Health
 from normfree.train.components.length import Epochs, Steps
 from normfree.train.components.loop import Loop, Place
 from normfree.train.components.loss import Loss
@@ -36,6 +37,7 @@ __all__ = [
     "Epochs",
     "FixedRate",
     "GlobalNorm",
+    "Health",
     "Loop",
     "Loss",
     "Mixing",
