@@ -15,7 +15,7 @@ from normfree.report.curves import plot_curves
 from normfree.report.metrics import read_metrics
 from normfree.train.compilation import about_compilation
 from normfree.train.loop import train_loop
-from normfree.train.metrics import MetricsFile, NoMetricsFile
+from normfree.train.metrics import MetricsFile, NoMetricsFile, Tee
 from normfree.train.progress import Progress
 from normfree.train.recipe import Recipe
 from normfree.train.resolve import Resolved
@@ -25,6 +25,7 @@ from normfree.train.runtime import Runtime, open_runtime
 from normfree.train.saved import write_config
 from normfree.train.sources import Sources, open_sources
 from normfree.train.start import Start, started
+from normfree.train.telemetry import TelemetrySink
 
 _LISTED = 20  # unreadable images that are listed at the end of a run
 
@@ -130,12 +131,25 @@ def _built(start: Start, console: Console | None) -> Run:
             keep=recipe.loop.keep_checkpoints,
             engine=engine,
         ),
-        metrics=MetricsFile(start.directory.metrics, after=state.step)
-        if engine.runtime.main
-        else NoMetricsFile(),
+        metrics=_sinks(start),
         progress=progress,
         engine=engine,
     )
+
+
+def _sinks(start: Start) -> MetricsFile:
+    """What becomes of each line of the metrics."""
+    engine, _, state, step, *_ = start.parts
+    file = (
+        MetricsFile(start.directory.metrics, after=state.step)
+        if engine.runtime.main
+        else NoMetricsFile()
+    )
+    others: list[MetricsFile] = []
+    if step.telemetry is not None:
+        path = start.directory.telemetry
+        others.append(TelemetrySink(step.telemetry, path, engine, after=state.step))
+    return Tee(file, others)
 
 
 def _about_data(sources: Sources) -> list[str]:

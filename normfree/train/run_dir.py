@@ -44,6 +44,11 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
+    def telemetry(self) -> Path:
+        """What clipping, gradients, weights and updates did, layer by layer."""
+        return self.path / "telemetry.bin"
+
+    @property
     def bad_images(self) -> Path:
         """The images that could not be read and were skipped, with the reasons."""
         return self.path / "bad_images.txt"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from normfree.analysis.telemetry import Telemetry
 from normfree.data import MicroBatch
 from normfree.data.plan import AscentScope
+from normfree.optim.clip_record import ClipRecord
 from normfree.train.device_transform import DeviceTransform
 from normfree.train.engine import Engine
 from normfree.train.gradient import ALONE, Measured, SummedLoss, batch_gradient
@@ -56,6 +59,7 @@ class TrainStep:
         engine: how several ranks make one step.
         count: micro-batches of this rank; None where that does not matter.
         passes: forward passes of the ascent, the same number on all ranks; None: as few as can be.
+        telemetry: measures the updates; None measures nothing.
     """
 
     state: TrainState
@@ -68,6 +72,7 @@ class TrainStep:
     engine: Engine = ALONE
     count: int | None = None
     passes: int | None = None
+    telemetry: Telemetry | None = None
 
     def __call__(self, micro_batches: Iterable[MicroBatch]) -> StepOutput:
         """Take the micro-batches of a step, on the host, one at a time."""
@@ -75,12 +80,11 @@ class TrainStep:
         for group in state.optimizer.param_groups:
             group["lr"] = self.schedule(state.step)
         state.optimizer.zero_grad(set_to_none=True)
-        if self.one_backward and state.update.works_in_backward:
-            with state.update.in_backward(state.ema, state.step) as record:
-                measured = self._gradient(micro_batches)
-        else:
-            measured = self._gradient(micro_batches)
-            record = state.update(state.ema, state.step)
+        telemetry = self.telemetry
+        with nullcontext() if telemetry is None else telemetry.watching(state.step):
+            measured, record = self._updated(micro_batches)
+        if telemetry is not None:
+            telemetry.add(record)
         clipped = self.engine.count(record)
         state.step += 1
         return StepOutput(
@@ -89,6 +93,16 @@ class TrainStep:
             clipped=clipped.clipped_units,
             units=clipped.total_units,
         )
+
+    def _updated(self, micro_batches: Iterable[MicroBatch]) -> tuple[Measured, ClipRecord]:
+        """Move the weights along the gradient; says what was measured and what was clipped."""
+        state = self.state
+        if self.one_backward and state.update.works_in_backward:
+            with state.update.in_backward(state.ema, state.step) as record:
+                measured = self._gradient(micro_batches)
+            return measured, record
+        measured = self._gradient(micro_batches)
+        return measured, state.update(state.ema, state.step)
 
     def _gradient(self, micro_batches: Iterable[MicroBatch]) -> Measured:
         """The gradient of the whole batch, on all ranks."""

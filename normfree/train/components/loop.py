@@ -20,6 +20,8 @@ class Loop:
     """How many of the newest checkpoints stay on disk."""
     log_every: int = Field(default=20, gt=0)
     """Steps between reports of loss and speed."""
+    telemetry: bool = True
+    """Measure clipping, gradients, weights and updates of every layer (`telemetry.bin`)."""
 
 
 @component
