@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
@@ -75,7 +75,8 @@ class Axes(NamedTuple):
 def line_chart(axes: Axes, series: Sequence[Series]) -> str:
     """Lines over a common axis; says so where there is nothing to draw.
 
-    >>> chart = line_chart(Axes("loss", "step", "loss (nats)"), [Series(name="<a>", x=[1, 2], y=[3, 4])])
+    >>> axes, line = Axes("loss", "step", "loss (nats)"), Series(name="<a>", x=[1, 2], y=[3, 4])
+    >>> chart = line_chart(axes, [line])
     >>> "&lt;a&gt;" in chart, "<polyline" in chart
     (True, True)
     """
@@ -96,9 +97,8 @@ def line_chart(axes: Axes, series: Sequence[Series]) -> str:
     for place, (one, points) in enumerate(drawn):
         style = f"line c{place % 8}" + " dashed" * one.dashed
         path = " ".join(f"{to_x(x):.1f},{to_y(y):.1f}" for x, y in points)
-        parts.append(
-            f'<polyline class="{style}" points="{path}"><title>{escape(one.name)}</title></polyline>'
-        )
+        name = f"<title>{escape(one.name)}</title>"
+        parts.append(f'<polyline class="{style}" points="{path}">{name}</polyline>')
         if len(points) <= 40 and not one.dashed:
             parts += [
                 f'<circle class="dot c{place % 8}" cx="{to_x(x):.1f}" cy="{to_y(y):.1f}" r="3">'
@@ -200,7 +200,9 @@ def _drawable(value: object) -> bool:
     return isinstance(value, int | float | np.number) and abs(float(value)) <= _LARGEST
 
 
-def _scale(at: Sequence[float], start: float, stop: float, *, log: bool = False):  # type: ignore[no-untyped-def]
+def _scale(
+    at: Sequence[float], start: float, stop: float, *, log: bool = False
+) -> Callable[[float], float]:
     """From values to places."""
     low, high = (math.log10(v) if log else v for v in (at[0], at[-1]))
 
@@ -245,8 +247,7 @@ def _frame(
         )
         shown.append(f'<text class="{anchor}" x="{x:.1f}" y="{bottom + 20}">{escape(text)}</text>')
     shown.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    middle, center = (top_to_bottom := _TOP + bottom) / 2, (left + right) / 2
-    del top_to_bottom
+    middle, center = (_TOP + bottom) / 2, (left + right) / 2
     shown.append(
         f'<text class="mid name" x="{center:.0f}" y="{height - 8}">{escape(axes.x)}</text>'
     )

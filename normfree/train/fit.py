@@ -18,6 +18,7 @@ from normfree.train.loop import train_loop
 from normfree.train.metrics import MetricsFile, NoMetricsFile, Tee
 from normfree.train.progress import Progress
 from normfree.train.recipe import Recipe
+from normfree.train.reporting import evaluate_mistakes, note_environment, report
 from normfree.train.resolve import Resolved
 from normfree.train.run import Run
 from normfree.train.run_files import RunFiles
@@ -81,9 +82,11 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             _say_start(run, start, sources)
             if runtime.main:
                 start.directory.write_config(run.files.config)
+                note_environment(start.directory)
             try:
                 with run.progress:
                     train_loop(run)
+                evaluate_mistakes(run)
                 _collect_unreadable(run)
             finally:
                 run.reader.close()
@@ -218,6 +221,8 @@ def _finish(run: Run) -> Result:
     last = _last(read_metrics(directory.metrics))
     run.progress.note(_after_the_last_epoch(last, directory.metrics))
     run.progress.note(note)
+    if run.loop.report:
+        run.progress.note(report(directory))
     run.progress.note(f"best on validation ({run.state.best:.2%}): {directory.best}")
     if "test_top1" in last:
         run.progress.note(f"the same weights on the test images: {_share(last, 'test_top1')}")

@@ -69,6 +69,11 @@ class RunDirectory:
         return self.path / "last.safetensors"
 
     @property
+    def report(self) -> Path:
+        """One page on the run."""
+        return self.path / "report.html"
+
+    @property
     def curves(self) -> Path:
         """Plot of the metrics."""
         return self.path / "curves.png"

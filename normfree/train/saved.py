@@ -22,7 +22,7 @@ FREE_ON_RESUME = frozenset(
         *("max_bad_fraction", "cache", "cache_gb"),
         *("parallel", "shards", "rank_timeout"),
         *("eval_every", "checkpoint_every", "keep_checkpoints", "log_every"),
-        "telemetry",
+        *("telemetry", "report"),
     }
 )
 

@@ -22,6 +22,8 @@ class Loop:
     """Steps between reports of loss and speed."""
     telemetry: bool = True
     """Measure clipping, gradients, weights and updates of every layer (`telemetry.bin`)."""
+    report: bool = True
+    """Write `report.html` at the end: curves, clipping, signal, confusion, the worst images."""
 
 
 @component

@@ -56,6 +56,7 @@ def test_a_run_leaves_all_its_files(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
         *("config.yaml", "metrics.jsonl", "checkpoints", "model.safetensors", "curves.png"),
         *("last.safetensors", "telemetry.bin", ".lock"),
+        *("report.html", "evaluation.json", "environment.json"),
     }
     saved = yaml.safe_load((finished / "config.yaml").read_text())
     assert saved["recipe"]["batch"] == {"size": 24, "accumulate": 1}
