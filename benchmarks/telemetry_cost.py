@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python benchmarks/telemetry_cost.py --json OUT.json
 
-A round is ``--every`` steps with telemetry and a reading, and as many without; the order alternates.
+A round is ``--every`` steps with telemetry and a reading, and as many without; they take turns.
 """
 
 from __future__ import annotations
