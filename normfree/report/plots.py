@@ -60,11 +60,14 @@ def clipping(history: History) -> Iterator[str]:
     """The share of clipped units by layer and time, and what is clipped: ‖G‖/‖W‖ by stage."""
     shares = history.column("clipped")
     known = ~np.isnan(shares).all(axis=0) if len(shares) else np.zeros(len(history.layers), bool)
-    rows = [stage_of(name) for name, one in zip(history.layers, known, strict=True) if one]
+    stages = list(dict.fromkeys(map(stage_of, history.layers)))
+    rows = [place for place in range(len(history.layers)) if known[place]]  # group by group
+    rows.sort(key=lambda place: stages.index(stage_of(history.layers[place])))
+    names = [stage_of(history.layers[place]) for place in rows]
     places = _thinned(len(history.steps))
     axes = Axes("Clipped units, by layer and time", "step", "layers, from input to output")
-    picture = shares[places][:, known].T.astype(np.float64)
-    yield heat_map(axes, picture, rows, history.steps[places].tolist(), "share of units clipped")
+    picture = shares[places][:, rows].T.astype(np.float64)
+    yield heat_map(axes, picture, names, history.steps[places].tolist(), "share of units clipped")
     axes = Axes(
         "Gradient over weight, median of units", "step", "‖G‖ / ‖W‖ before clipping", log=True
     )

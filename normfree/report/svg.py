@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 _WIDTH, _HEIGHT = 600, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 14, 12, 52
+_LEFT, _RIGHT, _TOP, _BOTTOM = 88, 14, 12, 52
 _POINTS = 600  # of a line: a chart is narrower
 _LARGEST = 1e30
 
@@ -132,7 +132,7 @@ def heat_map(
         float(columns[i])
         for i in np.linspace(0, len(columns) - 1, min(5, len(columns))).astype(int)
     ]
-    left = _LEFT + 34
+    left = _LEFT + 26
     span = _WIDTH - _RIGHT - left
 
     def to_x(place: int) -> float:

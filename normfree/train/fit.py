@@ -27,6 +27,7 @@ from normfree.train.saved import write_config
 from normfree.train.sources import Sources, open_sources
 from normfree.train.start import Start, started
 from normfree.train.telemetry import TelemetrySink
+from normfree.train.writer import CheckpointWriter
 
 _LISTED = 20  # unreadable images that are listed at the end of a run
 
@@ -75,7 +76,8 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         2
     """
     with open_runtime(recipe.compute.device, recipe.ranks) as runtime:
-        sources = open_sources(recipe.data.source, recipe.data.on_bad_image)
+        data = recipe.data
+        sources = open_sources(data.source, data.on_bad_image, data.val_fraction)
         recipe.compute.apply()
         with started(recipe, sources, runtime) as start:
             run = _built(start, console if runtime.main else None)
@@ -84,7 +86,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
                 start.directory.write_config(run.files.config)
                 note_environment(start.directory)
             try:
-                with run.progress:
+                with run.progress, run.files.writer.closing():
                     train_loop(run)
                 evaluate_mistakes(run)
                 _collect_unreadable(run)
@@ -131,7 +133,7 @@ def _built(start: Start, console: Console | None) -> Run:
             directory=start.directory,
             config=write_config(resolved),
             card=card,
-            keep=recipe.loop.keep_checkpoints,
+            writer=CheckpointWriter(start.store, engine.runtime, recipe.loop),
             engine=engine,
         ),
         metrics=_sinks(start),

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from normfree.data import TooManyBadImagesError, WorkerError
 from normfree.errors import BadImageError, UserError
-from normfree.train.agreement import Agreement
+from normfree.train.agreement import Agreement, Wish
+from normfree.train.cadence import Cadence
 from normfree.train.finite import LossWatch, check_weights
+from normfree.train.keeping import NO_MARK, Mark
 from normfree.train.progress import Stopwatch, duration
 from normfree.train.run import Run
 from normfree.train.signals import StopRequest, interrupted
@@ -38,10 +40,12 @@ def train_loop(run: Run) -> None:
     except (WorkerError, TooManyBadImagesError):
         if alone:
             save(run)
+            run.files.writer.wait()
         raise
     except BadImageError as error:
         if alone:
             save(run)
+            run.files.writer.wait()
         saved = f"step {run.state.step} is saved" if alone else "the last checkpoint stays"
         raise UserError(
             f"cannot read image {error.name}: {error.reason}; {saved}: fix "
@@ -54,11 +58,11 @@ def _steps(run: Run) -> None:
     state, span, loop = run.state, run.span, run.loop
     watch, wait = LossWatch(run.step.transform.device), DataWait(run.reader.count)
     stopwatch, epoch_began = Stopwatch(), time.perf_counter()
+    cadence, mark = Cadence(loop), NO_MARK
     first = state.step
     ended = span.epoch_ended(first)
     if ended is not None and state.epoch.steps:  # an unreadable image ended the evaluation
-        _end_epoch(run, ended, 0.0)
-        save(run)
+        save(run, _end_epoch(run, ended, 0.0))
     measured = wait.measured(run.reader.train(state.step))
     reading = uploaded(measured, run.step.transform.device)
     with (
@@ -68,6 +72,7 @@ def _steps(run: Run) -> None:
     ):
         while state.step < span.steps:
             output = run.step(islice(micro_batches, run.accumulate))
+            run.files.writer.check()
             if run.compiles and state.step == first + 1:
                 stopwatch.skip(_say_compiled(run, output.loss, epoch_began))
             watch.see(output.loss, state.step - 1)
@@ -81,15 +86,19 @@ def _steps(run: Run) -> None:
             if ended is not None:
                 watch.check(run.runtime)
                 began = time.perf_counter()
-                _end_epoch(run, ended, began - epoch_began)
+                mark = _end_epoch(run, ended, began - epoch_began)
                 epoch_began = time.perf_counter()
                 stopwatch.skip(epoch_began - began)
-            signum = agreement.on(stop.signum)
-            if signum or ended is not None or state.step % loop.checkpoint_every == 0:
+            last = state.step == span.steps
+            asked = agreement.on(Wish(stop.signum, run.runtime.main and cadence.overdue()))
+            if any(asked) or cadence.due(state.step, ended, last=last):
                 watch.check(run.runtime)
-                save(run)
-            if signum and state.step < span.steps:
-                raise interrupted(signum, state.step, run.files.directory.path)
+                save(run, mark if ended else NO_MARK)
+                cadence.saved()
+            if asked.signum and not last:
+                run.files.writer.wait()
+                raise interrupted(asked.signum, state.step, run.files.directory.path)
+    run.files.writer.wait()
     _test(run)
 
 
@@ -122,8 +131,9 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
         run.progress.note(advice)
 
 
-def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
+def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
     """An ``epoch`` line, with an evaluation if one is due; the best weights are kept."""
+    accuracy: float | None = None
     state, final = run.state, run.state.step == run.span.steps
     means = state.epoch.read(run.runtime)
     line: dict[str, Any] = {
@@ -146,6 +156,7 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
     line["seconds"] = seconds
     run.metrics.write(**line)
     run.progress.report_epoch(line)
+    return Mark(epoch, accuracy)
 
 
 def _test(run: Run) -> None:
@@ -157,8 +168,8 @@ def _test(run: Run) -> None:
     run.metrics.sync()
 
 
-def save(run: Run) -> None:
-    """Write a checkpoint, unless the weights are not finite."""
+def save(run: Run, mark: Mark = NO_MARK) -> None:
+    """Begin to write a checkpoint, unless the weights are not finite."""
     check_weights(run.state.model, run.state.step, run.runtime)
     run.metrics.sync()
-    run.files.save_checkpoint(run.state)
+    run.files.save_checkpoint(run.state, mark)

@@ -21,7 +21,9 @@ FREE_ON_RESUME = frozenset(
         *("name", "out", "resume", "workers", "device", "compile", "on_bad_image"),
         *("max_bad_fraction", "cache", "cache_gb"),
         *("parallel", "shards", "rank_timeout"),
-        *("eval_every", "checkpoint_every", "keep_checkpoints", "log_every"),
+        *("eval_every", "log_every", "checkpoint_dir"),
+        *("checkpoint_every", "checkpoint_epochs", "checkpoint_minutes"),
+        *("keep_checkpoints", "keep_best", "keep_epochs"),
         *("telemetry", "report"),
     }
 )
@@ -62,11 +64,11 @@ def differences(saved: Resolved, now: Resolved) -> list[str]:
     """Settings and derived values that would make a resumed run another run.
 
     Returns:
-        Lines such as ``epochs: 60 there, 30 now``; empty if the run can go on.
+        Lines such as ``epochs: 60 → 30``, stored and asked for; empty if the run can go on.
     """
     before, after = _flat(saved), _flat(now)
     return [
-        f"{name}: {before[name]} there, {value} now"
+        f"{name}: {before[name]} → {value}"
         for name, value in after.items()
         if name not in FREE_ON_RESUME and before[name] != value
     ]

@@ -10,6 +10,7 @@ kept.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -23,7 +24,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from normfree.inference import export_model
 from normfree.models import ImageClassifier
 from normfree.train.checkpoint import newest_checkpoint, save_checkpoint
 from normfree.weights import describe, load_model, plain_card, save_model
+from normfree.weights.checkpoint_directory import STATE, SUMS, sums_text
 from tests.fuzz import mutate
 from tests.unit.weights.files import pico, write_haiku
 from tests.unit.weights.test_load import write_timm
@@ -72,13 +74,42 @@ def _exported(model: ImageClassifier, path: Path) -> Path:
     return path
 
 
-def _checkpoint(model: ImageClassifier, path: Path) -> Path:
-    content = {
+def _content(model: ImageClassifier) -> dict[str, Any]:
+    return {
         "config": {"recipe": {"name": "x", "data": "digits"}, "derived": {"model": {}}},
         "card": plain_card(describe(model, CARD)),
         "state": {"ema": model.state_dict(), "optimizer": {"state": {0: torch.zeros(3)}}},
     }
-    return save_checkpoint(path.parent / "checkpoints", content, step=3, keep=1)
+
+
+def _checkpoint(model: ImageClassifier, path: Path) -> Path:
+    """One file, as checkpoints were before they were directories."""
+    (path.parent / "checkpoints").mkdir()
+    path = path.parent / "checkpoints" / "step-00000003.pt"
+    torch.save({"format": 1, "step": 3, **_content(model)}, path)
+    return path
+
+
+def _state(model: ImageClassifier, path: Path) -> Path:
+    directory = save_checkpoint(path.parent / "checkpoints", _content(model), step=3, keep=1)
+    return directory / STATE
+
+
+def _shard(model: ImageClassifier, path: Path) -> Path:
+    return _state(model, path).with_name("shard-00000-of-00001.safetensors")
+
+
+def _damaged(path: Path) -> None:
+    """Read a checkpoint of which a file was changed."""
+    newest_checkpoint(path.parent.parent)
+
+
+def _crafted(path: Path) -> None:
+    """The same with checksums that are right."""
+    files = [file for file in path.parent.iterdir() if file.name != SUMS]
+    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    (path.parent / SUMS).write_bytes(sums_text(sums))
+    predict(path.parent)
 
 
 def _resume(path: Path) -> None:
@@ -89,11 +120,16 @@ FORMATS: dict[str, Format] = {
     "safetensors": Format(_ours, (mutate.any_bytes, mutate.in_safetensors), predict),
     "checkpoint": Format(_checkpoint, (mutate.any_bytes, mutate.in_zip), predict),
     "resume": Format(_checkpoint, (mutate.any_bytes, mutate.in_zip), _resume),
+    "state": Format(_state, (mutate.any_bytes, mutate.flip), _crafted),
+    "shard": Format(_shard, (mutate.any_bytes, mutate.in_safetensors), _crafted),
+    "sums": Format(_shard, (mutate.any_bytes,), _damaged),
     "timm": Format(write_timm, (mutate.any_bytes, mutate.in_zip), load_model),
     "haiku": Format(write_haiku, (mutate.any_bytes, mutate.flip), load_model),
     "onnx": Format(_exported, (mutate.any_bytes, mutate.flip_near_an_end), predict),
     "pt2": Format(_exported, (mutate.any_bytes, mutate.in_zip), predict),
 }
+#: Found by their names.
+IN_PLACE = ("resume", "state", "shard", "sums")
 SUFFIX = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
 
 
@@ -120,8 +156,7 @@ def fuzz(name: str, count: int, seed: int, keep: Path | None = None) -> Counter[
             damaged = draw.choice(kind.mutations)(data, draw)
             if damaged == data:
                 continue
-            # A checkpoint must keep its name to be found.
-            path = whole if name == "resume" else whole.with_name(f"damaged{whole.suffix}")
+            path = whole if name in IN_PLACE else whole.with_name(f"damaged{whole.suffix}")
             path.write_bytes(damaged)
             outcome = in_a_process(lambda path=path: kind.read(path))
             found[outcome] += 1
