@@ -46,6 +46,7 @@ from normfree.train.sources import Sources
 from normfree.train.state import TrainState
 from normfree.train.statistics import synchronize
 from normfree.train.step import TrainStep
+from normfree.train.telemetry import build_telemetry
 from normfree.train.updater import Updater
 from normfree.weights.card import ModelCard, read_card
 
@@ -191,6 +192,7 @@ def build_step(resolved: Resolved, state: TrainState, engine: Engine = ALONE) ->
         engine=engine,
         count=recipe.batch.accumulate,
         passes=build_plan(resolved, world).ascent_passes if world > 1 else None,
+        telemetry=build_telemetry(resolved, state, engine),
     )
 
 

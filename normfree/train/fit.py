@@ -17,9 +17,10 @@ from normfree.train.compilation import about_compilation
 from normfree.train.health.guards import build_guards
 from normfree.train.health.memory import enough_memory
 from normfree.train.loop import train_loop
-from normfree.train.metrics import MetricsFile, NoMetricsFile
+from normfree.train.metrics import MetricsFile, NoMetricsFile, Tee
 from normfree.train.progress import Progress
 from normfree.train.recipe import Recipe
+from normfree.train.reporting import evaluate_mistakes, note_environment, report
 from normfree.train.resolve import Resolved
 from normfree.train.run import Run
 from normfree.train.run_files import RunFiles
@@ -27,6 +28,7 @@ from normfree.train.runtime import Runtime, open_runtime
 from normfree.train.saved import write_config
 from normfree.train.sources import Sources, open_sources
 from normfree.train.start import Start, started
+from normfree.train.telemetry import TelemetrySink
 from normfree.train.writer import CheckpointWriter
 
 _LISTED = 20  # unreadable images that are listed at the end of a run
@@ -84,11 +86,13 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             _say_start(run, start, sources)
             if runtime.main:
                 start.directory.write_config(run.files.config)
+                note_environment(start.directory)
             try:
                 memory = enough_memory(start.parts.resolved, runtime.world)
                 writing = run.files.writer.closing()
                 with run.progress, run.guards.watchdog, memory, writing:
                     train_loop(run)
+                evaluate_mistakes(run)
             finally:
                 run.reader.close()
                 run.metrics.close()
@@ -138,13 +142,26 @@ def _built(start: Start, console: Console | None) -> Run:
             writer=CheckpointWriter(start.store, engine.runtime, recipe.loop),
             engine=engine,
         ),
-        metrics=MetricsFile(start.directory.metrics, after=state.step)
-        if engine.runtime.main
-        else NoMetricsFile(),
+        metrics=_sinks(start),
         progress=progress,
         engine=engine,
         guards=guards,
     )
+
+
+def _sinks(start: Start) -> MetricsFile:
+    """What becomes of each line of the metrics."""
+    engine, _, state, step, *_ = start.parts
+    file = (
+        MetricsFile(start.directory.metrics, after=state.step)
+        if engine.runtime.main
+        else NoMetricsFile()
+    )
+    others: list[MetricsFile] = []
+    if step.telemetry is not None:
+        path = start.directory.telemetry
+        others.append(TelemetrySink(step.telemetry, path, engine, after=state.step))
+    return Tee(file, others)
 
 
 def _about_data(sources: Sources) -> list[str]:
@@ -207,6 +224,8 @@ def _finish(run: Run) -> Result:
     last = _last(read_metrics(directory.metrics))
     run.progress.note(_after_the_last_epoch(last, directory.metrics))
     run.progress.note(note)
+    if run.loop.report:
+        run.progress.note(report(directory))
     run.progress.note(f"best on validation ({run.state.best:.2%}): {directory.best}")
     if "test_top1" in last:
         run.progress.note(f"the same weights on the test images: {_share(last, 'test_top1')}")

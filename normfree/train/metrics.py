@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,42 @@ class NoMetricsFile(MetricsFile):
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class Tee(MetricsFile):
+    """Passes each line to a file, and then to others that read along.
+
+    Args:
+        file: keeps the lines.
+        others: what else becomes of them.
+    """
+
+    def __init__(self, file: MetricsFile, others: Sequence[MetricsFile]) -> None:
+        self._first, self._others = file, tuple(others)
+
+    def has(self, kind: str, step: int) -> bool:
+        """Whether there is a line of this kind and step."""
+        return self._first.has(kind, step)
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines after a step from all of them."""
+        for sink in (self._first, *self._others):
+            sink.rewind(step)
+
+    def write(self, **fields: Any) -> None:
+        """Pass a line on."""
+        for sink in (self._first, *self._others):
+            sink.write(**fields)
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk."""
+        for sink in (self._first, *self._others):
+            sink.sync()
+
+    def close(self) -> None:
+        """Close all of them."""
+        for sink in (self._first, *self._others):
+            sink.close()
 
 
 def _line(fields: dict[str, Any]) -> str:

@@ -43,6 +43,11 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
+    def telemetry(self) -> Path:
+        """What clipping, gradients, weights and updates did, layer by layer."""
+        return self.path / "telemetry.bin"
+
+    @property
     def bad_images(self) -> Path:
         """The images that could not be read and were skipped, with the reasons."""
         return self.path / "bad_images.txt"
@@ -66,6 +71,11 @@ class RunDirectory:
     def last(self) -> Path:
         """The weights after the last epoch, which nothing was chosen by."""
         return self.path / "last.safetensors"
+
+    @property
+    def report(self) -> Path:
+        """One page on the run."""
+        return self.path / "report.html"
 
     @property
     def curves(self) -> Path:

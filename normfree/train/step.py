@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,8 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from normfree.analysis.telemetry import Telemetry
 from normfree.data import MicroBatch
 from normfree.data.ascent import AscentScope
+from normfree.optim.clip_record import ClipRecord
 from normfree.train.device_transform import DeviceTransform
 from normfree.train.engine import Engine
 from normfree.train.gradient import ALONE, Measured, SummedLoss, batch_gradient
@@ -66,6 +69,7 @@ class TrainStep:
         passes: forward passes of the ascent, the same number on all ranks; None: as few as can be.
         watch: looks at the gradient before the weights move, and may refuse the step: weights,
             momentum, averages and running statistics are then as before.
+        telemetry: measures the updates; None measures nothing.
     """
 
     state: TrainState
@@ -79,6 +83,7 @@ class TrainStep:
     count: int | None = None
     passes: int | None = None
     watch: StepWatch = UNWATCHED
+    telemetry: Telemetry | None = None
 
     def __call__(self, micro_batches: Iterable[MicroBatch]) -> StepOutput:
         """Take the micro-batches of a step, on the host, one at a time."""
@@ -88,17 +93,13 @@ class TrainStep:
         for group in state.optimizer.param_groups:
             group["lr"] = self.schedule(state.step)
         state.optimizer.zero_grad(set_to_none=True)
-        if self.one_backward and state.update.works_in_backward:
-            with state.update.in_backward(state.ema, state.step) as record:
-                measured = self._gradient(micro_batches)
-        else:
-            kept = [x.clone() for x in state.model.buffers()] if watch.may_refuse else []
-            measured = self._gradient(micro_batches)
-            if watch.refuses(state.step, measured.loss):
-                for statistics, value in zip(state.model.buffers(), kept, strict=True):
-                    statistics.copy_(value)
-                return self._not_taken(())
-            record = state.update(state.ema, state.step)
+        telemetry = self.telemetry
+        with nullcontext() if telemetry is None else telemetry.watching(state.step):
+            measured, record = self._updated(micro_batches)
+        if record is None:
+            return self._not_taken(())
+        if telemetry is not None:
+            telemetry.add(record)
         clipped = self.engine.count(record)
         state.step += 1
         return StepOutput(
@@ -107,6 +108,25 @@ class TrainStep:
             clipped=clipped.clipped_units,
             units=clipped.total_units,
         )
+
+    def _updated(self, micro_batches: Iterable[MicroBatch]) -> tuple[Measured, ClipRecord | None]:
+        """Move the weights along the gradient, unless the step is refused.
+
+        Returns:
+            What was measured, and what was clipped: None where the weights did not move.
+        """
+        state, watch = self.state, self.watch
+        if self.one_backward and state.update.works_in_backward:
+            with state.update.in_backward(state.ema, state.step) as record:
+                measured = self._gradient(micro_batches)
+            return measured, record
+        kept = [x.clone() for x in state.model.buffers()] if watch.may_refuse else []
+        measured = self._gradient(micro_batches)
+        if watch.refuses(state.step, measured.loss):
+            for statistics, value in zip(state.model.buffers(), kept, strict=True):
+                statistics.copy_(value)
+            return measured, None
+        return measured, state.update(state.ema, state.step)
 
     def _not_taken(self, micro_batches: Iterable[MicroBatch]) -> StepOutput:
         """Go on to the next step without this one's batch."""
