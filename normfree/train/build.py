@@ -66,7 +66,9 @@ def build_plan(resolved: Resolved, world: int = 1) -> BatchPlan:
 
 def build_device_transform(resolved: Resolved) -> DeviceTransform:
     """The device stage."""
-    augment, shift = resolved.recipe.augment, resolved.recipe.augment.geometry
+    augment, geometry = resolved.recipe.augment, resolved.recipe.augment.geometry
+    shifts = isinstance(geometry, Shift) and geometry.applies(resolved.epochs)
+    shift = geometry if shifts else None
     alphas = (
         {}
         if augment.mixing is None
