@@ -13,45 +13,17 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int
 
+from normfree.data.micro_batch_plan import MicroBatchPlan, check_rank
 from normfree.data.order import Order, epoch_order, permutation, repeats
 from normfree.errors import UserError
 from normfree.random import example_keys, fold_in
 from normfree.schema import Field, record
 
-__all__ = ["Ascent", "BatchPlan", "EvalPlan", "MicroBatchPlan", "Places", "permutation", "spread"]
+__all__ = ["Ascent", "BatchPlan", "Places", "permutation", "spread"]
 
 Mixing: TypeAlias = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
 Pairing: TypeAlias = Literal["two_batches", "in_batch"]
 AscentScope: TypeAlias = Literal["batch", "micro_batch"]
-
-
-class MicroBatchPlan(NamedTuple):
-    """The plan of a micro-batch of n training examples.
-
-    The m examples to read are distinct: first the n training examples, then the mixing partners
-    that are not among them.
-
-    Attributes:
-        epochs: epoch of each example to read.
-        indices: index of each example in the source.
-        keys: ``example_keys(seed, epoch, index)``, which determines an example's randomness. A
-            repeated example has a key of its own.
-        offsets: position of each example in its epoch.
-        repeats: how often the example occurred before in its epoch; 0 unless the order repeats.
-        partners: for each of the n examples, the row of the image it is mixed with; None without
-            mixing.
-        cutmix: True for examples mixed by CutMix, False for MixUp.
-        ascent: True for examples that contribute to the gradient of the SAM ascent step.
-    """
-
-    epochs: Int[np.ndarray, " m"]
-    indices: Int[np.ndarray, " m"]
-    keys: Int[np.ndarray, " m"]
-    offsets: Int[np.ndarray, " m"]
-    repeats: Int[np.ndarray, " m"]
-    partners: Int[np.ndarray, " n"] | None
-    cutmix: Bool[np.ndarray, " n"]
-    ascent: Bool[np.ndarray, " n"]
 
 
 class Places(NamedTuple):
@@ -184,7 +156,7 @@ class BatchPlan:
 
     def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
         """Micro-batch number ``step · accumulate + j`` of a rank."""
-        _check_rank(rank, self.world)
+        check_rank(rank, self.world)
         step, j = divmod(number, self.accumulate)
         parts = self.world * self.accumulate
         own = np.arange(j * self.world + rank, self.batch_size, parts)
@@ -232,58 +204,6 @@ class BatchPlan:
         if self.ascent.scope == "micro_batch":
             return spread(len(own), self.ascent.fraction)
         return spread(self.batch_size, self.ascent.fraction)[own]
-
-
-@record
-class EvalPlan:
-    """Every example once over all ranks, in source order; the last batch may be smaller.
-
-    Batch k belongs to rank ``k % world``, so any number of ranks sees the same batches, and a
-    metric that is summed batch by batch is the same.
-
-    >>> EvalPlan(examples=5, batch_size=2).micro_batch(2).indices
-    array([4])
-    >>> EvalPlan(examples=5, batch_size=2).batches
-    3
-    >>> EvalPlan(examples=5, batch_size=2, world=2).micro_batch(0, rank=1).indices
-    array([2, 3])
-    """
-
-    examples: int = Field(ge=0)
-    batch_size: int = Field(ge=1)
-    world: int = Field(default=1, ge=1)
-
-    @property
-    def batches(self) -> int:
-        """The number of batches over all ranks."""
-        return -(-self.examples // self.batch_size)
-
-    def batches_of(self, rank: int) -> int:
-        """The number of batches of a rank; ranks may differ by one."""
-        _check_rank(rank, self.world)
-        return len(range(rank, self.batches, self.world))
-
-    def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
-        """A batch of a rank by its number from 0, with the keys of seed 0."""
-        _check_rank(rank, self.world)
-        first = (number * self.world + rank) * self.batch_size
-        indices = np.arange(first, min(first + self.batch_size, self.examples))
-        zeros, nothing = np.zeros_like(indices), np.zeros(len(indices), dtype=bool)
-        return MicroBatchPlan(
-            epochs=zeros,
-            indices=indices,
-            keys=example_keys(0, zeros, indices),
-            offsets=indices,
-            repeats=zeros,
-            partners=None,
-            cutmix=nothing,
-            ascent=nothing,
-        )
-
-
-def _check_rank(rank: int, world: int) -> None:
-    if not 0 <= rank < world:
-        raise UserError(f"rank {rank} is not one of the {world} processes")
 
 
 def spread(size: int, fraction: float) -> Bool[np.ndarray, " size"]:

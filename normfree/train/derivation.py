@@ -24,6 +24,7 @@ def _data(r: Resolved) -> Iterator[Row]:
     images += f", {r.test_images} test images" if r.test_images else ""
     yield "data", recipe.data.source, f"{images}, {channels}"
     yield "model", recipe.model.name, f"{model['num_classes']} classes, {model['activation']}"
+    yield from _order(r)
     if recipe.model.init is not None:
         freeze = recipe.model.freeze
         frozen = f"stem and {freeze} stages frozen" if freeze else "all layers train"
@@ -32,6 +33,20 @@ def _data(r: Resolved) -> Iterator[Row]:
     yield "image size", f"{r.train_size} px", size
     yield "mean, std", f"{_numbers(r.mean)}, {_numbers(r.std)}", "of 0..255"
     yield "device", r.device, _arithmetic(r)
+
+
+def _order(r: Resolved) -> Iterator[Row]:
+    """Where images do not simply come in random order, or do not count the same."""
+    data = r.recipe.data
+    if data.order == "shards":
+        spread = f"{data.shard_lanes} lanes, shuffled in windows of {data.shard_window}"
+        yield "order", "by shard", spread
+    if data.balance == "sampler":
+        yield "balance", "sampler", "each class equally often in an epoch"
+    if r.class_weights is not None:
+        weights = [weight for weight in r.class_weights if weight > 0]
+        spread = f"{min(weights):.3g} to {max(weights):.3g} in the loss, by class"
+        yield "balance", "weights", spread
 
 
 def _arithmetic(r: Resolved) -> str:

@@ -73,7 +73,8 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         2
     """
     with open_runtime(recipe.compute.device, recipe.ranks) as runtime:
-        sources = open_sources(recipe.data.source, recipe.data.on_bad_image)
+        data = recipe.data
+        sources = open_sources(data.source, data.on_bad_image, data.val_fraction)
         recipe.compute.apply()
         with started(recipe, sources, runtime) as start:
             run = _built(start, console if runtime.main else None)

@@ -43,6 +43,8 @@ CASES: dict[str, dict[str, Any]] = {
     "lars": {"optimizer": "lars", "lr": 2.0},
     "rmsprop": {"optimizer": "rmsprop", "lr": 0.003},
     "adamw": {"optimizer": "adamw", "lr": 0.003},
+    "sampler": {**MIXED, "balance": "sampler"},
+    "weights": {**MIXED, "balance": "weights"},
     "checkpointing": {"activation_checkpointing": True},
     "frozen": {"freeze": 2},
     "synchronized": {**BATCH_NORMALIZED, "batch_statistics": "synchronized"},

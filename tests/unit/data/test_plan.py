@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normfree.data.plan import Ascent, BatchPlan, EvalPlan, permutation, spread
+from normfree.data.eval_plan import EvalPlan
+from normfree.data.plan import Ascent, BatchPlan, permutation, spread
 from normfree.errors import UserError
 from normfree.random import example_keys
 
