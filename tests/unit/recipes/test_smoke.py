@@ -18,6 +18,7 @@ SHRUNK = {
         "steps",
         "warmup_epochs",
         "warmup_steps",
+        "warmup_fraction",
         "batch_size",
         "accumulate",
         "mean",
