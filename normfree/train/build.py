@@ -70,7 +70,9 @@ def build_plan(resolved: Resolved, world: int = 1, order: Order | None = None) -
 
 def build_device_transform(resolved: Resolved) -> DeviceTransform:
     """The device stage."""
-    augment, shift = resolved.recipe.augment, resolved.recipe.augment.geometry
+    augment, geometry = resolved.recipe.augment, resolved.recipe.augment.geometry
+    shifts = isinstance(geometry, Shift) and geometry.applies(resolved.epochs)
+    shift = geometry if shifts else None
     alphas = (
         {}
         if augment.mixing is None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from normfree.train.components import AGC, Epochs, ScaledRate, WarmupEpochs
+from normfree.train.components import AGC, Epochs, ScaledRate, Shift, WarmupEpochs, WarmupFraction
 from normfree.train.resolve import Resolved
 
 Row = tuple[str, str, str]
@@ -69,7 +69,11 @@ def _steps(r: Resolved) -> Iterator[Row]:
     in_epochs = isinstance(recipe.length, Epochs)
     yield "total steps", str(r.total_steps), f"{r.epochs} epochs" if in_epochs else GIVEN
     warmup = recipe.schedule.warmup
-    given = f"{warmup.warmup_epochs:g} epochs" if isinstance(warmup, WarmupEpochs) else GIVEN
+    given = GIVEN
+    if isinstance(warmup, WarmupEpochs):
+        given = f"{warmup.warmup_epochs:g} epochs"
+    elif isinstance(warmup, WarmupFraction):
+        given = f"{warmup.warmup_fraction:.0%} of all steps"
     if r.warmup_steps > r.total_steps:
         given += ": longer than the run, the peak is not reached; lower --warmup-epochs"
     yield "warm-up steps", f"{r.warmup_steps:.2f}", given
@@ -98,7 +102,10 @@ def _optimizer(r: Resolved) -> Iterator[Row]:
 
 def _augmentation(r: Resolved) -> Iterator[Row]:
     geometry, mixing = r.recipe.augment.geometry, r.recipe.augment.mixing
-    yield "augmentation", "none" if geometry is None else geometry.kind, ""
+    if isinstance(geometry, Shift) and not geometry.applies(r.epochs):
+        yield "augmentation", "none", f"{geometry.kind} from {geometry.least_epochs} epochs on"
+    else:
+        yield "augmentation", "none" if geometry is None else geometry.kind, ""
     if mixing is not None:
         partner = {"two_batches": "of a second batch", "in_batch": "next in the batch"}
         yield "mixing", mixing.kind, f"with the image {partner[mixing.pairing]}"

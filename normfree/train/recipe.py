@@ -22,6 +22,7 @@ from normfree.train.components import (
     Health,
     Loop,
     Loss,
+    Muon,
     Network,
     Place,
     Ranks,
@@ -33,7 +34,7 @@ from normfree.train.components import (
 from normfree.train.flags import Off, component
 from normfree.train.override import override
 
-Optimizer = Annotated[SGD | LARS | RMSprop | AdamW, Field(discriminator="kind")]
+Optimizer = Annotated[SGD | LARS | RMSprop | AdamW | Muon, Field(discriminator="kind")]
 Clipping = Annotated[AGC | GlobalNorm, Field(discriminator="kind")]
 Schedule = Annotated[Cosine | StepDecay, Field(discriminator="kind")]
 

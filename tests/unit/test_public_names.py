@@ -18,7 +18,15 @@ PUBLIC = {
     ],
     "normfree.optim": [
         *("AGC", "AGCSGD", "ClipRecord", "EMA", "GlobalNorm", "LARS", "ListOptimizer", "RMSProp"),
-        *("SAM", "advised_clipping", "agc", "clip_grad_agc_", "clip_gradients_", "group_table"),
+        *(
+            "Muon",
+            "SAM",
+            "advised_clipping",
+            "agc",
+            "clip_grad_agc_",
+            "clip_gradients_",
+            "group_table",
+        ),
         *("param_groups", "sgd_update", "warmup_cosine", "warmup_exponential"),
     ],
     "normfree.models": [

@@ -17,10 +17,24 @@ from normfree.train.components.length import Epochs, Steps
 from normfree.train.components.loop import Loop, Place
 from normfree.train.components.loss import Loss
 from normfree.train.components.network import Network
-from normfree.train.components.optimizer import LARS, SGD, AdamW, FixedRate, RMSprop, ScaledRate
+from normfree.train.components.optimizer import (
+    LARS,
+    SGD,
+    AdamW,
+    FixedRate,
+    Muon,
+    RMSprop,
+    ScaledRate,
+)
 from normfree.train.components.ranks import Ranks
 from normfree.train.components.sam import SharpnessAware
-from normfree.train.components.schedule import Cosine, StepDecay, WarmupEpochs, WarmupSteps
+from normfree.train.components.schedule import (
+    Cosine,
+    StepDecay,
+    WarmupEpochs,
+    WarmupFraction,
+    WarmupSteps,
+)
 
 __all__ = [
     "AGC",
@@ -41,6 +55,7 @@ __all__ = [
     "Loop",
     "Loss",
     "Mixing",
+    "Muon",
     "Network",
     "Place",
     "RMSprop",
@@ -52,5 +67,6 @@ __all__ = [
     "StepDecay",
     "Steps",
     "WarmupEpochs",
+    "WarmupFraction",
     "WarmupSteps",
 ]

@@ -31,6 +31,12 @@ class Shift:
     """As for crop_flip."""
     padding: Annotated[int, Flag("shift_padding")] = Field(default=4, ge=0)
     """Largest translation, in pixels."""
+    least_epochs: Annotated[int, Flag("shift_from_epochs")] = Field(default=0, ge=0)
+    """Runs of fewer epochs leave the images as they are, because they see none of them often."""
+
+    def applies(self, epochs: int) -> bool:
+        """Whether a run of this length changes the images."""
+        return epochs >= self.least_epochs
 
 
 @component

@@ -20,7 +20,7 @@ class WarmupEpochs:
     warmup_epochs: float = Field(ge=0)
     """Epochs in which the learning rate climbs from 0 to its peak."""
 
-    def steps(self, steps_per_epoch: float) -> float:
+    def steps(self, steps_per_epoch: float, total_steps: int) -> float:
         """Steps of the warm-up, not rounded."""
         return self.warmup_epochs * steps_per_epoch
 
@@ -32,12 +32,24 @@ class WarmupSteps:
     warmup_steps: float = Field(ge=0)
     """Steps of the warm-up, instead of --warmup-epochs."""
 
-    def steps(self, steps_per_epoch: float) -> float:
+    def steps(self, steps_per_epoch: float, total_steps: int) -> float:
         """Steps of the warm-up."""
         return self.warmup_steps
 
 
-Warmup = WarmupEpochs | WarmupSteps
+@component
+class WarmupFraction:
+    """A warm-up that is a part of the run, however long it is."""
+
+    warmup_fraction: float = Field(ge=0, lt=1)
+    """Part of the run in which the learning rate climbs, instead of --warmup-epochs."""
+
+    def steps(self, steps_per_epoch: float, total_steps: int) -> float:
+        """Steps of the warm-up, not rounded."""
+        return self.warmup_fraction * total_steps
+
+
+Warmup = WarmupEpochs | WarmupSteps | WarmupFraction
 
 
 @component

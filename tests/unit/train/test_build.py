@@ -98,6 +98,13 @@ def test_the_device_transform_is_the_recipes() -> None:
     assert full.num_classes == 9
 
 
+def test_a_short_run_neither_shifts_nor_mirrors() -> None:
+    settings = {"augment": "shift_flip", "shift_padding": 2, "shift_from_epochs": 3}
+    for epochs, wanted in ((2, (0, False)), (3, (2, True))):
+        made = build_device_transform(resolved(epochs=epochs, **settings))
+        assert (made.shift, made.flip) == wanted
+
+
 def test_the_step_has_the_schedule_and_the_arithmetic_of_the_recipe() -> None:
     settings = resolved(
         lr=0.5, warmup_steps=2, schedule="step", step_epochs=1.0, step_decay=0.5,
