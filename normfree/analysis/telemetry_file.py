@@ -70,10 +70,15 @@ class TelemetryFile:
         thresholds: Sequence[float | None],
         after: int = 0,
     ) -> None:
+        self.path, self._layers = path, tuple(layers)
         header = {"layers": list(layers), "thresholds": list(thresholds), "columns": list(COLUMNS)}
+        self._header = _MAGIC + json.dumps(header).encode() + b"\n"
+        self._open(after)
+
+    def _open(self, after: int) -> None:
+        path, content = self.path, self._header
         kept = read_telemetry(path) if after and path.exists() else None
-        content = _MAGIC + json.dumps(header).encode() + b"\n"
-        if kept is not None and kept.layers == tuple(layers):
+        if kept is not None and kept.layers == self._layers:
             chosen = kept.steps <= after
             for step, values in zip(kept.steps[chosen], kept.values[chosen], strict=True):
                 content += _record(int(step), Reading(kept.layers, values, 0))
@@ -81,6 +86,11 @@ class TelemetryFile:
         temporary.write_bytes(content)
         temporary.replace(path)
         self._file = path.open("ab")
+
+    def rewind(self, step: int) -> None:
+        """Drop the readings after a step: the run goes on from there."""
+        self.close()
+        self._open(step)
 
     def write(self, step: int, reading: Reading) -> None:
         """Append a reading."""

@@ -43,7 +43,7 @@ SPEED = (
 )
 
 
-def curves(runs: Sequence[RunFiles], chosen: Sequence[tuple] = CURVES) -> Iterator[str]:  # type: ignore[type-arg]
+def curves(runs: Sequence[RunFiles], chosen: Sequence[tuple] = CURVES) -> Iterator[str]:
     """Charts over epochs; with several runs, a line for each."""
     for title, unit, log, lines in chosen:
         series = []

@@ -70,7 +70,7 @@ class MetricsFile:
 
     def sync(self) -> None:
         """Wait until all lines are on the disk: no checkpoint may outlive the lines before it."""
-        with writing("metrics", self._path):
+        with writing("metrics", self.path):
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
