@@ -140,7 +140,7 @@ def heat_map(
 
     at = [(to_x(list(columns).index(v)), _label(v)) for v in dict.fromkeys(x_ticks)]
     place = 0
-    names: list[str] = []
+    names: list[tuple[float, str]] = []
     for name, group in groupby(rows):
         count = len(list(group))
         middle = top + (bottom - top) * (place + count / 2) / len(rows)
