@@ -21,7 +21,7 @@ from normfree.train.saved import read_config, write_config
 from normfree.train.sources import open_sources
 from tests.unit.train.tiny import tiny_recipe
 
-_DIGITS = "synthetic:12x8x1x3"
+_SOURCE = "synthetic:12x8x1x3"
 
 
 def _images() -> list[tuple[str, bytes]]:
@@ -70,16 +70,16 @@ def table(model: ImageClassifier, path: Path) -> Path:
 
 def pack(model: ImageClassifier, path: Path) -> Path:
     """A pack of images."""
-    sources = {"train": open_source(_DIGITS, "train"), "val": open_source(_DIGITS, "val")}
-    write_pack(path, sources, Packing(), made_of=_DIGITS)  # type: ignore[arg-type]
+    sources = {"train": open_source(_SOURCE, "train"), "val": open_source(_SOURCE, "val")}
+    write_pack(path, sources, Packing(), made_of=_SOURCE)  # type: ignore[arg-type]
     return path
 
 
 def config(model: ImageClassifier, path: Path) -> Path:
     """``config.yaml`` of a run."""
-    recipe = tiny_recipe(path.parent, data=_DIGITS)
+    recipe = tiny_recipe(path.parent, data=_SOURCE, batch_size=8)
     directory = RunDirectory(path.parent)
-    directory.write_config(write_config(resolve(recipe, *open_sources(_DIGITS))))
+    directory.write_config(write_config(resolve(recipe, *open_sources(_SOURCE))))
     return directory.config
 
 

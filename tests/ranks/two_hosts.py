@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,6 +69,13 @@ class Host:
         """Let the link work, or not."""
         self.ip("link", "set", self.device, "up" if up else "down")
 
+    def ranks(self) -> list[int]:
+        """Processes that train."""
+        inside = ["ip", "netns", "pids", self.name]
+        found = subprocess.run(inside, capture_output=True, text=True, check=True).stdout.split()
+        words = {number: _words(int(number)) for number in found}
+        return [int(n) for n, own in words.items() if "train" in own and "--nnodes" not in own]
+
     def start(self, out: Path, *words: str) -> subprocess.Popen[str]:
         """``torchrun`` on this host."""
         launcher = [
@@ -84,6 +91,14 @@ class Host:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+
+def _words(number: int) -> list[str]:
+    """The command line of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 @contextmanager
@@ -110,18 +125,21 @@ class Ended:
     """How a host ended.
 
     Attributes:
-        code: exit code of ``torchrun``.
-        seconds: since the link was cut.
-        said: what the training command wrote to standard error.
+        seconds: from the cut to the end of its rank.
+        launcher: exit code of its ``torchrun``; None if that still looked for the others when it
+            was stopped, as on the host that is cut off from the rendezvous.
+        launcher_seconds: from the cut to the end of its ``torchrun``.
+        said: what the rank wrote to standard error.
     """
 
-    code: int
     seconds: float
+    launcher: int | None
+    launcher_seconds: float | None
     said: list[str]
 
 
 def cut_off(hosts: Sequence[Host], out: Path, timeout: float, step: int) -> list[Ended]:
-    """Train, cut the second host off after a step, and wait until both have ended."""
+    """Train, cut the second host off after a step, and wait until both ranks have ended."""
     running = [host.start(out, "--rank-timeout", f"{timeout:g}") for host in hosts]
     try:
         assert running[0].stdout is not None
@@ -129,28 +147,30 @@ def cut_off(hosts: Sequence[Host], out: Path, timeout: float, step: int) -> list
             if text.startswith(f"step {step}/"):
                 break
         hosts[1].connect(up=False)
-        began, seconds, done = time.monotonic(), [0.0, 0.0], set[int]()
-        while len(done) < len(running):
-            for number, process in enumerate(running):
-                if number not in done and process.poll() is not None:
-                    seconds[number] = time.monotonic() - began
-                    done.add(number)
-            assert time.monotonic() < began + TIMEOUT
-            time.sleep(0.05)
+        began = time.monotonic()
+        ranks = watched([lambda host=host: not host.ranks() for host in hosts], began)
+        polls = [lambda process=process: process.poll() is not None for process in running]
+        launchers = watched(polls[:1], began)
     finally:
-        errors = ended(running)
+        for process in running:
+            process.kill()
+        errors = [process.communicate(timeout=TIMEOUT)[1] for process in running]
     return [
-        Ended(process.returncode, round(took, 1), said(error))
-        for process, took, error in zip(running, seconds, errors, strict=True)
+        Ended(ranks[0], running[0].returncode, launchers[0], said(errors[0])),
+        Ended(ranks[1], None, None, said(errors[1])),
     ]
 
 
-def ended(running: Sequence[subprocess.Popen[str]]) -> list[str]:
-    """What they wrote to standard error, once they have ended by themselves or were killed."""
-    for process in running:
-        if process.poll() is None:
-            process.terminate()  # torchrun stops its ranks, too
-    return [process.communicate(timeout=TIMEOUT)[1] for process in running]
+def watched(conditions: Sequence[Callable[[], bool]], began: float) -> list[float]:
+    """Seconds after which each of some conditions is met."""
+    seconds: dict[int, float] = {}
+    while len(seconds) < len(conditions):
+        for number, met in enumerate(conditions):
+            if number not in seconds and met():
+                seconds[number] = round(time.monotonic() - began, 1)
+        assert time.monotonic() < began + TIMEOUT
+        time.sleep(0.05)
+    return [seconds[number] for number in range(len(conditions))]
 
 
 def said(errors: str) -> list[str]:
