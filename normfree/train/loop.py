@@ -77,11 +77,11 @@ def _steps(run: Run) -> None:
         closing(Agreement(run.runtime)) as agreement,
     ):
         while state.step < span.steps:
+            watchdog.beat("training", state.step)
             output = run.step(islice(micro_batches, run.accumulate))
             if run.compiles and state.step == first + 1:
                 stopwatch.skip(_say_compiled(run, output.loss, epoch_began))
             health.see(output, state.step - 1)
-            watchdog.beat("training", state.step)
             for accumulator in (state.window, state.epoch):
                 accumulator.add(**output._asdict())
             run.progress.advance()

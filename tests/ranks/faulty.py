@@ -59,10 +59,19 @@ def planted(kind: str, keys: set[int], set_attribute: Callable[..., None] = seta
         if kind == "stuck":
             threading.Event().wait(float(os.environ.get("STUCK_SECONDS", "600")))
         targets = example.targets.clone()
-        targets[0] = {"loss": torch.nan, "gradient": -1.0, "spike": 1e4}.get(kind, targets[0])  # type: ignore[arg-type]
-        return replace_targets(example, targets)
+        marks = {"loss": torch.nan, "gradient": -1.0, "spike": 1e4}
+        if kind in marks:
+            targets[0] = marks[kind]
+        return example._replace(targets=targets)
 
-    def with_bad_gradients(loss: Any) -> Any:
+    set_attribute(DeviceTransform, "__call__", marked)
+    steep(set_attribute)
+
+
+def steep(set_attribute: Callable[..., None] = setattr) -> None:
+    """Let losses be finite, but not their gradients, where a target is negative."""
+
+    def wrapped(loss: Any) -> Any:
         def of(logits: Tensor, targets: Tensor) -> Tensor:
             if not bool((targets < 0).any()):
                 return loss(logits, targets)
@@ -70,15 +79,8 @@ def planted(kind: str, keys: set[int], set_attribute: Callable[..., None] = seta
 
         return of
 
-    set_attribute(DeviceTransform, "__call__", marked)
-    if kind == "gradient":
-        losses = {name: with_bad_gradients(loss) for name, loss in build.LOSSES.items()}
-        set_attribute(build, "LOSSES", losses)
-
-
-def replace_targets(example: Example, targets: Tensor) -> Example:
-    """The same images with other targets."""
-    return example._replace(targets=targets)
+    losses = {name: wrapped(loss) for name, loss in build.LOSSES.items()}
+    set_attribute(build, "LOSSES", losses)
 
 
 def of_recipe(recipe: Recipe, steps: Iterable[int]) -> set[int]:
@@ -86,12 +88,11 @@ def of_recipe(recipe: Recipe, steps: Iterable[int]) -> set[int]:
     return keys_of(steps, resolve(recipe, *open_sources(recipe.data.source)))
 
 
-__all__ = ["KINDS", "of_recipe", "planted"]
-
 if __name__ == "__main__":
     from normfree.train import fit
 
     kind, steps, *words = sys.argv[1:]
+    steep()  # before anything is built
     began = fit._built
 
     def built(start: Any, console: Any) -> Any:

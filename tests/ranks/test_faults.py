@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from normfree.train.health.watchdog import EXIT_HUNG
-from tests.ranks.launch import finish, start
+from tests.ranks.launch import TIMEOUT, finish, start
 from tests.ranks.test_launched import WORDS, assert_same_run
 
 FAULTY = ("tests.ranks.faulty",)
@@ -56,11 +56,12 @@ def hung(kind: str, out: Path, *words: str) -> list[subprocess.Popen[str]]:
 
 def test_a_stopped_rank_is_named_and_the_run_ends(tmp_path: Path) -> None:
     ranks = hung("stopped", tmp_path / "run", "--on-hang", "abort")
-    assert ranks[0].stdout is not None
-    said = ranks[0].stdout.read()  # until it ends, by itself
-    ranks[1].kill()
-    main, _ = finish(ranks)
-    assert main[0] == EXIT_HUNG
+    try:
+        said, _ = ranks[0].communicate(timeout=TIMEOUT)  # it ends by itself
+    finally:
+        ranks[1].kill()
+        finish(ranks[1:])
+    assert ranks[0].returncode == EXIT_HUNG
     assert "warning: no progress for 1 s: training, 4 steps done" in said
     assert "rank 1 does not answer (4 steps done, training); the run ends" in said
     stacks = (tmp_path / "run" / "stacks-rank0.txt").read_text()
@@ -72,15 +73,15 @@ def test_a_stopped_rank_is_named_and_the_run_ends(tmp_path: Path) -> None:
 def test_a_rank_that_is_stuck_says_where_and_the_run_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     ranks = hung("stuck", out)
-    assert ranks[0].stdout is not None
-    for line in ranks[0].stdout:
-        if "no progress for 1 s" in line:
-            break
+    try:
+        assert ranks[0].stdout is not None
+        line = next((x for x in ranks[0].stdout if "no progress for 1 s" in x), "")
+        stuck = out / "stacks-rank1.txt"
+        while not stuck.exists() or "in marked" not in stuck.read_text():  # about to be written
+            assert ranks[1].poll() is None
+    finally:
+        for rank in ranks:
+            rank.kill()
+        finish(ranks)
     assert "the run waits" in line
     assert "does not answer" not in line
-    stuck = out / "stacks-rank1.txt"
-    while not stuck.exists() or "in marked" not in stuck.read_text():  # it is about to be written
-        assert ranks[1].poll() is None
-    for rank in ranks:
-        rank.kill()
-    finish(ranks)

@@ -240,5 +240,5 @@ def test_a_loss_spike_is_said_once_or_goes_back(fault: Any, tmp_path: Path) -> N
         said = run(tmp_path / "warned", **settings)
         assert said.count("warning: the loss of step 26 is ") == 1
         said = run(tmp_path / "back", on_loss_spike="rewind", **settings)
-    assert "back to step 25, and on without the batch of step 26" in said
+    assert "back to step 26, and on without the batch of step 26" in said
     assert list(json.loads((tmp_path / "back" / "skipped_steps.json").read_text())) == ["26"]

@@ -50,7 +50,7 @@ def test_losses_that_do_not_vary_have_no_spikes_of_rounding() -> None:
     assert detector.see(51, 1.1) is not None
 
 
-def test_after_going_back_the_same_losses_give_the_same_spikes() -> None:
+def test_after_going_back_what_was_forgotten_does_not_count() -> None:
     straight, back, series = SpikeDetector(20), SpikeDetector(20), losses(120)
     for step, loss in enumerate(series[:100]):
         straight.see(step, loss)
@@ -59,7 +59,9 @@ def test_after_going_back_the_same_losses_give_the_same_spikes() -> None:
     back.go_back(80)
     for step in range(80, 100):
         back.see(step, series[step])
-    assert straight.see(100, 9.0) == back.see(100, 9.0) is not None
+    assert straight.see(100, series[100]) is back.see(100, series[100]) is None
+    assert straight.see(101, 50.0) is not None
+    assert back.see(101, 50.0) is not None
 
 
 def test_clipping_nothing_for_long_is_said_once() -> None:
