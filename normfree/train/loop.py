@@ -76,6 +76,7 @@ def _steps(run: Run) -> None:
         closing(Agreement(run.runtime)) as agreement,
     ):
         while state.step < span.steps:
+            run.guards.watchdog.beat("training", state.step)
             output = run.step(islice(micro_batches, run.accumulate))
             if run.compiles and state.step == first + 1:
                 stopwatch.skip(_say_compiled(run, output.loss, epoch_began))
@@ -109,7 +110,6 @@ def _see(run: Run, output: StepOutput) -> None:
     state = run.state
     run.files.writer.check()
     run.guards.monitor.see(output, state.step - 1)
-    run.guards.watchdog.beat("training", state.step)
     for accumulator in (state.window, state.epoch):
         accumulator.add(**output._asdict())
     run.progress.advance()

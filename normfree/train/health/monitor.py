@@ -74,7 +74,7 @@ class Monitor:
         self.say = say
         self.rate = rate
         self.free = runtime.world == 1 and torch.device(device).type == "cpu"
-        self.grad_norm: float | None = None
+        self._norm: tuple[int, float | None] = (-1, None)  # of the last step that was read
         self._spikes = SpikeDetector(settings.spike_deviations)
         self._clipping = ClipShare()
         self._unread: list[_Unread] = []
@@ -100,7 +100,7 @@ class Monitor:
             return
         losses, squares = self._read(unread)
         for (step, _, norms), loss, square in zip(unread, losses, squares, strict=True):
-            self.grad_norm = None if norms is None else math.sqrt(square)
+            self._norm = (step, None if norms is None else math.sqrt(square))
             if not math.isfinite(loss) or not math.isfinite(square):
                 self._not_finite(step, loss, norms)
             spike = self._spikes.see(step, loss)
@@ -128,7 +128,8 @@ class Monitor:
             steps: since then.
             units: that could have been clipped.
         """
-        line["grad_norm"] = self.grad_norm
+        step, norm = self._norm
+        line["grad_norm"] = norm if step == line["step"] - 1 else None  # that step was not taken
         line["skipped"] = self.watch.skipped.before(line["step"])
         advice = self._clipping.see(line["clipped"], steps) if units else None
         if advice is not None:

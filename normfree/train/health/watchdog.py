@@ -146,11 +146,18 @@ class Watchdog:
             where = path if self.runtime.world == 1 else path.with_name("stacks-rank*.txt")
             end = "ends" if self.action == "abort" else "waits"
             self._tell(f"{said}{ranks}; the run {end}. What each thread was doing: {where}")
-        else:
-            self._ended.wait(2 * self.pause)  # the main rank asks whether this one answers
+        elif self.action == "abort":
+            self._answer()
         if self.action == "abort" and not self._ended.is_set():
             sys.stdout.flush()
             os._exit(EXIT_HUNG)  # the main thread does not return to hear of an exception
+
+    def _answer(self) -> None:
+        """Stay until the main rank has asked who answers."""
+        for _ in range(_LOOKS):
+            self._looks += 1
+            self._publish()
+            self._ended.wait(self.pause)
 
     def _tell(self, text: str) -> None:
         if self.runtime.main:
