@@ -175,7 +175,7 @@ def watched(conditions: Sequence[Callable[[], bool]], began: float) -> list[floa
 
 def said(errors: str) -> list[str]:
     """The lines of the training command among those of the launcher."""
-    return [line for line in errors.splitlines() if line.startswith("normfree")]
+    return [line for line in errors.splitlines() if line.startswith("normfree: ")]
 
 
 def resumed(hosts: Sequence[Host], out: Path) -> list[tuple[int, str, str]]:
