@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from normfree.data import ArraySource, open_source
 from normfree.data.sources.idx import read_idx
 
 HERE = Path(__file__).parent
@@ -48,6 +49,22 @@ def fashion_select(held_out: int = 6000) -> Path:
     made.mkdir(parents=True, exist_ok=True)
     for kind, rank in (("images-idx3", 3), ("labels-idx1", 1)):
         values = read_idx(FASHION / f"train-{kind}-ubyte.gz", rank)
+        write_idx(made / f"train-{kind}-ubyte.gz", values[:-held_out])
+        write_idx(made / f"t10k-{kind}-ubyte.gz", values[-held_out:])
+    made.rename(out)
+    return out
+
+
+def digits_select(held_out: int = 360) -> Path:
+    """The training images of scikit-learn's digits in two, as IDX files."""
+    out = DATA / f"digits-select-{held_out}"
+    if out.exists():
+        return out
+    made = out.with_suffix(".part")
+    made.mkdir(parents=True, exist_ok=True)
+    train = open_source("digits", "train")
+    assert isinstance(train, ArraySource)
+    for kind, values in (("images-idx3", train.pixels[..., 0]), ("labels-idx1", train.labels)):
         write_idx(made / f"train-{kind}-ubyte.gz", values[:-held_out])
         write_idx(made / f"t10k-{kind}-ubyte.gz", values[-held_out:])
     made.rename(out)

@@ -61,7 +61,7 @@ def smoke(recipe: Recipe) -> Recipe:
         loop=replace(recipe.loop, log_every=1),
         place=Place(),
     )
-    return plain.override(warmup_steps=min(1.0, recipe.schedule.warmup.steps(2.0, 2)))
+    return plain.override(warmup_steps=float(recipe.schedule.warmup.steps(2.0, 2) > 0))
 
 
 def _shrunk(recipe: Recipe) -> dict[str, Any]:
