@@ -120,7 +120,13 @@ def _built(start: Start, console: Console | None) -> Run:
     engine, resolved, state, step, reader, card = start.parts
     recipe, progress = resolved.recipe, Progress(console, resolved.span, state.step)
     guards = build_guards(
-        recipe, state, step, directory=start.directory, engine=engine, say=progress.note
+        recipe,
+        state,
+        step,
+        directory=start.directory,
+        store=start.store,
+        engine=engine,
+        say=progress.note,
     )
     if engine.runtime.main:
         reader.bad_images.keep(start.directory.bad_images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from typing import Any
 
@@ -21,7 +21,6 @@ from normfree.train.rewind import without_step
 from normfree.train.run import Run
 from normfree.train.shared_reading import SAVABLE, StoppedReading
 from normfree.train.signals import StopRequest, interrupted
-from normfree.train.step import StepOutput
 from normfree.train.transfer import uploaded
 from normfree.train.waiting import DataWait
 
@@ -48,7 +47,8 @@ def train_loop(run: Run) -> None:
             except Rewind as bad:
                 without_step(run, bad)
     except (*SAVABLE, StoppedReading) as error:  # on all ranks, at the same step
-        save(run)
+        with suppress(Rewind):  # the checkpoint to go back to is there
+            save(run)
         run.files.writer.wait()
         if not isinstance(error, BadImageError):
             raise
@@ -61,7 +61,7 @@ def train_loop(run: Run) -> None:
 
 def _steps(run: Run) -> None:
     state, span, loop = run.state, run.span, run.loop
-    health, wait = run.guards.monitor, DataWait(run.reader.count)
+    health, watchdog, wait = run.guards.monitor, run.guards.watchdog, DataWait(run.reader.count)
     stopwatch, epoch_began = Stopwatch(), time.perf_counter()
     cadence, mark = Cadence(loop), NO_MARK
     first = state.step
@@ -76,18 +76,20 @@ def _steps(run: Run) -> None:
         closing(Agreement(run.runtime)) as agreement,
     ):
         while state.step < span.steps:
-            run.guards.watchdog.beat("training", state.step)
+            watchdog.beat("training", state.step)
             output = run.step(islice(micro_batches, run.accumulate))
+            run.files.writer.check()
             if run.compiles and state.step == first + 1:
                 stopwatch.skip(_say_compiled(run, output.loss, epoch_began))
-            _see(run, output)
+            health.see(output, state.step - 1)
+            for accumulator in (state.window, state.epoch):
+                accumulator.add(**output._asdict())
+            run.progress.advance()
             if state.step % loop.log_every == 0:
-                health.inspect()
                 _report(run, stopwatch, wait)
                 _look_at_disk(run)
             ended = span.epoch_ended(state.step)
             if ended is not None:
-                health.inspect()
                 began = time.perf_counter()
                 mark = _end_epoch(run, ended, began - epoch_began)
                 epoch_began = time.perf_counter()
@@ -95,7 +97,6 @@ def _steps(run: Run) -> None:
             last = state.step == span.steps
             asked = agreement.on(Wish(stop.signum, run.runtime.main and cadence.overdue()))
             if any(asked) or cadence.due(state.step, ended, last=last):
-                health.inspect()
                 save(run, mark if ended else NO_MARK)
                 cadence.saved()
             if asked.signum and not last:
@@ -103,16 +104,6 @@ def _steps(run: Run) -> None:
                 raise interrupted(asked.signum, state.step, run.files.directory.path)
     run.files.writer.wait()
     _test(run)
-
-
-def _see(run: Run, output: StepOutput) -> None:
-    """What is looked at and added up after each step, without waiting for the device."""
-    state = run.state
-    run.files.writer.check()
-    run.guards.monitor.see(output, state.step - 1)
-    for accumulator in (state.window, state.epoch):
-        accumulator.add(**output._asdict())
-    run.progress.advance()
 
 
 def _say_compiled(run: Run, loss: Float[Tensor, ""], began: float) -> float:
@@ -125,6 +116,7 @@ def _say_compiled(run: Run, loss: Float[Tensor, ""], began: float) -> float:
 
 def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
     """A ``train`` line: the means since the last one."""
+    run.guards.monitor.inspect()
     window, step = run.state.window, run.state.step
     seconds, waited = stopwatch.lap(), wait.lap()
     line = {
@@ -148,6 +140,7 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
 def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
     """An ``epoch`` line, with an evaluation if one is due; the best weights are kept."""
     accuracy: float | None = None
+    run.guards.monitor.inspect()
     state, final = run.state, run.state.step == run.span.steps
     means = state.epoch.read(run.runtime)
     line: dict[str, Any] = {
@@ -184,8 +177,10 @@ def _test(run: Run) -> None:
 
 
 def save(run: Run, mark: Mark = NO_MARK) -> None:
-    """Begin to write a checkpoint, unless a weight is not finite or there is no room for it."""
+    """Begin to write a checkpoint, unless the weights are not finite or there is no room."""
+    run.guards.monitor.inspect()
     check_weights(run.state.model, run.state.step, run.runtime)
+    run.files.writer.wait()  # it may be taking the room that is looked for
     problem = run.runtime.first(run.guards.disk.problem)
     if problem is not None:
         raise UserError(problem)
@@ -196,10 +191,11 @@ def save(run: Run, mark: Mark = NO_MARK) -> None:
 
 def _look_at_disk(run: Run) -> None:
     """Say when the disk fills up; while there is room for a last checkpoint, end with that."""
-    warning, is_full = run.runtime.first(run.guards.disk.look)
+    disk, writer = run.guards.disk, run.files.writer
+    warning, is_full = run.runtime.first(lambda: (None, False) if writer.busy else disk.look())
     if is_full:
         save(run)
-        run.files.writer.wait()
-        raise UserError(run.guards.disk.ending(run.state.step))
+        writer.wait()
+        raise UserError(disk.ending(run.state.step, run.files.directory.path))
     if warning is not None:
         run.progress.note(f"warning: {warning}")
