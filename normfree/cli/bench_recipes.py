@@ -77,7 +77,8 @@ def _step(recipe: Recipe) -> Callable[[], None]:
     from normfree.train.resolve import resolve
     from normfree.train.sources import open_sources
 
-    sources, weights = open_sources(recipe.data.source), read_init(recipe.model.init)
+    sources = open_sources(recipe.data.source, val_fraction=recipe.data.val_fraction)
+    weights = read_init(recipe.model.init)
     resolved = resolve(recipe, *sources, inferred=init_fields(recipe.model.name, weights))
     model = new_model(resolved.model, resolved.classes, weights, seed=recipe.seed)[0]
     update = build_step(resolved, build_state(resolved, model))

@@ -30,6 +30,13 @@ class Options:
     or synthetic:N; a path in one is never opened."""
     split: str = "val"
     """val: the images that a run is validated on; test: those held out, if the source has any."""
+    val_fraction: float | None = None
+    """Part of each class that validates if the source has no validation images of its own; the
+    rest was trained on. None: as when the network was trained."""
+    resize: Literal["tensorflow", "bicubic", "bilinear"] | None = None
+    """The filter. None: the network's own, which it was trained with."""
+    image_dtype: Literal["float32", "uint8"] | None = None
+    """Of resized images. None: the network's own."""
     batch_size: int = 128
     """Images at a time."""
     workers: int = 0
@@ -51,16 +58,18 @@ def run(words: Sequence[str]) -> None:
         raise UsageError("--batch-size must be positive and --workers not negative")
     from normfree.data import BadImages, eval_batches
     from normfree.inference import evaluate, load, source_transform
+    from normfree.inference.preprocess import override_transform
 
     predictor = load(options.checkpoint, options.device, trusted=options.trust)
     card = predictor.card
     data = options.data or card_data(card, options.checkpoint, "evaluate it on")
     source = _open(data, options, card)
+    transform = override_transform(predictor.transform, options.resize, options.image_dtype)
     warning = compare_with_data(card, data, source.classes, source.channels)
     bad = BadImages()
     batches = eval_batches(
         source,
-        source_transform(predictor.transform, source),
+        source_transform(transform, source),
         options.batch_size,
         workers=options.workers,
         on_bad_image=options.on_bad_image,
@@ -91,11 +100,14 @@ def _open(data: str, options: Options, card: ModelCard) -> Source:
     from normfree.data import open_source
     from normfree.data.sources import Split
 
+    fraction = card.val_fraction if options.val_fraction is None else options.val_fraction
     known = [name for name in get_args(Split) if name != "train"]
     if options.split not in known:
         raise UsageError(f"--split must be {' or '.join(known)}; got {options.split}")
     split = cast("Split", options.split)
-    return open_source(data, split, card.classes, on_bad_image=options.on_bad_image)
+    return open_source(
+        data, split, card.classes, on_bad_image=options.on_bad_image, val_fraction=fraction
+    )
 
 
 def compare_with_data(

@@ -132,7 +132,7 @@ def _calibration_images(card: ModelCard, options: Options, bad: BadImages) -> Te
     from normfree.inference.preprocess import CardInputs, stack
 
     data = options.data or card_data(card, options.checkpoint, "measure activations on")
-    source = open_source(data, "train")
+    source = open_source(data, "train", val_fraction=card.val_fraction)
     transform = source_transform(card_transform(card), source)
     images: list[np.ndarray] = []
     for index in np.random.default_rng(0).permutation(len(source)).tolist():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,8 @@ class Options:
 
     source: Annotated[str, Positional()]
     """The images: folder:DIR, csv:FILE, wds:PATTERN, or any other that --data of train takes."""
+    val_fraction: float = 0.1
+    """Part of each class that validates if the source has no validation images of its own."""
     limit: int | None = None
     """Images of each split to read, evenly spaced. None: all of them."""
     out: Path | None = None
@@ -57,7 +60,7 @@ def run(words: Sequence[str]) -> None:
     )
     from normfree.analysis.dataset import inspect
 
-    sources = _open(options.source)
+    sources = _open(options.source, options.val_fraction)
     found = inspect(sources, options.limit)
     if options.out is not None:
         _draw(options.out, sources, options)
@@ -70,12 +73,13 @@ def run(words: Sequence[str]) -> None:
         say(f"contact sheet: {options.out}")
 
 
-def _open(spec: str) -> dict[Split, Source]:
+def _open(spec: str, val_fraction: float) -> dict[Split, Source]:
     """The splits of a source; one that lacks training or validation images is worth a look, too."""
     from normfree.data import has_split, open_source
     from normfree.data.sources.table import SPLITS
 
-    found = {s: open_source(spec, s, on_bad_image="skip") for s in SPLITS if has_split(spec, s)}
+    opened = partial(open_source, spec, on_bad_image="skip", val_fraction=val_fraction)
+    found = {split: opened(split) for split in SPLITS if has_split(spec, split)}
     if not found:
         raise UserError(f"{printable(spec, 200)} has no images")
     return found

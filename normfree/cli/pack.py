@@ -28,6 +28,8 @@ class Options:
     """Where the images come from, such as folder:DIR; or a pack, with --verify."""
     out: Annotated[Path | None, Positional()] = None
     """The file to write."""
+    val_fraction: float = 0.1
+    """Part of each class that validates if the source has no validation images of its own."""
     size: int | None = None
     """Resize larger images to this shorter side, with antialiasing. None: as they are."""
     square: bool = False
@@ -77,7 +79,10 @@ def _write(options: Options, out: Path) -> None:
         quality=options.quality,
     )
     splits = [split for split in get_args(Split) if has_split(options.source, split)]
-    sources = {split: open_source(options.source, split) for split in splits}
+    sources = {
+        split: open_source(options.source, split, val_fraction=options.val_fraction)
+        for split in splits
+    }
     images = sum(map(len, sources.values()))
     bad = BadImages() if options.on_bad_image == "skip" else None
     console = Console(stderr=True)

@@ -25,6 +25,10 @@ class Options:
     hf:owner/name."""
     images: Annotated[tuple[Path, ...], Positional()] = ()
     """Image files."""
+    resize: Literal["tensorflow", "bicubic", "bilinear"] | None = None
+    """The filter. None: the network's own, which it was trained with."""
+    image_dtype: Literal["float32", "uint8"] | None = None
+    """Of resized images. None: the network's own."""
     top: int = 5
     """How many classes to name for each image."""
     json: bool = False
@@ -47,8 +51,12 @@ def run(words: Sequence[str]) -> None:
     options = parse(Options, words, prog="normfree predict")
     _check(options)
     from normfree.inference import load
+    from normfree.inference.preprocess import override_transform
 
     predictor = load(options.checkpoint, options.device, trusted=options.trust)
+    predictor.transform = override_transform(
+        predictor.transform, options.resize, options.image_dtype
+    )
     if options.optimize:
         _optimize(predictor, options.tolerance)
     found, bad = [], []

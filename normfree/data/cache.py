@@ -24,7 +24,8 @@ import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 
 from normfree.data.shared_files import SharedFile, map_file, new_file
-from normfree.data.sources.source import Source
+from normfree.data.sources.source import EncodedSource, Source
+from normfree.data.view import Pixels, Regions
 
 _MAGIC = b"normfree cache 1"
 _HEAD = struct.Struct("<16s16sqq")  # magic, key, examples, bytes in use
@@ -61,6 +62,8 @@ class PixelCache:
         self.file, self.examples, self.capacity = file, examples, capacity
         self._unchecked = np.full(examples, checked)
         self._checked = checked
+        #: Whether an image did not fit: most will not.
+        self.full = False
 
     @classmethod
     def in_memory(cls, examples: int, capacity: int) -> PixelCache:
@@ -126,6 +129,7 @@ class PixelCache:
         pixels = np.ascontiguousarray(image).reshape(-1)
         place = self._reserved(_SIDES.size + len(pixels))
         if place is None:
+            self.full = True
             return
         head = _SIDES.pack(*image.shape, zlib.crc32(pixels.data) if self._checked else 0)
         with suppress(OSError):  # written through the map, a full disk would be a SIGBUS
@@ -216,6 +220,16 @@ class CachedSource:
             image = self.source.image(index)
             self.cache.put(index, image)
         return image
+
+    def encoded(self, index: int) -> Regions:
+        """Image ``index``, of which a view is needed: decoded in parts where there is no room."""
+        image = self.cache.get(index)
+        if image is None:
+            if isinstance(self.source, EncodedSource) and self.cache.full:
+                return self.source.encoded(index)
+            image = self.source.image(index)
+            self.cache.put(index, image)
+        return Pixels(image)
 
     def name(self, index: int) -> str:
         """The name in the source."""

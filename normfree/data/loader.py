@@ -14,7 +14,8 @@ import torch
 
 from normfree.data.bad_images import BadImages
 from normfree.data.batch import Batch, MicroBatch
-from normfree.data.plan import BatchPlan, EvalPlan
+from normfree.data.eval_plan import EvalPlan
+from normfree.data.plan import BatchPlan
 from normfree.data.reader import Read, Reader
 from normfree.data.sources.registry import OnBadImage
 from normfree.data.sources.source import Source
@@ -191,4 +192,5 @@ def _micro_batch(reader: Reader, number: int, read: Read) -> MicroBatch:
         partners=None if plan.partners is None else torch.from_numpy(plan.partners),
         cutmix=torch.from_numpy(plan.cutmix),
         ascent=torch.from_numpy(plan.ascent),
+        others=plan.others,
     )

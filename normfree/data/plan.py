@@ -13,45 +13,17 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int
 
+from normfree.data.ascent import Ascent, spread
+from normfree.data.micro_batch_plan import MicroBatchPlan, check_rank
 from normfree.data.order import Order, epoch_order, permutation, repeats
 from normfree.errors import UserError
 from normfree.random import example_keys, fold_in
 from normfree.schema import Field, record
 
-__all__ = ["Ascent", "BatchPlan", "EvalPlan", "MicroBatchPlan", "Places", "permutation", "spread"]
+__all__ = ["BatchPlan", "Places", "permutation"]
 
 Mixing: TypeAlias = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
 Pairing: TypeAlias = Literal["two_batches", "in_batch"]
-AscentScope: TypeAlias = Literal["batch", "micro_batch"]
-
-
-class MicroBatchPlan(NamedTuple):
-    """The plan of a micro-batch of n training examples.
-
-    The m examples to read are distinct: first the n training examples, then the mixing partners
-    that are not among them.
-
-    Attributes:
-        epochs: epoch of each example to read.
-        indices: index of each example in the source.
-        keys: ``example_keys(seed, epoch, index)``, which determines an example's randomness. A
-            repeated example has a key of its own.
-        offsets: position of each example in its epoch.
-        repeats: how often the example occurred before in its epoch; 0 unless the order repeats.
-        partners: for each of the n examples, the row of the image it is mixed with; None without
-            mixing.
-        cutmix: True for examples mixed by CutMix, False for MixUp.
-        ascent: True for examples that contribute to the gradient of the SAM ascent step.
-    """
-
-    epochs: Int[np.ndarray, " m"]
-    indices: Int[np.ndarray, " m"]
-    keys: Int[np.ndarray, " m"]
-    offsets: Int[np.ndarray, " m"]
-    repeats: Int[np.ndarray, " m"]
-    partners: Int[np.ndarray, " n"] | None
-    cutmix: Bool[np.ndarray, " n"]
-    ascent: Bool[np.ndarray, " n"]
 
 
 class Places(NamedTuple):
@@ -59,22 +31,6 @@ class Places(NamedTuple):
 
     epochs: Int[np.ndarray, " n"]
     indices: Int[np.ndarray, " n"]
-
-
-@record
-class Ascent:
-    """Which examples provide the ascent gradient of sharpness-aware minimization (SAM).
-
-    Args:
-        fraction: fraction of the examples; 0.2 in the paper's cheaper variant.
-        scope: ``batch`` takes one ascent step for the whole batch; ``micro_batch`` takes one per
-            micro-batch on that micro-batch's gradient, like replicas that do not synchronize.
-
-    Source: appendix A.4 of the paper.
-    """
-
-    fraction: float = Field(default=1.0, gt=0, le=1)
-    scope: AscentScope = "batch"
 
 
 @record
@@ -90,6 +46,10 @@ class BatchPlan:
     with position ``i + B`` (``two_batches``, as in the authors' code) or ``(i + 1) mod B``
     (``in_batch``). With ``mixup_cutmix``, MixUp applies to the first half of the B examples and
     CutMix to the second.
+
+    If SAM ascends by another batch, the A examples of that batch follow the B in the stream. They
+    are mixed likewise, among themselves, and divided beginning with the last micro-batch, so that
+    all are of one size, or one more.
 
     With ``in_batch``, a step of one micro-batch reads B images. A step of several micro-batches
     reads up to 2B, because partners may belong to other micro-batches.
@@ -153,9 +113,14 @@ class BatchPlan:
 
     @property
     def reads(self) -> int:
-        """Stream positions per step: B, or 2B with a second batch of partners."""
+        """Stream positions per step: B + A, or twice that with second batches of partners."""
         second = self.mixing != "none" and self.pairing == "two_batches"
-        return self.batch_size * (2 if second else 1)
+        return (self.batch_size + self.others) * (2 if second else 1)
+
+    @property
+    def others(self) -> int:
+        """A, the examples of a step that only SAM's ascent needs."""
+        return 0 if self.ascent is None else self.ascent.others(self.batch_size)
 
     def places(self, step: int) -> Places:
         """The examples of a step's global batch, in stream order; steps count from 0."""
@@ -173,9 +138,14 @@ class BatchPlan:
         """
         if self.ascent is None:
             return 0
-        chosen, parts = spread(self.batch_size, self.ascent.fraction), self.world * self.accumulate
-        ranks = range(self.world)
-        return max(-(-int(chosen[r :: self.world].sum()) // len(chosen[r::parts])) for r in ranks)
+        chosen = spread(self.batch_size, self.ascent.fraction)
+        ascending = np.ones(self.others, dtype=bool) if self.others else chosen
+        first = self.world - 1 if self.others else 0  # others are divided from the last rank on
+        parts, ranks = self.world * self.accumulate, range(self.world)
+        return max(
+            -(-int(ascending[abs(first - r) :: self.world].sum()) // len(chosen[r::parts]))
+            for r in ranks
+        )
 
     def step(self, step: int, rank: int = 0) -> list[MicroBatchPlan]:
         """The micro-batches of a step on one rank; steps count from 0."""
@@ -184,10 +154,12 @@ class BatchPlan:
 
     def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
         """Micro-batch number ``step · accumulate + j`` of a rank."""
-        _check_rank(rank, self.world)
+        check_rank(rank, self.world)
         step, j = divmod(number, self.accumulate)
         parts = self.world * self.accumulate
-        own = np.arange(j * self.world + rank, self.batch_size, parts)
+        batch = np.arange(j * self.world + rank, self.batch_size, parts)
+        others = np.arange(parts - 1 - (j * self.world + rank), self.others, parts)
+        own = np.concatenate([batch, self.batch_size + others])
         positions, partners = own, None
         if self.mixing != "none":
             positions, partners = _with_partners(own, self._partners(own))
@@ -204,6 +176,7 @@ class BatchPlan:
             partners=partners,
             cutmix=self._cutmix(own),
             ascent=self._ascent(own),
+            others=len(others),
         )
 
     def _repeats(
@@ -218,84 +191,26 @@ class BatchPlan:
 
     def _partners(self, own: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Positions of the mixing partners."""
+        size = self.batch_size
         if self.pairing == "two_batches":
-            return own + self.batch_size
-        return (own + 1) % self.batch_size
+            return own + size + self.others
+        following = (own - size + 1) % max(self.others, 1) + size
+        return np.where(own < size, (own + 1) % size, following)
 
     def _cutmix(self, own: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        first = {"cutmix": 0, "mixup_cutmix": self.batch_size // 2}
-        return own >= first.get(self.mixing, self.batch_size)
+        size = self.batch_size
+        if self.mixing == "mixup_cutmix":
+            return np.where(own < size, own >= size // 2, own - size >= self.others // 2)
+        return np.full(len(own), self.mixing == "cutmix")
 
     def _ascent(self, own: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         if self.ascent is None:
             return np.zeros(len(own), dtype=bool)
+        if self.others:
+            return own >= self.batch_size
         if self.ascent.scope == "micro_batch":
             return spread(len(own), self.ascent.fraction)
         return spread(self.batch_size, self.ascent.fraction)[own]
-
-
-@record
-class EvalPlan:
-    """Every example once over all ranks, in source order; the last batch may be smaller.
-
-    Batch k belongs to rank ``k % world``, so any number of ranks sees the same batches, and a
-    metric that is summed batch by batch is the same.
-
-    >>> EvalPlan(examples=5, batch_size=2).micro_batch(2).indices
-    array([4])
-    >>> EvalPlan(examples=5, batch_size=2).batches
-    3
-    >>> EvalPlan(examples=5, batch_size=2, world=2).micro_batch(0, rank=1).indices
-    array([2, 3])
-    """
-
-    examples: int = Field(ge=0)
-    batch_size: int = Field(ge=1)
-    world: int = Field(default=1, ge=1)
-
-    @property
-    def batches(self) -> int:
-        """The number of batches over all ranks."""
-        return -(-self.examples // self.batch_size)
-
-    def batches_of(self, rank: int) -> int:
-        """The number of batches of a rank; ranks may differ by one."""
-        _check_rank(rank, self.world)
-        return len(range(rank, self.batches, self.world))
-
-    def micro_batch(self, number: int, rank: int = 0) -> MicroBatchPlan:
-        """A batch of a rank by its number from 0, with the keys of seed 0."""
-        _check_rank(rank, self.world)
-        first = (number * self.world + rank) * self.batch_size
-        indices = np.arange(first, min(first + self.batch_size, self.examples))
-        zeros, nothing = np.zeros_like(indices), np.zeros(len(indices), dtype=bool)
-        return MicroBatchPlan(
-            epochs=zeros,
-            indices=indices,
-            keys=example_keys(0, zeros, indices),
-            offsets=indices,
-            repeats=zeros,
-            partners=None,
-            cutmix=nothing,
-            ascent=nothing,
-        )
-
-
-def _check_rank(rank: int, world: int) -> None:
-    if not 0 <= rank < world:
-        raise UserError(f"rank {rank} is not one of the {world} processes")
-
-
-def spread(size: int, fraction: float) -> Bool[np.ndarray, " size"]:
-    """Select a fraction of ``size`` positions, evenly spaced; at least one.
-
-    >>> spread(10, 0.3).nonzero()[0]
-    array([0, 3, 6])
-    """
-    count = max(1, round(fraction * size))
-    chosen = np.zeros(size, dtype=bool)
-    chosen[np.arange(count) * size // count] = True
-    return chosen
 
 
 @lru_cache(maxsize=2)  # all micro-batches of a step use the same result

@@ -14,8 +14,10 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from normfree import kernels
+from normfree.data.eval_plan import EvalPlan
+from normfree.data.micro_batch_plan import MicroBatchPlan
 from normfree.data.order import epoch_order
-from normfree.data.plan import BatchPlan, EvalPlan, MicroBatchPlan
+from normfree.data.plan import BatchPlan
 from normfree.data.ring import allocate
 from normfree.data.sources.source import ArraySource, EncodedSource, Labels, Source
 from normfree.data.transforms import Transform, ViewTransform

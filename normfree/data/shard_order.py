@@ -29,11 +29,12 @@ class ShardOrder:
     cut between lanes runs through it. Any other number of ranks sees the same batches, too; several
     ranks then share lanes.
 
-    Memory is O(shards), and n positions take O(n log shards) operations.
+    Memory is O(shards) beside the list of examples; n positions take O(n log shards) operations.
 
     Args:
-        sizes: number of examples of each shard. Example i of the source is the next one of the
-            shards in their given order.
+        sizes: number of examples of each shard.
+        examples: the examples of the first shard in their order, then those of the second, and so
+            on; None: they are numbered in this way.
         lanes: places that are read at the same time, over all ranks.
         window: places of a lane that are shuffled with each other. As many compressed examples have
             to be in memory for each lane, if shards can only be read front to back.
@@ -56,6 +57,7 @@ class ShardOrder:
     sizes: Int[np.ndarray, " shards"] = field(repr=False)
     lanes: int = 64
     window: int = 1024
+    examples: Int[np.ndarray, " n"] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if np.any(np.asarray(self.sizes) < 0):
@@ -68,7 +70,7 @@ class ShardOrder:
         shards = numpy_generator(seed, _STREAM, epoch).permutation(len(self.sizes))
         ends = np.cumsum(np.asarray(self.sizes, dtype=np.int64)[shards])
         key = int(fold_in(fold_in(_KEYS, seed), epoch))
-        return ShardEpoch(shards, ends, self.first, self.lanes, self.window, key)
+        return ShardEpoch(shards, ends, self.first, self.lanes, self.window, key, self.examples)
 
     @cached_property
     def first(self) -> Int[np.ndarray, " shards"]:
@@ -88,6 +90,7 @@ class ShardEpoch:
         lanes: see :class:`ShardOrder`.
         window: see :class:`ShardOrder`.
         key: determines the shuffle within the windows.
+        examples: see :class:`ShardOrder`.
     """
 
     shards: Int[np.ndarray, " shards"]
@@ -96,6 +99,7 @@ class ShardEpoch:
     lanes: int
     window: int
     key: int
+    examples: Int[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -112,7 +116,8 @@ class ShardEpoch:
         at = np.searchsorted(self.ends, sequence, side="right")
         shard = self.shards[at]
         sizes_before = self.ends[at - 1] * (at > 0)
-        return self.first[shard] + sequence - sizes_before
+        found = self.first[shard] + sequence - sizes_before
+        return found if self.examples is None else self.examples[found]
 
 
 def shuffled(
@@ -134,10 +139,10 @@ def shuffled(
     half = np.zeros_like(sizes)
     while np.any(short := (np.int64(1) << (2 * half)) < sizes):
         half += short
-    found, todo = np.array(places, dtype=np.int64), np.arange(len(places))
-    while len(todo):
-        found[todo] = _feistel(found[todo], half[todo], keys[todo])
-        todo = todo[found[todo] >= sizes[todo]]
+    found, outside = np.array(places, dtype=np.int64), np.arange(len(places))
+    while len(outside):
+        found[outside] = _feistel(found[outside], half[outside], keys[outside])
+        outside = outside[found[outside] >= sizes[outside]]
     return found
 
 

@@ -55,8 +55,9 @@ Message: TypeAlias = NewJob | Call | EndOfJob
 def work(connection: Connection) -> None:
     """The main loop of a worker."""
     _end_with_the_main_process()
-    for ignored in (signal.SIGINT, signal.SIGTERM):  # these reach every process of a terminal or
-        signal.signal(ignored, signal.SIG_IGN)  # job; the main process decides when to stop
+    for ignored in ("SIGINT", "SIGTERM", "SIGUSR1"):  # these reach every process of a terminal or
+        if hasattr(signal, ignored):  # job; the main process decides when to stop
+            signal.signal(getattr(signal, ignored), signal.SIG_IGN)
     torch.set_num_threads(1)
     jobs: dict[int, Callable[[int], Any]] = {}
     writer = BatchWriter(connection)

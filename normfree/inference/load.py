@@ -52,7 +52,7 @@ def load(
         (True, True)
     """
     file = locate(path)
-    if not file.is_file():
+    if not file.exists():
         raise UserError(
             f"there is no {file}; pass a model.safetensors, a checkpoint, a run directory or a "
             "file from normfree export"

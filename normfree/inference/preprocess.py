@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,6 +15,8 @@ from torch import Tensor
 from normfree.augment import normalize
 from normfree.data import ArraySource, Batch, EvalTransform, Source, Transform, decode
 from normfree.data.pillow import orientation, upright, without_pillow_warnings
+from normfree.data.resize import Resize
+from normfree.data.view import PixelType
 from normfree.errors import BadImageError, UserError
 from normfree.weights import ModelCard
 
@@ -31,7 +33,28 @@ def card_transform(card: ModelCard) -> EvalTransform:
     >>> card_transform(card)
     EvalTransform(size=256, margin=32, keep_aspect=False, resize='tensorflow', dtype='float32')
     """
-    return EvalTransform(card.test_size, card.test_margin, card.test_crop == "crop_resize")
+    return EvalTransform(
+        card.test_size,
+        card.test_margin,
+        card.test_crop == "crop_resize",
+        resize=card.filter,
+        dtype=card.image_dtype,
+    )
+
+
+def override_transform(
+    transform: EvalTransform, resize: Resize | None = None, dtype: PixelType | None = None
+) -> EvalTransform:
+    """The transform with another filter or type of pixels; None keeps its own.
+
+    >>> override_transform(EvalTransform(64), resize="bicubic").resize
+    'bicubic'
+    """
+    return replace(
+        transform,
+        resize=transform.resize if resize is None else resize,
+        dtype=transform.dtype if dtype is None else dtype,
+    )
 
 
 def source_transform(transform: EvalTransform, source: Source) -> Transform | None:

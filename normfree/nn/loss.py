@@ -95,6 +95,42 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
 )
 
 
+def class_weighted(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    weights: Float[Tensor, " c"],
+    smoothing: float = 0.0,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    r"""A per-example loss, times the weight of the example's class.
+
+    .. math:: L_i \sum_k w_k y_{ik}, \qquad y = (t - s/k) / (1 - s)
+
+    where y is what :func:`soft_labels` smoothed to the targets t: of a mixed example, the mean of
+    two classes' weights. No weight depends on the other examples, so the mean over a batch is the
+    same in any number of micro-batches and on any number of ranks.
+
+    Args:
+        loss: from logits and targets (n, k) to the loss of each example.
+        weights: w, of the first c ≤ k classes; the others have weight 0.
+        smoothing: s.
+
+    >>> loss = class_weighted(softmax_cross_entropy, torch.tensor([0.5, 2.0]), smoothing=0.1)
+    >>> targets = soft_labels(torch.tensor([0, 1]), 2, smoothing=0.1)
+    >>> loss(torch.zeros(2, 2), targets) / softmax_cross_entropy(torch.zeros(2, 2), targets)
+    tensor([0.5000, 2.0000])
+
+    Differs from: the weights of ``torch.nn.CrossEntropyLoss``, which divides by the sum of a
+        batch's weights, and applies them to the smoothed targets.
+    """
+
+    def weighted(logits: Tensor, targets: Tensor) -> Tensor:
+        classes = targets.shape[1]
+        of_class = functional.pad(weights, (0, classes - len(weights)))
+        labels = (targets - smoothing / classes) / (1 - smoothing)
+        return loss(logits, targets) * (labels @ of_class)
+
+    return weighted
+
+
 def correct(
     logits: Float[Tensor, "n k"],
     labels: Int[Tensor, " n"] | Bool[Tensor, "n c"],

@@ -16,6 +16,7 @@ from normfree.data import (
     BatchPlan,
     EvalTransform,
     MicroBatch,
+    Order,
     Source,
     TrainTransform,
     Transform,
@@ -24,7 +25,7 @@ from normfree.data import (
     train_batches,
 )
 from normfree.models import ImageClassifier
-from normfree.nn.loss import LOSSES
+from normfree.nn.loss import LOSSES, class_weighted
 from normfree.optim import AGCSGD, EMA, SAM, param_groups
 from normfree.train.accumulator import MetricAccumulator
 from normfree.train.caching import cached
@@ -34,6 +35,7 @@ from normfree.train.components.clipping import LAYERS
 from normfree.train.device_transform import DeviceTransform
 from normfree.train.engine import Engine
 from normfree.train.gradient import ALONE, SummedLoss, summed_loss
+from normfree.train.order import build_order
 from normfree.train.recipe import Recipe
 from normfree.train.replicated import Replicated
 from normfree.train.resolve import Resolved
@@ -48,8 +50,8 @@ from normfree.train.updater import Updater
 from normfree.weights.card import ModelCard, read_card
 
 
-def build_plan(resolved: Resolved, world: int = 1) -> BatchPlan:
-    """Which examples each micro-batch of each of ``world`` ranks holds."""
+def build_plan(resolved: Resolved, world: int = 1, order: Order | None = None) -> BatchPlan:
+    """Which examples each micro-batch of each of ``world`` ranks holds, in an order."""
     recipe, mixing = resolved.recipe, resolved.recipe.augment.mixing
     sam = recipe.sam
     return BatchPlan(
@@ -61,6 +63,7 @@ def build_plan(resolved: Resolved, world: int = 1) -> BatchPlan:
         accumulate=recipe.batch.accumulate,
         world=world,
         ascent=None if sam is None else Ascent(fraction=sam.fraction, scope=sam.scope),
+        order=order,
     )
 
 
@@ -198,10 +201,16 @@ def _loss_of(
 
     CUDA graphs overwrite the gradients of the call before, so that they are for steps of one call.
     """
-    recipe = resolved.recipe
+    recipe, loss = resolved.recipe, LOSSES[resolved.recipe.loss.kind]
+    if resolved.class_weights is not None:
+        loss = class_weighted(
+            loss,
+            torch.tensor(resolved.class_weights, device=resolved.device),
+            resolved.recipe.loss.label_smoothing,
+        )
     loss_of = summed_loss(
         lambda images, keys: model(transform.normalized(images), keys),
-        LOSSES[recipe.loss.kind],
+        loss,
         recipe.compute.autocast,
     )
     if not recipe.compute.compile:
@@ -214,7 +223,7 @@ def build_reader(resolved: Resolved, sources: Sources, runtime: Runtime | None =
     """What reads the images of this rank."""
     data = resolved.recipe.data
     rank, world = (0, 1) if runtime is None else (runtime.rank, runtime.world)
-    plan = build_plan(resolved, world)
+    plan = build_plan(resolved, world, build_order(data, sources.train))
     images = sum(len(source) for source in sources if source is not None)
     bad_images = BadImages(most=int(data.max_bad_fraction * images))
     sources, notes = cached(sources, data)
@@ -256,16 +265,27 @@ def build_reader(resolved: Resolved, sources: Sources, runtime: Runtime | None =
 
 def train_transform(resolved: Resolved, source: Source) -> Transform | None:
     """What the loader does to a training image: random crops of photographs, else resizing."""
-    geometry = resolved.recipe.augment.geometry
+    geometry, data = resolved.recipe.augment.geometry, resolved.recipe.data
     if isinstance(geometry, CropFlip):
-        return TrainTransform(resolved.train_size, crop=geometry.crop)
-    return _fitting(source, EvalTransform(resolved.train_size, margin=0))
+        return TrainTransform(
+            resolved.train_size, crop=geometry.crop, resize=data.resize, dtype=data.image_dtype
+        )
+    transform = EvalTransform(
+        resolved.train_size, margin=0, resize=data.resize, dtype=data.image_dtype
+    )
+    return _fitting(source, transform)
 
 
 def eval_transform(resolved: Resolved, source: Source) -> Transform | None:
     """What the loader does to an image to evaluate on; None where it has the right size."""
-    keep_aspect = resolved.recipe.data.test_crop == "crop_resize"
-    transform = EvalTransform(resolved.test_size, resolved.test_margin, keep_aspect)
+    data = resolved.recipe.data
+    transform = EvalTransform(
+        resolved.test_size,
+        resolved.test_margin,
+        keep_aspect=data.test_crop == "crop_resize",
+        resize=data.resize,
+        dtype=data.image_dtype,
+    )
     return _fitting(source, transform)
 
 
@@ -283,6 +303,9 @@ def build_card(resolved: Resolved) -> ModelCard:
             "test_size": resolved.test_size,
             "test_margin": resolved.test_margin,
             "test_crop": resolved.recipe.data.test_crop,
+            "filter": resolved.recipe.data.resize,
+            "image_dtype": resolved.recipe.data.image_dtype,
+            "val_fraction": resolved.recipe.data.val_fraction,
             "loss": resolved.recipe.loss.kind,
         }
     )

@@ -1,26 +1,45 @@
-"""All that a run needs to go on: written atomically, read without running code from the file."""
+"""All that a run needs to go on: found and read, whole, without running code from a file."""
 
 from __future__ import annotations
 
-import re
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-
-from normfree.atomic import atomic_file
-from normfree.errors import UserError
+from normfree.errors import UserError, one_line
+from normfree.train.components import Loop
+from normfree.train.keeping import Mark
+from normfree.train.runtime import Runtime
+from normfree.train.store import LocalStore, Store, checkpoint_name
+from normfree.train.writer import CheckpointWriter
 from normfree.weights import read_torch
-from normfree.weights.checkpoint import FORMAT, check_checkpoint
+from normfree.weights.checkpoint import check_checkpoint, list_checkpoints
+from normfree.weights.checkpoint_directory import read_checkpoint_directory, verify
+from normfree.weights.unpickle import Refused
 
-_NAME = re.compile(r"step-([0-9]+)\.pt")
+__all__ = [
+    "Found",
+    "list_checkpoints",
+    "newest_checkpoint",
+    "read_checkpoint",
+    "save_checkpoint",
+]
+
+
+class Found(NamedTuple):
+    """The newest valid checkpoint.
+
+    Attributes:
+        content: what it holds, with whole tensors; None where there is no checkpoint yet.
+        passed_over: the newer ones, which are damaged, and why.
+    """
+
+    content: dict[str, Any] | None
+    passed_over: list[str]
 
 
 def save_checkpoint(directory: Path, content: dict[str, Any], *, step: int, keep: int) -> Path:
-    """Write ``step-N.pt`` and remove all but the newest checkpoints up to it.
-
-    Those of later steps are damaged, or the run would have gone on from them: they stay until they
-    are written again.
+    """Write one checkpoint by itself, and remove all but the newest up to it.
 
     Args:
         directory: of the checkpoints; made if it is missing.
@@ -28,71 +47,102 @@ def save_checkpoint(directory: Path, content: dict[str, Any], *, step: int, keep
         step: steps done.
         keep: how many checkpoints stay.
     """
-    directory.mkdir(exist_ok=True)
-    path = checkpoint_path(directory, step)
-    with atomic_file(path) as file:
-        torch.save({"format": FORMAT, "step": step, **content}, file)
-    upto = [done for done in list_checkpoints(directory) if _step(done) <= step]
-    for old in upto[:-keep]:
-        old.unlink()
-    return path
+    store = LocalStore(directory)
+    store.prepare()
+    writer = CheckpointWriter(store, Runtime(device="cpu"), Loop(keep_checkpoints=keep))
+    with writer.closing():
+        writer.save(content, step=step, mark=Mark())
+    return directory / checkpoint_name(step)
 
 
-def checkpoint_path(directory: Path, step: int) -> Path:
-    """Where the checkpoint of a step is."""
-    return directory / f"step-{step:08d}.pt"
-
-
-def list_checkpoints(directory: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first; files of other names are ignored."""
-    named = [path for path in directory.glob("step-*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(named, key=_step)
-
-
-def _step(path: Path) -> int:
-    """The step in the name of a checkpoint."""
-    return int(path.stem.removeprefix("step-"))
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, verified: bool = False) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU.
 
-    Only tensors and plain values are read, see :func:`normfree.weights.read_torch`; their checksums
-    are compared.
+    Only tensors and plain values are read (see :mod:`normfree.weights.checkpoint_directory`, and
+    :func:`normfree.weights.read_torch` for the files of older versions); checksums are compared.
+
+    Args:
+        path: of the directory, or of the file of an older version.
+        verified: whether its checksums were compared already.
 
     Raises:
-        UserError: the file is absent, damaged, or no checkpoint.
+        UserError: it is absent, damaged, or no checkpoint.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"there is no checkpoint {path}")
     try:
-        content = read_torch(path)
+        if path.is_dir():
+            content: Any = read_checkpoint_directory(path, verified=verified)
+        else:
+            content = read_torch(path)
     except UserError as error:
-        reason = str(error).removeprefix(f"{path} is damaged or refused: ")
+        reason = str(error).removeprefix(f"{path} is damaged").removeprefix(" or refused")
         raise UserError(
-            f"{path} is damaged or no checkpoint ({reason}); use an older one of its directory"
+            f"{path} is damaged or no checkpoint ({reason.removeprefix(': ')}); use an older one "
+            "of its directory"
         ) from None
     return check_checkpoint(content, str(path))
 
 
-def newest_checkpoint(directory: Path) -> tuple[dict[str, Any] | None, list[Path]]:
-    """The newest checkpoint that can be read.
+def newest_checkpoint(store: Store | Path, runtime: Runtime | None = None) -> Found:
+    """The newest valid checkpoint, on all ranks.
 
-    Returns:
-        Its content, None where there is no checkpoint yet; and the newer ones that are damaged.
+    Newer is what has more steps; no time is looked at.
+
+    Args:
+        store: where they are.
+        runtime: the ranks, each of which compares some of the checksums; None for this process.
 
     Raises:
-        UserError: there are checkpoints, but none can be read.
+        UserError: there are checkpoints, but none is valid.
     """
-    damaged: list[Path] = []
-    for path in reversed(list_checkpoints(directory)):
-        try:
-            return read_checkpoint(path), damaged
-        except UserError:
-            damaged.append(path)
-    if damaged:
+    runtime = Runtime(device="cpu") if runtime is None else runtime
+    store = LocalStore(store) if isinstance(store, Path) else store
+    passed_over: list[str] = []
+    for step in reversed(runtime.first(store.steps)):
+        with ExitStack() as stack:
+            content, error = _read(store, step, runtime, stack)
+        if error is None:
+            return Found(content, passed_over)
+        passed_over.append(error)
+    if passed_over:
         raise UserError(
-            f"none of the {len(damaged)} checkpoints in {directory} can be read; "
-            "start again with another --out"
+            f"none of the {len(passed_over)} checkpoints in {store.where} can be read "
+            f"({passed_over[0]}); start again with another --out"
         )
-    return None, damaged
+    return Found(None, passed_over)
+
+
+def _read(
+    store: Store, step: int, runtime: Runtime, stack: ExitStack
+) -> tuple[dict[str, Any] | None, str | None]:
+    """A checkpoint, or what is wrong with it: on all ranks, if it is on one."""
+    path, content, error = Path(), None, None
+    try:
+        path = stack.enter_context(store.fetched(step))
+        if path.is_dir():
+            _compare(path, runtime if store.shared else None)
+    except (UserError, OSError) as problem:
+        error = one_line(problem)
+    error = _first(runtime.gathered(error))
+    if error is None:
+        try:
+            content = read_checkpoint(path, verified=True)
+        except (UserError, OSError) as problem:
+            error = one_line(problem)
+        error = _first(runtime.gathered(error))
+    return content, error
+
+
+def _compare(path: Path, runtime: Runtime | None) -> None:
+    """Compare all checksums, or this rank's share of them."""
+    part, parts = (0, 1) if runtime is None else (runtime.rank, runtime.world)
+    try:
+        verify(path, part=part, parts=parts)
+    except Refused as reason:
+        raise UserError(f"{path} is damaged: {reason}") from None
+
+
+def _first(errors: list[str | None]) -> str | None:
+    """What the first rank with an error says."""
+    return next((error for error in errors if error is not None), None)

@@ -24,6 +24,7 @@ def _data(r: Resolved) -> Iterator[Row]:
     images += f", {r.test_images} test images" if r.test_images else ""
     yield "data", recipe.data.source, f"{images}, {channels}"
     yield "model", recipe.model.name, f"{model['num_classes']} classes, {model['activation']}"
+    yield from _order(r)
     if recipe.model.init is not None:
         freeze = recipe.model.freeze
         frozen = f"stem and {freeze} stages frozen" if freeze else "all layers train"
@@ -32,6 +33,20 @@ def _data(r: Resolved) -> Iterator[Row]:
     yield "image size", f"{r.train_size} px", size
     yield "mean, std", f"{_numbers(r.mean)}, {_numbers(r.std)}", "of 0..255"
     yield "device", r.device, _arithmetic(r)
+
+
+def _order(r: Resolved) -> Iterator[Row]:
+    """Where images do not simply come in random order, or do not count the same."""
+    data = r.recipe.data
+    if data.order == "shards":
+        spread = f"{data.shard_lanes} lanes, shuffled in windows of {data.shard_window}"
+        yield "order", "by shard", spread
+    if data.balance == "sampler":
+        yield "balance", "sampler", "each class equally often in an epoch"
+    if r.class_weights is not None:
+        weights = [weight for weight in r.class_weights if weight > 0]
+        spread = f"{min(weights):.3g} to {max(weights):.3g} in the loss, by class"
+        yield "balance", "weights", spread
 
 
 def _arithmetic(r: Resolved) -> str:
@@ -67,8 +82,9 @@ def _optimizer(r: Resolved) -> Iterator[Row]:
         origin = f"for batches of {recipe.batch.size}" if automatic else GIVEN
         yield "clipping", f"{r.clipping:g}", f"{name[recipe.clipping.kind]}, {origin}"
     if recipe.sam is not None:
-        scope = recipe.sam.scope.replace("_", "-")
-        share = f"{recipe.sam.fraction:.0%} of each {scope} ascends"
+        scopes = {"other_batch": "another batch"}
+        scope = scopes.get(recipe.sam.scope, "each " + recipe.sam.scope.replace("_", "-"))
+        share = f"{recipe.sam.fraction:.0%} of {scope} ascends"
         yield "SAM", f"{recipe.sam.rho:g}", share
     yield "dropout", f"{r.model['drop_rate']:g}", _origin(recipe.model.drop_rate)
     depth = r.model["stochastic_depth_rate"]

@@ -27,6 +27,7 @@ from normfree.train.runtime import Runtime, open_runtime
 from normfree.train.saved import write_config
 from normfree.train.sources import Sources, open_sources
 from normfree.train.start import Start, started
+from normfree.train.writer import CheckpointWriter
 
 _LISTED = 20  # unreadable images that are listed at the end of a run
 
@@ -75,7 +76,8 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
         2
     """
     with open_runtime(recipe.compute.device, recipe.ranks) as runtime:
-        sources = open_sources(recipe.data.source, recipe.data.on_bad_image)
+        data = recipe.data
+        sources = open_sources(data.source, data.on_bad_image, data.val_fraction)
         recipe.compute.apply()
         with started(recipe, sources, runtime) as start:
             run = _built(start, console if runtime.main else None)
@@ -84,9 +86,8 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
                 start.directory.write_config(run.files.config)
             try:
                 memory = enough_memory(start.parts.resolved, runtime.world)
-                with run.progress, run.guards.watchdog, memory:
+                with run.progress, run.guards.watchdog, memory, run.files.writer.closing():
                     train_loop(run)
-                _collect_unreadable(run)
             finally:
                 run.reader.close()
                 run.metrics.close()
@@ -114,7 +115,13 @@ def _built(start: Start, console: Console | None) -> Run:
     engine, resolved, state, step, reader, card = start.parts
     recipe, progress = resolved.recipe, Progress(console, resolved.span, state.step)
     guards = build_guards(
-        recipe, state, step, directory=start.directory, engine=engine, say=progress.note
+        recipe,
+        state,
+        step,
+        directory=start.directory,
+        store=start.store,
+        engine=engine,
+        say=progress.note,
     )
     if engine.runtime.main:
         reader.bad_images.keep(start.directory.bad_images)
@@ -133,7 +140,7 @@ def _built(start: Start, console: Console | None) -> Run:
             directory=start.directory,
             config=write_config(resolved),
             card=card,
-            keep=recipe.loop.keep_checkpoints,
+            writer=CheckpointWriter(start.store, engine.runtime, recipe.loop),
             engine=engine,
         ),
         metrics=MetricsFile(start.directory.metrics, after=state.step)
@@ -184,12 +191,6 @@ def _about_ranks(recipe: Recipe, runtime: Runtime) -> list[str]:
         f"{runtime.world} processes, {recipe.ranks.kind}: {recipe.batch.accumulate} micro-batches "
         f"of about {micro:.0f} images on each"
     ]
-
-
-def _collect_unreadable(run: Run) -> None:
-    """Each rank read other images."""
-    for reasons in run.runtime.gathered(run.reader.bad_images.reasons):
-        run.reader.bad_images.reasons |= reasons
 
 
 def _say_unreadable(run: Run) -> None:

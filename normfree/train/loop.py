@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from normfree.data import TooManyBadImagesError, WorkerError
 from normfree.errors import BadImageError, UserError
-from normfree.train.agreement import Agreement
+from normfree.train.agreement import Agreement, Wish
+from normfree.train.cadence import Cadence
 from normfree.train.finite import check_weights
 from normfree.train.health.monitor import Rewind
-from normfree.train.health.writing import writing
+from normfree.train.keeping import NO_MARK, Mark
 from normfree.train.progress import Stopwatch, duration
 from normfree.train.rewind import go_back
 from normfree.train.run import Run
+from normfree.train.shared_reading import SAVABLE, StoppedReading
 from normfree.train.signals import StopRequest, interrupted
 from normfree.train.transfer import uploaded
 from normfree.train.waiting import DataWait
@@ -34,9 +35,9 @@ def train_loop(run: Run) -> None:
         UserError: there is no room for checkpoints, or a file cannot be written.
         Interrupted: a signal asked to stop; the checkpoint of the step that was running is saved.
         UserError: an image, or too many of them, cannot be read, or reading processes died; the
-            steps before are saved, unless there are several ranks.
+            steps before are saved.
+        EndedElsewhere: that was on another rank.
     """
-    alone = run.runtime.world == 1  # other ranks are in the middle of a step, and cannot save it
     if run.guards.rewinds and run.state.step == 0:
         save(run)  # to go back to
     try:
@@ -45,16 +46,14 @@ def train_loop(run: Run) -> None:
                 return _steps(run)
             except Rewind as rewind:
                 go_back(run, rewind)
-    except (WorkerError, TooManyBadImagesError):
-        if alone:
+    except (*SAVABLE, StoppedReading) as error:  # on all ranks, at the same step
+        with suppress(Rewind):  # the checkpoint to go back to is there
             save(run)
-        raise
-    except BadImageError as error:
-        if alone:
-            save(run)
-        saved = f"step {run.state.step} is saved" if alone else "the last checkpoint stays"
+        run.files.writer.wait()
+        if not isinstance(error, BadImageError):
+            raise
         raise UserError(
-            f"cannot read image {error.name}: {error.reason}; {saved}: fix "
+            f"cannot read image {error.name}: {error.reason}; step {run.state.step} is saved: fix "
             f"the image and go on with: normfree train --resume --out {run.files.directory.path}, "
             "or without it by adding --on-bad-image skip"
         ) from error
@@ -64,13 +63,13 @@ def _steps(run: Run) -> None:
     state, span, loop = run.state, run.span, run.loop
     health, watchdog, wait = run.guards.monitor, run.guards.watchdog, DataWait(run.reader.count)
     stopwatch, epoch_began = Stopwatch(), time.perf_counter()
+    cadence, mark = Cadence(loop), NO_MARK
     first = state.step
     ended = span.epoch_ended(first)
     if ended is not None and state.epoch.steps:  # an unreadable image ended the evaluation
-        _end_epoch(run, ended, 0.0)
-        save(run)
-    measured = wait.measured(run.reader.train(state.step))
-    reading = uploaded(measured, run.step.transform.device)
+        save(run, _end_epoch(run, ended, 0.0))
+    read = run.reading.steps(wait.measured(run.reader.train(state.step)), run.accumulate)
+    reading = uploaded(read, run.step.transform.device)
     with (
         StopRequest() as stop,
         closing(reading) as micro_batches,
@@ -79,6 +78,7 @@ def _steps(run: Run) -> None:
         while state.step < span.steps:
             watchdog.beat("training", state.step)
             output = run.step(islice(micro_batches, run.accumulate))
+            run.files.writer.check()
             if run.compiles and state.step == first + 1:
                 stopwatch.skip(_say_compiled(run, output.loss, epoch_began))
             health.see(output, state.step - 1)
@@ -86,22 +86,23 @@ def _steps(run: Run) -> None:
                 accumulator.add(**output._asdict())
             run.progress.advance()
             if state.step % loop.log_every == 0:
-                health.inspect()
                 _report(run, stopwatch, wait)
                 _look_at_disk(run)
             ended = span.epoch_ended(state.step)
             if ended is not None:
-                health.inspect()
                 began = time.perf_counter()
-                _end_epoch(run, ended, began - epoch_began)
+                mark = _end_epoch(run, ended, began - epoch_began)
                 epoch_began = time.perf_counter()
                 stopwatch.skip(epoch_began - began)
-            signum = agreement.on(stop.signum)
-            if signum or ended is not None or state.step % loop.checkpoint_every == 0:
-                health.inspect()
-                save(run)
-            if signum and state.step < span.steps:
-                raise interrupted(signum, state.step, run.files.directory.path)
+            last = state.step == span.steps
+            asked = agreement.on(Wish(stop.signum, run.runtime.main and cadence.overdue()))
+            if any(asked) or cadence.due(state.step, ended, last=last):
+                save(run, mark if ended else NO_MARK)
+                cadence.saved()
+            if asked.signum and not last:
+                run.files.writer.wait()
+                raise interrupted(asked.signum, state.step, run.files.directory.path)
+    run.files.writer.wait()
     _test(run)
 
 
@@ -115,6 +116,7 @@ def _say_compiled(run: Run, loss: Float[Tensor, ""], began: float) -> float:
 
 def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
     """A ``train`` line: the means since the last one."""
+    run.guards.monitor.inspect()
     window, step = run.state.window, run.state.step
     seconds, waited = stopwatch.lap(), wait.lap()
     line = {
@@ -135,8 +137,10 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
         run.progress.note(advice)
 
 
-def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
+def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
     """An ``epoch`` line, with an evaluation if one is due; the best weights are kept."""
+    accuracy: float | None = None
+    run.guards.monitor.inspect()
     state, final = run.state, run.state.step == run.span.steps
     means = state.epoch.read(run.runtime)
     line: dict[str, Any] = {
@@ -159,6 +163,7 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> None:
     line["seconds"] = seconds
     run.metrics.write(**line)
     run.progress.report_epoch(line)
+    return Mark(epoch, accuracy)
 
 
 def _test(run: Run) -> None:
@@ -170,23 +175,26 @@ def _test(run: Run) -> None:
     run.metrics.sync()
 
 
-def save(run: Run) -> None:
-    """Write a checkpoint, unless the weights are not finite or there is no room for it."""
+def save(run: Run, mark: Mark = NO_MARK) -> None:
+    """Begin to write a checkpoint, unless the weights are not finite or there is no room."""
+    run.guards.monitor.inspect()
     check_weights(run.state.model, run.state.step, run.runtime)
+    run.files.writer.wait()  # it may be taking the room that is looked for
     problem = run.runtime.first(run.guards.disk.problem)
     if problem is not None:
         raise UserError(problem)
     run.guards.watchdog.beat("saving")
     run.metrics.sync()
-    with writing(f"the checkpoint of step {run.state.step}", run.files.directory.checkpoints):
-        run.files.save_checkpoint(run.state)
+    run.files.save_checkpoint(run.state, mark)
 
 
 def _look_at_disk(run: Run) -> None:
     """Say when the disk fills up; while there is room for a last checkpoint, end with that."""
-    warning, is_full = run.runtime.first(run.guards.disk.look)
+    disk, writer = run.guards.disk, run.files.writer
+    warning, is_full = run.runtime.first(lambda: (None, False) if writer.busy else disk.look())
     if is_full:
         save(run)
-        raise UserError(run.guards.disk.ending(run.state.step))
+        writer.wait()
+        raise UserError(disk.ending(run.state.step, run.files.directory.path))
     if warning is not None:
         run.progress.note(f"warning: {warning}")

@@ -12,9 +12,11 @@ import numpy as np
 from pydantic import JsonValue
 
 from normfree.data import Source
+from normfree.data.balance import class_weights
 from normfree.device import find_device
 from normfree.errors import UserError
 from normfree.schema import Field, record
+from normfree.train.order import check_single
 from normfree.train.recipe import Recipe
 from normfree.train.span import Span
 
@@ -48,6 +50,7 @@ class Resolved:
         mean: per channel, 0..255.
         std: per channel, 0..255.
         device: where the run computes.
+        class_weights: of each class in the loss; None where all count the same.
     """
 
     recipe: Recipe
@@ -70,6 +73,7 @@ class Resolved:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: str
+    class_weights: tuple[float, ...] | None = None
 
     @property
     def span(self) -> Span:
@@ -151,7 +155,16 @@ def resolve(
         mean=mean,
         std=std,
         device=find_device(recipe.compute.device) if device is None else device,
+        class_weights=_class_weights(recipe, train),
     )
+
+
+def _class_weights(recipe: Recipe, train: Source) -> tuple[float, ...] | None:
+    """By which every class has the same share of the loss."""
+    check_single(recipe.data, train)
+    if recipe.data.balance != "weights":
+        return None
+    return tuple(class_weights(train.labels, len(train.classes)).tolist())
 
 
 def _check_loss(recipe: Recipe, train: Source) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +32,7 @@ class _Unfit(Exception):  # noqa: N818 - becomes a UserError that names the chec
 def restore(
     target: TrainState,
     state: dict[str, Any],
-    source: Path,
+    source: str,
     total_steps: int,
     engine: Engine = ALONE,
 ) -> None:

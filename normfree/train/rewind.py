@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from normfree.errors import UserError
+from normfree.train.checkpoint import newest_checkpoint
 from normfree.train.health.monitor import Rewind
 from normfree.train.restore import restore
 from normfree.train.run import Run
-from normfree.train.start import newest_everywhere
 
 
 def go_back(run: Run, rewind: Rewind) -> None:
@@ -21,19 +21,20 @@ def go_back(run: Run, rewind: Rewind) -> None:
     Raises:
         UserError: no checkpoint is left that can be read.
     """
-    directory = run.files.directory.checkpoints
-    content, damaged = newest_everywhere(directory, run.runtime)
+    run.files.writer.wait()
+    store = run.files.writer.store
+    content, passed_over = newest_checkpoint(store, run.runtime)
     if content is None or content["step"] > rewind.step:
         raise UserError(
-            f"step {rewind.step} went wrong ({rewind}), and {directory} has no checkpoint from "
+            f"step {rewind.step} went wrong ({rewind}), and {store.where} has no checkpoint from "
             "before it to go back to"
         )
-    restore(run.state, content["state"], directory, run.span.steps, run.engine)
+    restore(run.state, content["state"], store.where, run.span.steps, run.engine)
     run.metrics.go_back(run.state.step)
     run.progress.go_back(run.state.step)
     run.guards.monitor.go_back(run.state.step)
-    for path in damaged:
-        run.progress.note(f"skipped a damaged checkpoint: {path}")
+    for reason in passed_over:
+        run.progress.note(f"skipped a damaged checkpoint: {reason}")
     run.progress.note(
         f"step {rewind.step} went wrong: {rewind.reason}; back to step {run.state.step}, and on "
         f"without the batch of step {rewind.step}"

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from normfree.models import ImageClassifier
-from normfree.train.checkpoint import save_checkpoint
 from normfree.train.engine import Engine
 from normfree.train.gradient import ALONE
+from normfree.train.keeping import Mark
 from normfree.train.run_dir import RunDirectory
 from normfree.train.state import TrainState
+from normfree.train.writer import CheckpointWriter
 from normfree.weights import save_model
 from normfree.weights.card import ModelCard, plain_card
 
@@ -25,14 +26,14 @@ class RunFiles:
         directory: where they are.
         config: recipe and derived values, as ``config.yaml`` has them.
         card: what a reader of the weights has to know.
-        keep: how many of the newest checkpoints stay.
-        engine: gathers what is saved, on the main rank, which alone writes.
+        writer: of checkpoints.
+        engine: gathers weights on the main rank, which alone writes them.
     """
 
     directory: RunDirectory
     config: dict[str, Any]
     card: ModelCard
-    keep: int
+    writer: CheckpointWriter
     engine: Engine = ALONE
 
     def save_weights(self, path: Path, model: ImageClassifier, measured: Mapping[str, Any]) -> None:
@@ -42,15 +43,17 @@ class RunFiles:
             card = plain_card(self.card) | {"metrics": dict(measured)}
             save_model(model, path, card=card, state=weights)
 
-    def save_checkpoint(self, state: TrainState) -> None:
-        """Write all that is needed to resume after this step."""
+    def save_checkpoint(self, state: TrainState, mark: Mark) -> None:
+        """Copy all that is needed to resume after this step, and begin to write it.
+
+        Args:
+            state: what to save.
+            mark: what decides whether the checkpoint stays.
+        """
         state.gather_metrics(self.engine.runtime)
-        whole = self.engine.whole(state.state_dict())
-        if self.engine.runtime.main:
-            card = plain_card(self.card) | {"metrics": {"step": state.step}}
-            save_checkpoint(
-                self.directory.checkpoints,
-                {"config": self.config, "card": card, "state": whole},
-                step=state.step,
-                keep=self.keep,
-            )
+        saved = state.state_dict()
+        if not self.engine.runtime.main:
+            saved = {name: part for name, part in saved.items() if name not in ("epoch", "window")}
+        card = plain_card(self.card) | {"metrics": {"step": state.step}}
+        content = {"config": self.config, "card": card, "state": saved}
+        self.writer.save(content, step=state.step, mark=mark)

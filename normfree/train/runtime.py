@@ -100,6 +100,7 @@ class Runtime:
         launch: what the launcher said.
         mesh: the devices of all ranks, in one dimension or, for ``hsdp``, in two; None alone.
         hosts: group for what is on the host, that no device waits for; None alone.
+        writers: the same for what writes checkpoints while the ranks train; None alone.
         store: what all ranks can read, even when one of them is gone; None alone.
 
     >>> runtime = Runtime(device="cpu")
@@ -111,6 +112,7 @@ class Runtime:
     launch: Launch = Launch()
     mesh: DeviceMesh | None = None
     hosts: ProcessGroup | None = None
+    writers: ProcessGroup | None = None
     store: Store | None = None
 
     @property
@@ -158,14 +160,14 @@ class Runtime:
         dist.broadcast_object_list(found, group=self.hosts)
         return found[0]  # type: ignore[return-value]
 
-    def gathered(self, value: T) -> list[T]:
-        """The ranks' values, by rank."""
+    def gathered(self, value: T, group: ProcessGroup | None = None) -> list[T]:
+        """The ranks' values, by rank; over ``hosts``, or another group of all of them."""
         if self.world == 1:
             return [value]
         import torch.distributed as dist
 
         values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value, group=self.hosts)
+        dist.all_gather_object(values, value, group=group or self.hosts)
         return values
 
     def barrier(self) -> None:
@@ -233,7 +235,7 @@ def _connected(device: str, launch: Launch, ranks: Ranks) -> Runtime:
             backend, store=store, rank=launch.rank, world_size=launch.world, timeout=timeout
         )
         mesh = init_device_mesh(kind, shape, mesh_dim_names=names)
-        hosts = dist.new_group(backend="gloo", timeout=timeout)
+        hosts, writers = (dist.new_group(backend="gloo", timeout=timeout) for _ in range(2))
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise UserError(
@@ -241,7 +243,9 @@ def _connected(device: str, launch: Launch, ranks: Ranks) -> Runtime:
             f"others at {where} ({one_line(error)}): see that all of them were started, and that "
             "the port is open between the machines"
         ) from error
-    return Runtime(device=device, launch=launch, mesh=mesh, hosts=hosts, store=store)
+    return Runtime(
+        device=device, launch=launch, mesh=mesh, hosts=hosts, writers=writers, store=store
+    )
 
 
 def _mesh_of(launch: Launch, ranks: Ranks) -> tuple[tuple[int, ...], tuple[str, ...]]:

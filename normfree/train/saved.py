@@ -23,7 +23,9 @@ FREE_ON_RESUME = frozenset(
         *("parallel", "shards", "rank_timeout"),
         *("on_nonfinite", "on_loss_spike", "spike_deviations", "max_skipped"),
         *("max_skipped_in_a_row", "watchdog_seconds", "on_hang"),
-        *("eval_every", "checkpoint_every", "keep_checkpoints", "log_every"),
+        *("eval_every", "log_every", "checkpoint_dir"),
+        *("checkpoint_every", "checkpoint_epochs", "checkpoint_minutes"),
+        *("keep_checkpoints", "keep_best", "keep_epochs"),
     }
 )
 
@@ -63,11 +65,11 @@ def differences(saved: Resolved, now: Resolved) -> list[str]:
     """Settings and derived values that would make a resumed run another run.
 
     Returns:
-        Lines such as ``epochs: 60 there, 30 now``; empty if the run can go on.
+        Lines such as ``epochs: 60 → 30``, stored and asked for; empty if the run can go on.
     """
     before, after = _flat(saved), _flat(now)
     return [
-        f"{name}: {before[name]} there, {value} now"
+        f"{name}: {before[name]} → {value}"
         for name, value in after.items()
         if name not in FREE_ON_RESUME and before[name] != value
     ]

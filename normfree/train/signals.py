@@ -12,7 +12,9 @@ from normfree.errors import Interrupted
 
 
 class StopRequest:
-    """While it is open, SIGINT and SIGTERM only set a flag; a second SIGINT stops at once.
+    """While it is open, SIGINT, SIGTERM and SIGUSR1 only set a flag; a second SIGINT stops at once.
+
+    SIGUSR1 is what SLURM can send before the time of a job is over.
 
     Signals can be handled in the main thread only; elsewhere this does nothing.
 
@@ -23,14 +25,18 @@ class StopRequest:
         True
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = (
+        signal.SIGINT,
+        signal.SIGTERM,
+        *((signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()),  # not on Windows
+    )
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        """Take over the two signals."""
+        """Take over the signals."""
         if threading.current_thread() is threading.main_thread():
             for signum in self.SIGNALS:
                 self._previous[signum] = signal.signal(signum, self._note)

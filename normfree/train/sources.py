@@ -6,6 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 from normfree.data import Source, has_split, open_source
+from normfree.data.sources.hold_out import HELD_OUT
 from normfree.data.sources.registry import OnBadImage
 
 
@@ -23,16 +24,19 @@ class Sources(NamedTuple):
     test: Source | None
 
 
-def open_sources(spec: str, on_bad_image: OnBadImage = "error") -> Sources:
+def open_sources(
+    spec: str, on_bad_image: OnBadImage = "error", val_fraction: float = HELD_OUT
+) -> Sources:
     """The splits of a data source.
 
     Args:
         spec: see :func:`normfree.data.open_source`.
         on_bad_image: see :func:`normfree.data.open_source`.
+        val_fraction: see :func:`normfree.data.open_source`.
 
     Raises:
         UserError: there is no such source, or it has no images to train on or to choose by.
     """
-    opened = partial(open_source, spec, on_bad_image=on_bad_image)
+    opened = partial(open_source, spec, on_bad_image=on_bad_image, val_fraction=val_fraction)
     test = opened("test") if has_split(spec, "test") else None
     return Sources(opened("train"), opened("val"), test)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from normfree.errors import UserError
 from normfree.train.build import build_card, build_engine, build_reader, build_state, build_step
-from normfree.train.checkpoint import checkpoint_path, newest_checkpoint, read_checkpoint
+from normfree.train.checkpoint import newest_checkpoint
 from normfree.train.engine import Engine
 from normfree.train.init import init_fields, new_model, read_init
 from normfree.train.recipe import Recipe
@@ -22,6 +21,7 @@ from normfree.train.saved import differences, read_config
 from normfree.train.sources import Sources
 from normfree.train.state import TrainState
 from normfree.train.step import TrainStep
+from normfree.train.store import Store, open_store
 from normfree.weights import Parameters
 from normfree.weights.card import ModelCard
 
@@ -41,6 +41,7 @@ class Start(NamedTuple):
     """Where a run begins, or resumes."""
 
     directory: RunDirectory
+    store: Store
     parts: Parts
     notes: list[str]
 
@@ -60,7 +61,10 @@ def started(recipe: Recipe, sources: Sources, runtime: Runtime) -> Iterator[Star
     parts, notes = _parts(resolved, sources, weights, runtime)
     with ExitStack() as stack:
         make = new_run_directory(recipe.name, recipe.place.out)
-        yield Start(runtime.first(lambda: stack.enter_context(make)), parts, notes)
+        directory = runtime.first(lambda: stack.enter_context(make))
+        store = open_store(recipe.place.checkpoint_dir, directory)
+        runtime.first(lambda: _prepare_new(store))
+        yield Start(directory, store, parts, notes)
 
 
 def _resumes(recipe: Recipe, runtime: Runtime) -> bool:
@@ -109,37 +113,35 @@ def _resumed(
             f"{directory.path} is a run with other settings ({'; '.join(changed)}); "
             "resume it with its own, or start another one with another --out"
         )
-    content, damaged = newest_everywhere(directory.checkpoints, runtime)
-    notes = [f"skipped a damaged checkpoint: {path}" for path in damaged]
+    store = open_store(recipe.place.checkpoint_dir, directory)
+    runtime.first(store.prepare)
+    content, passed_over = newest_checkpoint(store, runtime)
+    notes = [f"skipped a damaged checkpoint: {reason}" for reason in passed_over]
     weights = read_init(recipe.model.init) if content is None else None
     parts, said = _parts(resolved, sources, weights, runtime)
     if content is not None:
         restore(
             parts.state,
             content["state"],
-            directory.checkpoints,
+            store.where,
             resolved.total_steps,
             parts.engine,
         )
     resuming = f"going on after step {parts.state.step} of {resolved.total_steps}"
-    return Start(directory, parts, [*notes, *said, resuming])
+    return Start(directory, store, parts, [*notes, *said, resuming])
 
 
-def newest_everywhere(
-    directory: Path, runtime: Runtime
-) -> tuple[dict[str, Any] | None, list[Path]]:
-    """The newest checkpoint that the main rank can read, on all ranks."""
-    content: dict[str, Any] | None = None
+def _prepare_new(store: Store) -> None:
+    """Make the place for checkpoints, unless another run has it.
 
-    def find() -> tuple[Path | None, list[Path]]:
-        nonlocal content
-        content, damaged = newest_checkpoint(directory)
-        return None if content is None else checkpoint_path(directory, content["step"]), damaged
-
-    path, damaged = runtime.first(find)
-    if content is None and path is not None:  # on a machine that may not share the directory
-        content = read_checkpoint(path)
-    return content, damaged
+    Raises:
+        UserError: there are checkpoints.
+    """
+    store.prepare()
+    if store.steps():
+        raise UserError(
+            f"{store.where} holds the checkpoints of another run; choose another --checkpoint-dir"
+        )
 
 
 def _parts(

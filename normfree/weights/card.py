@@ -84,6 +84,10 @@ class ModelCard:
     """How much larger than its center crop an image is resized, pixels."""
     test_crop: Literal["resize_crop", "crop_resize"] = "resize_crop"
     """Preprocessing rule, a key of :data:`RESIZE`."""
+    filter: Literal["tensorflow", "bicubic", "bilinear"] = "tensorflow"
+    """How images are resized: by TensorFlow's bicubic, or with antialiasing."""
+    image_dtype: Literal["float32", "uint8"] = "float32"
+    """Of resized images; ``uint8`` are rounded and clipped."""
     resize: Text | None = None
     """The preprocessing rule in words."""
     loss: Literal["softmax", "sigmoid"] = "softmax"
@@ -94,6 +98,8 @@ class ModelCard:
     """Recipe that trained the weights."""
     data: Text | None = None
     """Data source that the weights were trained on."""
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Part of each class that validated if the source had no validation images of its own."""
     metrics: dict[Text, Plain] = Field(default_factory=dict, max_length=200)
     """Metrics measured with these weights."""
     source: Origin | None = None
@@ -132,9 +138,20 @@ class ModelCard:
 
 def plain_card(card: ModelCard) -> dict[str, Any]:
     """A card as plain values, with the resizing rule in words and without unknown fields."""
-    plain = to_plain(card) | {"resize": card.resize or RESIZE[card.test_crop]}
+    plain = to_plain(card) | {"resize": card.resize or _rule(card.test_crop, card.filter)}
     optional = ("classes", "mean", "std", "source")
-    return {k: v for k, v in plain.items() if v is not None or k not in optional}
+    usual = {"filter": "tensorflow", "image_dtype": "float32", "val_fraction": 0.1}
+    return {
+        name: value
+        for name, value in plain.items()
+        if not (name in optional and value is None) and usual.get(name, ...) != value
+    }
+
+
+def _rule(test_crop: str, resize: str) -> str:
+    """How an image is resized, in words."""
+    rule = RESIZE.get(test_crop, "")
+    return rule if resize == "tensorflow" else rule.replace("bicubic", f"antialiased {resize}")
 
 
 def read_card(content: str | bytes | Mapping[str, Any], source: str = "the card") -> ModelCard:
@@ -215,7 +232,8 @@ def check_network(fields: Mapping[str, Any]) -> None:
 
 def _without_the_rule(fields: dict[str, Any]) -> dict[str, Any]:
     """Drop the words that describe ``test_crop``, since they are added again when writing."""
-    rule = RESIZE.get(str(fields.get("test_crop", "resize_crop")))
+    crop, resize = fields.get("test_crop", "resize_crop"), fields.get("filter", "tensorflow")
+    rule = _rule(str(crop), str(resize))
     return {**fields, "resize": None} if fields.get("resize") == rule else fields
 
 

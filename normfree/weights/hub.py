@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 from normfree.errors import UserError, printable
+from normfree.weights.checkpoint import list_checkpoints
+from normfree.weights.checkpoint_directory import SUMS
 
 PREFIX = "hf:"
 FILE = "model.safetensors"
@@ -18,8 +20,8 @@ def locate(weights: str | Path) -> Path:
     """Find the file that holds the weights.
 
     Args:
-        weights: a file, returned as is; a run directory, whose ``model.safetensors`` is used or,
-            if there is none yet, its newest checkpoint; ``hf:owner/name`` or
+        weights: a file or checkpoint, returned as is; a run directory, whose ``model.safetensors``
+            is used or, if there is none yet, its newest checkpoint; ``hf:owner/name`` or
             ``hf:owner/name@revision``, whose ``model.safetensors`` is downloaded once and cached.
 
     Raises:
@@ -65,8 +67,11 @@ def _check_path(weights: object) -> None:
 
 
 def _of_run(directory: Path) -> Path:
-    checkpoints = sorted((directory / "checkpoints").glob("step-*.pt"))
-    for candidate in (directory / FILE, *reversed(checkpoints)):
-        if candidate.is_file():
-            return candidate
+    if (directory / SUMS).is_file():
+        return directory
+    if (directory / FILE).is_file():
+        return directory / FILE
+    found = list_checkpoints(directory / "checkpoints")
+    if found:
+        return found[-1]
     raise UserError(f"{directory} contains neither {FILE} nor a checkpoint")

@@ -17,6 +17,7 @@ from normfree.weights import deepmind, timm
 from normfree.weights.build import build_on_meta, network_config
 from normfree.weights.card import KEY, ModelCard, read_card
 from normfree.weights.checkpoint import averaged_weights, is_checkpoint
+from normfree.weights.checkpoint_directory import SUMS, read_checkpoint_directory
 from normfree.weights.pickled import read_pickled_arrays
 from normfree.weights.safetensors_file import looks_like_safetensors, read_safetensors
 from normfree.weights.torch_file import OLD, ZIP, is_state_dict, read_torch
@@ -74,14 +75,16 @@ class Parameters:
 def read_parameters(path: str | Path) -> Parameters:
     """Read the weights of a file. The format is detected from the content, not the file name.
 
-    Supported are ``.safetensors`` files (normfree's or timm's), ``torch.save`` files (a normfree
-    checkpoint gives its averaged weights), and pickles of arrays (the authors'). Reading never
-    executes code from the file.
+    Supported are ``.safetensors`` files (normfree's or timm's), ``torch.save`` files, pickles of
+    arrays (the authors'), and checkpoints of normfree, which give their averaged weights. Reading
+    never executes code from the file.
 
     Raises:
         UserError: the file is missing, damaged, rejected, or of an unknown format.
     """
     path = Path(path)
+    if (path / SUMS).is_file():
+        return _averaged(read_checkpoint_directory(path), path)
     if not path.is_file():
         raise UserError(f"there are no weights at {path}")
     with path.open("rb") as file:
@@ -103,8 +106,7 @@ def read_parameters(path: str | Path) -> Parameters:
 def _of_torch(path: Path) -> Parameters:
     content = read_torch(path)
     if is_checkpoint(content):
-        values, card = averaged_weights(content, str(path))
-        return Parameters(str(path), "normfree", values, card)
+        return _averaged(content, path)
     for key in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -113,6 +115,11 @@ def _of_torch(path: Path) -> Parameters:
         raise UserError(f"{path} holds no state dict, a dict of names to tensors")
     values = {name.removeprefix("module."): value for name, value in content.items()}
     return Parameters(str(path), _layout(values), values)
+
+
+def _averaged(content: Any, path: Path) -> Parameters:
+    values, card = averaged_weights(content, str(path))
+    return Parameters(str(path), "normfree", values, card)
 
 
 def _layout(values: Mapping[str, Tensor]) -> Literal["normfree", "timm"]:

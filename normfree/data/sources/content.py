@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from jaxtyping import UInt8
-from numpy import ndarray
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
 
 from normfree.data.decode import EncodedImage, decode, open_image
 from normfree.data.formats import Limits
@@ -22,7 +25,7 @@ class DecodedContent:
         """The name of image ``index`` in messages."""
         raise NotImplementedError
 
-    def image(self, index: int) -> UInt8[ndarray, "h w 3"]:
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Image ``index`` in RGB.
 
         Raises:
@@ -33,3 +36,36 @@ class DecodedContent:
     def encoded(self, index: int) -> EncodedImage:
         """Image ``index``, to be decoded in parts."""
         return open_image(self.content(index), name=self.name(index), limits=self.limits)
+
+
+class Places(NamedTuple):
+    """Where the images of a source lie.
+
+    Attributes:
+        shard: the shard of each image.
+        inside: a number by which the images of a shard are in their order.
+        total: number of shards.
+    """
+
+    shard: Int[np.ndarray, " n"]
+    inside: Int[np.ndarray, " n"]
+    total: int
+
+
+class ShardedContent(DecodedContent):
+    """A source with ``content`` whose images lie in shards, each best read from front to back."""
+
+    @property
+    def places(self) -> Places:
+        """Where the images lie."""
+        raise NotImplementedError
+
+    @property
+    def shards(self) -> Int[np.ndarray, " shards"]:
+        """Number of images in each shard."""
+        return np.bincount(self.places.shard, minlength=self.places.total)
+
+    @cached_property
+    def by_shard(self) -> Int[np.ndarray, " n"]:
+        """The images shard by shard, in the order in which each shard has them."""
+        return np.lexsort((self.places.inside, self.places.shard))

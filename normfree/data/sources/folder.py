@@ -150,7 +150,7 @@ def open_folder(argument: str, split: Split, opening: Opening) -> FolderSource:
     )
     notes = (*_about_val(split, place), *_about_links(place, trees))
     if layout.holds_out and split != "test":
-        files, labels, said = _part(files, labels, split, place)
+        files, labels, said = _part(files, labels, split, place, opening.val_fraction)
         notes = (*said, *notes)
     beside = sum(not is_directory(entry) for entry in visible(place))
     return FolderSource(
@@ -196,10 +196,10 @@ def _class_trees(
 
 
 def _part(
-    files: Names, labels: Int[np.ndarray, " n"], split: Split, place: Path
+    files: Names, labels: Int[np.ndarray, " n"], split: Split, place: Path, fraction: float
 ) -> tuple[Names, Int[np.ndarray, " m"], list[str]]:
     """The images of a directory that train, or those that validate."""
-    chosen = held_out(Names(files.blob, files.offsets), labels)
+    chosen = held_out(Names(files.blob, files.offsets), labels, fraction=fraction)
     if split == "val" and not chosen.any():
         raise UserError(
             f"every class of {place} has a single image, so none can validate: add more, or put "

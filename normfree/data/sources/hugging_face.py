@@ -13,13 +13,14 @@ from jaxtyping import Int
 
 from normfree.data.files import read_regular
 from normfree.data.formats import LIMITS, Limits
+from normfree.data.sources.choice import choose
+from normfree.data.sources.class_names import described_classes, read_classes
 from normfree.data.sources.content import DecodedContent
 from normfree.data.sources.names import Names
 from normfree.data.sources.options import find_columns, split_options
-from normfree.data.sources.parquet import class_list
 from normfree.data.sources.registry import Opening, register_source
 from normfree.data.sources.source import Labels, Split
-from normfree.data.sources.table import SPELLED, Table, TableBuilder, choose, read_classes
+from normfree.data.sources.table import SPELLED, Table, TableBuilder
 from normfree.errors import BadImageError, UserError, one_line, printable
 
 _OPTIONS = ("config", "image", "name", "label", "labels", "split", "group", "classes")
@@ -118,7 +119,9 @@ def open_hugging_face(argument: str, split: Split, opening: Opening) -> HuggingF
             kind.
     """
     found = _dataset(argument)
-    chosen = choose(found.table, split, opening.classes, sort=found.named)
+    chosen = choose(
+        found.table, split, opening.classes, sort=found.named, fraction=opening.val_fraction
+    )
     return HuggingFaceSource(
         title=found.table.title,
         parts=found.parts,
@@ -173,7 +176,7 @@ def _opened(
     counts = [len(data) for data in parts.values()]
     return _Dataset(
         parts={part: _encoded(data, roles["image"]) for part, data in parts.items()},
-        table=builder.built(listed or class_list(first.features.to_dict(), roles)),
+        table=builder.built(listed or described_classes(first.features.to_dict(), roles)),
         column=roles["image"],
         named="name" in roles,
         part=np.repeat(np.arange(len(parts)), counts),

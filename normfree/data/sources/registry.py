@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from normfree.data.formats import LIMITS, Limits
+from normfree.data.sources.hold_out import HELD_OUT
+from normfree.data.sources.secrets import check_no_secret
 from normfree.data.sources.source import Source, Split
 from normfree.errors import UserError, unknown_name
 
@@ -23,11 +25,13 @@ class Opening:
         classes: classes of ``val`` or ``test`` if there are no training images to define them.
         limits: size limits of an image.
         on_bad_image: ``skip`` opens a source without what is damaged in it, and notes it.
+        val_fraction: part of the training images that validates if no others do.
     """
 
     classes: tuple[str, ...] = ()
     limits: Limits = LIMITS
     on_bad_image: OnBadImage = "error"
+    val_fraction: float = HELD_OUT
 
 
 Opener: TypeAlias = Callable[[str, Split, Opening], Source]
@@ -95,6 +99,7 @@ def open_source(
     *,
     limits: Limits = LIMITS,
     on_bad_image: OnBadImage = "error",
+    val_fraction: float = HELD_OUT,
 ) -> Source:
     """Open a source by its description.
 
@@ -106,6 +111,8 @@ def open_source(
         limits: size limits of an image.
         on_bad_image: ``error`` refuses a source that is damaged in part, such as a tar shard that
             ends early; ``skip`` opens the rest of it. Single images are not looked at here.
+        val_fraction: part of each class that validates if the source has no validation images of
+            its own. ``train`` and ``val`` must be opened with the same.
 
     Raises:
         UserError: the source or split does not exist or cannot be opened.
@@ -120,7 +127,14 @@ def open_source(
     kind, argument = _find(spec)
     if split == "test" and "test" not in kind.splits(argument):
         raise UserError(f"{reprlib.repr(spec)} has no test split: evaluate on val")
-    opening = Opening(classes=tuple(classes or ()), limits=limits, on_bad_image=on_bad_image)
+    if not 0 < val_fraction < 1:
+        raise UserError(f"the part that validates must be between 0 and 1; got {val_fraction}")
+    opening = Opening(
+        classes=tuple(classes or ()),
+        limits=limits,
+        on_bad_image=on_bad_image,
+        val_fraction=val_fraction,
+    )
     return kind.open(argument, split, opening)
 
 
@@ -142,6 +156,7 @@ def _find(spec: str) -> tuple[_Kind, str]:
         spec.encode()
     except UnicodeEncodeError:
         raise UserError(f"the path in {spec!r} is not UTF-8: rename the directory") from None
+    check_no_secret(spec)
     name, _, argument = spec.partition(":")
     if name not in _KINDS:
         if _is_directory(spec):

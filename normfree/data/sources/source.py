@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from normfree.data.decode import EncodedImage
+from normfree.data.view import Regions
 
 Split: TypeAlias = Literal["train", "val", "test"]
 """``val`` is used for model selection; ``test``, if there is one, is never used for selection."""
@@ -56,7 +56,7 @@ class Source(Protocol):
 class EncodedSource(Protocol):
     """A source of files: the loader decodes only the parts of an image that a view shows."""
 
-    def encoded(self, index: int) -> EncodedImage:
+    def encoded(self, index: int) -> Regions:
         """The file of image ``index``, see :func:`~normfree.data.decode.open_image`.
 
         Raises:

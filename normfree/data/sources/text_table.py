@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from normfree.data.files import open_regular
+from normfree.data.sources.choice import choose
+from normfree.data.sources.class_names import read_classes
 from normfree.data.sources.folder import FolderSource
 from normfree.data.sources.names import Names
 from normfree.data.sources.options import find_columns, split_options
 from normfree.data.sources.registry import Opening, register_source
 from normfree.data.sources.source import Split
-from normfree.data.sources.table import Table, TableBuilder, choose, read_classes
+from normfree.data.sources.table import Table, TableBuilder
 from normfree.errors import UserError, one_line
 
 _OPTIONS = ("path", "label", "labels", "split", "group", "classes")
@@ -74,7 +76,7 @@ def _open(kind: str, argument: str, split: Split, opening: Opening) -> FolderSou
     file, table = _table(kind, argument)
     if split not in table.available:
         raise UserError(f"{file} has no images whose split is {split}")
-    chosen = choose(table, split, opening.classes)
+    chosen = choose(table, split, opening.classes, fraction=opening.val_fraction)
     names = table.names.take(chosen.rows)
     return FolderSource(
         files=_relative_to(file.parent, names),

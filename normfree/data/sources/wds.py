@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,9 @@ from jaxtyping import Int
 
 from normfree.data.files import open_regular
 from normfree.data.formats import LIMITS, Limits
-from normfree.data.sources.content import DecodedContent
+from normfree.data.sources.choice import choose
+from normfree.data.sources.class_names import read_classes
+from normfree.data.sources.content import Places, ShardedContent
 from normfree.data.sources.names import Names
 from normfree.data.sources.options import split_options
 from normfree.data.sources.patterns import expand_files, file_splits
@@ -32,7 +34,7 @@ from normfree.data.sources.remote import (
     remote_state,
 )
 from normfree.data.sources.source import Labels, Split
-from normfree.data.sources.table import Table, TableBuilder, choose, read_classes
+from normfree.data.sources.table import Table, TableBuilder
 from normfree.data.sources.tar_index import TarIndex, index_tar, read_index, write_index
 from normfree.errors import BadImageError, UserError, one_line, printable
 
@@ -41,7 +43,7 @@ _THREADS = 8  # remote shards that are fetched at a time
 
 
 @dataclass(frozen=True, eq=False)
-class TarSource(DecodedContent):
+class TarSource(ShardedContent):
     """Images in tar files, each read at its position and decoded on access.
 
     Args:
@@ -73,14 +75,9 @@ class TarSource(DecodedContent):
         return len(self.names)
 
     @property
-    def shards(self) -> Int[np.ndarray, " shards"]:
-        """Number of images in each shard."""
-        return np.bincount(self.shard, minlength=len(self.files))
-
-    @cached_property
-    def by_shard(self) -> Int[np.ndarray, " n"]:
-        """The images in the order in which the shards have them, shard by shard."""
-        return np.lexsort((self.offsets, self.shard))
+    def places(self) -> Places:
+        """The shard of each image, and where it begins there."""
+        return Places(self.shard, self.offsets, len(self.files))
 
     def content(self, index: int) -> bytes:
         """The member that is image ``index``.
@@ -163,7 +160,7 @@ def open_wds(argument: str, split: Split, opening: Opening) -> TarSource:
             f"{shards.damaged[0]}: fetch it again, or go on without the rest of it with "
             "--on-bad-image skip"
         )
-    chosen = choose(shards.table, split, opening.classes)
+    chosen = choose(shards.table, split, opening.classes, fraction=opening.val_fraction)
     notes = [f"warning: {damage}: its other images are left out" for damage in shards.damaged]
     if shards.without_image:
         notes.append(f"{shards.without_image} labels in the shards have no image")

@@ -6,7 +6,11 @@ from typing import Annotated, Literal
 
 from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
 from normfree.data import ArraySource, Source, dataset_statistics
+from normfree.data.resize import Resize
+from normfree.data.sources.hold_out import HELD_OUT
 from normfree.data.sources.registry import OnBadImage
+from normfree.data.sources.secrets import check_no_secret
+from normfree.data.view import PixelType
 from normfree.errors import UserError
 from normfree.schema import Field
 from normfree.train.flags import Flag, component
@@ -21,6 +25,19 @@ class Data:
     source: Annotated[str, Flag("data")] = Field(min_length=1)
     """Where the images come from: `folder:DIR`, `csv:FILE`, `jsonl:FILE`, `wds:PATTERN`,
     `parquet:PATTERN`, `hf:NAME_OR_DIR`, `pack:FILE`, `idx:DIR`, `digits` or `synthetic:N`."""
+    val_fraction: float = Field(default=HELD_OUT, gt=0, lt=1)
+    """Part of each class that validates where a source has no validation images of its own."""
+    balance: Literal["none", "sampler", "weights"] = "none"
+    """For classes of unequal size. sampler: show each class equally often; weights: count each
+    equally in the loss; none: as they are."""
+    order: Literal["random", "shards"] = "random"
+    """random: all images shuffled with each other; shards: tar shards and Parquet files in random
+    order, each read from front to back, and images shuffled nearby: for what is slow to seek in."""
+    shard_lanes: int = Field(default=64, ge=1, le=2**20)
+    """With shards: places that are read at the same time, over all processes: a multiple of their
+    number, so that each reads shards of its own."""
+    shard_window: int = Field(default=1024, ge=1, le=2**31)
+    """With shards: images of a lane that are shuffled with each other."""
     mean: tuple[float, ...] | None = None
     """What is subtracted, per channel, in 0..255.
     None: the training images' own if they are held in memory, else ImageNet's."""
@@ -32,6 +49,12 @@ class Data:
     test_crop: Literal["resize_crop", "crop_resize"] = "resize_crop"
     """resize_crop: resize both sides, then cut the center, as the NFNets are evaluated;
     crop_resize: cut a square of the center, then resize it, which keeps the aspect ratio."""
+    resize: Resize = "tensorflow"
+    """The filter. tensorflow: bicubic without antialiasing, as in the paper; bicubic, bilinear:
+    antialiased, as Pillow and torchvision resize. Saved with the weights."""
+    image_dtype: PixelType = "float32"
+    """Of images on their way to the device. uint8 is a quarter of the memory; it rounds by half a
+    gray level at most, and clips what bicubic overshoots. Saved with the weights."""
     on_bad_image: OnBadImage = "error"
     """error: stop at an unreadable image and name it; skip: go on without it and count it."""
     max_bad_fraction: float = Field(default=0.1, ge=0, le=1)
@@ -40,9 +63,18 @@ class Data:
     """Processes that read and decode images; 0: none but the main one."""
     cache: Literal["none", "ram", "disk"] = "none"
     """Keep decoded images for the next epochs, as many as fit: in memory, or in a file in
-    `~/.cache/normfree` that later runs find again. Twenty times as fast to read as JPEGs."""
+    `~/.cache/normfree` that later runs find again. Ten times as fast to read as JPEGs."""
     cache_gb: float = Field(default=4.0, gt=0)
     """Gigabytes for the cache of the training images; a quarter of that for the others."""
+
+    def __post_init__(self) -> None:
+        """Refuse two orders at once, and secrets, which would be saved."""
+        check_no_secret(self.source)
+        if self.balance == "sampler" and self.order == "shards":
+            raise UserError(
+                "--balance sampler has an order of its own, which --order shards contradicts: "
+                "choose --balance weights"
+            )
 
     def statistics(self, train: Source) -> Statistics:
         """Mean and standard deviation of each channel, in 0..255.

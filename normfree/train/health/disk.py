@@ -71,11 +71,11 @@ class DiskSpace:
             "go on with --resume"
         )
 
-    def ending(self, step: int) -> str:
+    def ending(self, step: int, run: Path) -> str:
         """What to say of a run that ends after the last checkpoint that fits."""
         return (
             f"the disk is nearly full: {self._numbers(self._free(self.directory))}; step {step} is "
-            f"saved. Make room and go on with: normfree train --resume --out {self.directory}"
+            f"saved. Make room and go on with: normfree train --resume --out {run}"
         )
 
     def _numbers(self, free: int) -> str:

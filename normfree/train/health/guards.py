@@ -15,6 +15,7 @@ from normfree.train.recipe import Recipe
 from normfree.train.run_dir import RunDirectory
 from normfree.train.state import TrainState
 from normfree.train.step import TrainStep
+from normfree.train.store import LocalStore, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ def build_guards(
     step: TrainStep,
     *,
     directory: RunDirectory,
+    store: Store,
     engine: Engine,
     say: Callable[[str], None],
 ) -> Guards:
@@ -50,6 +52,7 @@ def build_guards(
         state: of the run.
         step: which the monitor watches, once it is given ``monitor.watch``.
         directory: of the run.
+        store: of its checkpoints.
         engine: the ranks.
         say: prints a line.
 
@@ -76,7 +79,9 @@ def build_guards(
             runtime=runtime,
             say=say,
         ),
-        disk=DiskSpace(directory.path, _checkpoint_bytes(state)),
+        disk=DiskSpace(store.directory, _checkpoint_bytes(state))
+        if isinstance(store, LocalStore)
+        else DiskSpace(directory.path, 0),
         rewinds=settings.rewinds,
     )
 

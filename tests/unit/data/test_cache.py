@@ -36,6 +36,21 @@ def decoded(folder):
     return (folder / "decoded").read_text().split()
 
 
+def test_what_has_no_room_is_decoded_in_parts(folder):
+    source = counting(folder)
+    plan = BatchPlan(seed=1, examples=14, batch_size=14)
+    wanted, found = (
+        [batch.images.clone() for batch in batches]
+        for batches in (
+            train_batches(some, TrainTransform(16), plan, start=0, stop=3)
+            for some in (source, CachedSource(source, make("ram", folder, 14, 25_000)))
+        )
+    )
+    assert all(map(torch.equal, found, wanted))
+    whole = [int(index) for index in decoded(folder)]
+    assert len(whole) == len(set(whole)) < 14  # one of them did not fit, and no other was tried
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kind", ["ram", "disk"])
 def test_each_image_is_decoded_once_and_batches_have_the_same_bits(kind, workers, folder):

@@ -33,10 +33,10 @@ class Named:
 
 
 def private_mb(pid):
-    """Memory that belongs to a process alone."""
+    """Memory that belongs to a process alone: not that of a file, whoever else maps it."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-    return (sizes["Private_Clean"] + sizes["Private_Dirty"]) / 1024
+    return sizes["Anonymous"] / 1024
 
 
 def worker_mb(examples):

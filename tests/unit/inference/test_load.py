@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from normfree.errors import UserError
 from normfree.inference import load
 from normfree.models import ImageClassifier
 from normfree.train.build import build_card
+from normfree.train.checkpoint import read_checkpoint
 from normfree.train.fit import fit
 from normfree.train.init import new_model
 from normfree.train.resolve import Resolved, resolve
-from normfree.weights import load_model, read_torch, save_model
+from normfree.weights import load_model, save_model
+from normfree.weights.checkpoint_directory import STATE, SUMS, sums_text
 from tests.unit.train.tiny import tiny_recipe
 
 
@@ -90,7 +94,7 @@ def trained(directory: Path) -> Path:
 def test_a_run_without_a_model_file_gives_its_newest_checkpoint(tmp_path: Path) -> None:
     run = trained(tmp_path)
     newest = sorted((run / "checkpoints").iterdir())[-1]
-    averaged = read_torch(newest)["state"]["ema"]
+    averaged = read_checkpoint(newest)["state"]["ema"]
     (run / "model.safetensors").unlink()
     for path in (run, newest):
         predictor = load(path)
@@ -102,9 +106,9 @@ def test_a_run_without_a_model_file_gives_its_newest_checkpoint(tmp_path: Path) 
 
 def test_a_checkpoint_from_before_cards(tmp_path: Path) -> None:
     run = trained(tmp_path)
-    newest = sorted((run / "checkpoints").iterdir())[-1]
-    now = load(newest)
-    content = read_torch(newest)
+    now = load(sorted((run / "checkpoints").iterdir())[-1])
+    content = read_checkpoint(sorted((run / "checkpoints").iterdir())[-1])
+    newest = tmp_path / "step-00000002.pt"  # a file, as they were then
     card = content.pop("card")
     assert card["data"] == "synthetic:64x8x1x5"
     content["config"]["recipe"] = {"name": "tiny", "data": card["data"], "loss": "softmax"}
@@ -134,6 +138,14 @@ def test_a_crafted_checkpoint_is_one_line(
 ) -> None:
     run = trained(tmp_path)
     newest = sorted((run / "checkpoints").iterdir())[-1]
-    torch.save(read_torch(newest) | {part: value}, newest)
+    torch.save(read_checkpoint(newest) | {part: value}, tmp_path / "file.pt")
     with pytest.raises(UserError, match=message):
-        load(newest)
+        load(tmp_path / "file.pt")
+    if part != "state":  # whose tensors are elsewhere
+        text = json.loads((newest / STATE).read_text()) | {part: value}
+        (newest / STATE).write_text(json.dumps(text))
+        sums = {x.name: hashlib.sha256(x.read_bytes()).hexdigest() for x in newest.iterdir()}
+        sums.pop(SUMS)
+        (newest / SUMS).write_bytes(sums_text(sums))
+        with pytest.raises(UserError, match=message):
+            load(newest)

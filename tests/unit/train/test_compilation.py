@@ -20,7 +20,7 @@ from normfree.train.checkpoint import list_checkpoints
 from normfree.train.compilation import VARIABLE, about_compilation, cache_directory, compiled
 from normfree.train.fit import fit
 from tests.unit.train.test_step import EVERYTHING, distance, moved, setting, trained
-from tests.unit.train.tiny import assert_same_bits, final_state, tiny_recipe
+from tests.unit.train.tiny import assert_same_bits, final_state, remove, tiny_recipe
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_compiled_run_says_so_and_resumes_to_the_same_bits(
     again = tmp_path / "again"
     shutil.copytree(out, again)
     for path in list_checkpoints(again / "checkpoints")[3:]:
-        path.unlink()  # as if it had been stopped after the third step
+        remove(path)  # as if it had been stopped after the third step
     fit(tiny_recipe(again, compile=True, resume=True))
     assert_same_bits(final_state(again), final_state(out))
 

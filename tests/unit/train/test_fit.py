@@ -22,7 +22,14 @@ from normfree.train.progress import Progress
 from normfree.train.saved import FORMAT
 from normfree.train.sources import Sources
 from normfree.train.step import StepOutput, TrainStep
-from tests.unit.train.tiny import assert_same_bits, final_state, timeless_metrics, tiny_recipe
+from tests.unit.train.tiny import (
+    assert_same_bits,
+    damage,
+    final_state,
+    remove,
+    timeless_metrics,
+    tiny_recipe,
+)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +122,7 @@ def test_lost_after_its_last_checkpoint_a_run_repeats_what_was_lost(
     out = tmp_path / "killed"
     fit(tiny_recipe(out))
     for path in list_checkpoints(out / "checkpoints")[4:]:
-        path.unlink()
+        remove(path)
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "st')  # what a kill leaves
 
@@ -127,7 +134,7 @@ def test_a_run_without_a_checkpoint_yet_starts_again(finished: Path, tmp_path: P
     out = tmp_path / "early"
     fit(tiny_recipe(out))
     for path in list_checkpoints(out / "checkpoints"):
-        path.unlink()
+        remove(path)
     fit(tiny_recipe(out, resume=True))
     assert_same_run(finished, out)
 
@@ -135,8 +142,7 @@ def test_a_run_without_a_checkpoint_yet_starts_again(finished: Path, tmp_path: P
 def test_a_damaged_newest_checkpoint_is_passed_over(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "damaged"
     fit(tiny_recipe(out))
-    newest = list_checkpoints(out / "checkpoints")[-1]
-    newest.write_bytes(newest.read_bytes()[:1000])
+    damage(list_checkpoints(out / "checkpoints")[-1])
     fit(tiny_recipe(out, resume=True))
     assert_same_run(finished, out)
 
@@ -156,7 +162,7 @@ def test_a_signal_at_the_last_step_does_not_keep_the_run_from_ending(
 
 
 def test_other_settings_are_not_resumed(finished: Path) -> None:
-    with pytest.raises(UserError, match="epochs: 3 there, 4 now"):
+    with pytest.raises(UserError, match="epochs: 3 → 4"):
         fit(tiny_recipe(finished, epochs=4, resume=True))
 
 

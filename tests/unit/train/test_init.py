@@ -14,7 +14,7 @@ from normfree.factory import create_model
 from normfree.inference import load
 from normfree.train.fit import fit
 from normfree.weights import save_model
-from tests.unit.train.tiny import assert_same_bits, final_state, tiny_recipe
+from tests.unit.train.tiny import assert_same_bits, final_state, remove, tiny_recipe
 from tests.unit.weights.files import pico, write_haiku
 
 STAGES = ("stem.", "stages.0.", "stages.1.")
@@ -91,7 +91,7 @@ def test_a_run_goes_on_without_the_file_it_started_from(trained: Path, tmp_path:
     fit(tiny_recipe(whole, init=str(init)))
     fit(tiny_recipe(stopped, init=str(init)))
     newest = max((stopped / "checkpoints").iterdir())
-    newest.unlink()
+    remove(newest)
     init.unlink()
     fit(tiny_recipe(stopped, init=str(init), resume=True))
     assert_same_bits(final_state(stopped), final_state(whole))
@@ -140,7 +140,7 @@ def test_a_run_that_stopped_before_its_first_checkpoint_starts_from_the_file_aga
     settings = {"init": str(trained / "model.safetensors"), "lr": 1e-30}
     fit(tiny_recipe(tmp_path / "run", **settings))
     for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
-        checkpoint.unlink()
+        remove(checkpoint)
     (tmp_path / "run" / "model.safetensors").unlink()
     fit(tiny_recipe(tmp_path / "run", **settings, resume=True))
     assert_same_bits(weights(tmp_path / "run"), weights(trained))
@@ -163,5 +163,5 @@ def test_weights_for_color_do_not_take_gray_images(tmp_path: Path) -> None:
 
 
 def test_another_network_is_not_resumed(trained: Path) -> None:
-    with pytest.raises(UserError, match="model: nfnet_pico there, nf_resnet50 now"):
+    with pytest.raises(UserError, match="model: nfnet_pico → nf_resnet50"):
         fit(tiny_recipe(trained, warmup_epochs=0, base_lr=1.0, model="nf_resnet50", resume=True))

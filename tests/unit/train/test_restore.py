@@ -19,7 +19,7 @@ from normfree.train.resolve import resolve
 from normfree.train.restore import restore
 from normfree.train.sources import open_sources
 from normfree.train.state import TrainState
-from tests.unit.train.tiny import tiny_recipe
+from tests.unit.train.tiny import remove, tiny_recipe
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -43,7 +43,7 @@ class Unfinished:
         kept = list_checkpoints(out / "checkpoints")
         self.path = kept.pop(3)
         for path in kept:
-            path.unlink()
+            remove(path)
         self.content = read_checkpoint(self.path)
         self.resolved = resolve(self.recipe, *open_sources(self.recipe.data.source))
 
@@ -59,15 +59,17 @@ class Unfinished:
         return content
 
     def resume(self, change: Change) -> None:
-        """Go on from the checkpoint with a change."""
-        torch.save(self.changed(change), self.path)
+        """Go on from the checkpoint with a change, as a file: older versions wrote such."""
+        if self.path.exists():
+            remove(self.path)
+        torch.save({**self.changed(change), "format": 1}, self.path.with_name("step-00000004.pt"))
         fit(self.recipe.override(resume=True))
 
     def refuses(self, change: Change) -> str:
         """What is said of the checkpoint with a change."""
         state = self.changed(change)["state"]
         with pytest.raises(UserError, match="does not fit this run") as error:
-            restore(self.fresh(), state, self.path.parent, self.resolved.total_steps)
+            restore(self.fresh(), state, str(self.path.parent), self.resolved.total_steps)
         assert "Error" not in str(error.value)
         assert len(str(error.value)) < 600
         return str(error.value)
@@ -201,7 +203,7 @@ def test_a_run_does_not_go_on_from_odd_values(name: str, sgd: Unfinished) -> Non
 def test_what_a_run_has_written_is_taken_up(settings: dict[str, Any], tmp_path: Path) -> None:
     run = Unfinished(tmp_path / "run", **settings)
     run.resume(lambda state: None)
-    assert [path.name for path in list_checkpoints(run.path.parent)] == ["step-00000008.pt"]
+    assert [path.name for path in list_checkpoints(run.path.parent)] == ["step-00000008"]
 
 
 def test_a_run_without_momentum_is_taken_up(tmp_path: Path) -> None:

@@ -36,9 +36,9 @@ def test_differences_name_what_changed_and_pass_over_what_does_not_matter() -> N
     before = resolved()
     assert differences(before, resolved(workers=2, log_every=7, out=Path("y"))) == []
     changed = differences(before, resolved(train=65, momentum=0.8))
-    assert "momentum: 0.9 there, 0.8 now" in changed
-    assert "train_images: 64 there, 65 now" in changed
-    assert "clip: unit there, None now" in differences(before, resolved(clipping=None))
+    assert "momentum: 0.9 → 0.8" in changed
+    assert "train_images: 64 → 65" in changed
+    assert "clip: unit → None" in differences(before, resolved(clipping=None))
 
 
 def test_differences_name_other_training_data_of_the_same_size() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,17 @@ def tiny_recipe(out: Path, /, **changes: Any) -> Recipe:
 def final_state(run: Path) -> dict[str, Any]:
     """All tensors and numbers of the newest checkpoint, by dotted name."""
     return flat(read_checkpoint(list_checkpoints(run / "checkpoints")[-1])["state"])
+
+
+def remove(checkpoint: Path) -> None:
+    """As if it had never been written."""
+    shutil.rmtree(checkpoint) if checkpoint.is_dir() else checkpoint.unlink()
+
+
+def damage(checkpoint: Path, name: str = "shard-00000-of-00001.safetensors") -> None:
+    """Cut off half of a file."""
+    content = (checkpoint / name).read_bytes()
+    (checkpoint / name).write_bytes(content[: len(content) // 2])
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ import torch
 from rich.console import Console
 
 from normfree.errors import Interrupted, UserError
+from normfree.train.checkpoint import list_checkpoints
 from normfree.train.finite import NonFiniteError
 from normfree.train.fit import fit
 from normfree.train.health.disk import DiskSpace
 from normfree.train.progress import Progress
 from normfree.train.step import TrainStep
 from tests.ranks.faulty import of_recipe, planted
-from tests.unit.train.tiny import assert_same_bits, final_state, timeless_metrics, tiny_recipe
+from tests.unit.train.tiny import assert_same_bits, final_state, flat, timeless_metrics, tiny_recipe
 
 STEP = 4  # of 8, from 0, that the fault is planted in
 
@@ -95,7 +97,7 @@ def test_batch_statistics_are_as_before_a_step_that_is_refused(
     def copied(state: Any) -> dict[str, Any]:
         parts = {"model": state.model, "optimizer": state.optimizer, "ema": state.ema}
         saved = {name: part.state_dict() for name, part in parts.items()}
-        return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in _flat(saved).items()}
+        return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in flat(saved).items()}
 
     def observed(self: TrainStep, micro_batches: Any) -> Any:
         step, before = self.state.step, copied(self.state)
@@ -122,12 +124,6 @@ def test_batch_statistics_are_as_before_a_step_that_is_refused(
     assert compared == [STEP]
 
 
-def _flat(value: Any) -> dict[str, Any]:
-    from tests.unit.train.tiny import flat
-
-    return flat(value)
-
-
 @pytest.mark.parametrize("action", ["skip", "rewind"])
 def test_a_resumed_run_leaves_out_the_same_batches(
     action: str, fault: Any, without: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -145,8 +141,8 @@ def test_a_resumed_run_leaves_out_the_same_batches(
         patch.setattr(Progress, "advance", advance_and_stop)
         with pytest.raises(Interrupted):
             run(out, on_nonfinite=action, checkpoint_every=1)
-    for path in sorted((out / "checkpoints").iterdir())[-3:]:
-        path.unlink()  # so that it resumes before the step, whose fault does not come again
+    for path in list_checkpoints(out / "checkpoints")[-3:]:
+        shutil.rmtree(path)  # so that it resumes before the step, whose fault does not come again
     run(out, on_nonfinite=action, resume=True)
     assert_same_run(out, without)
 

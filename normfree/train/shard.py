@@ -1,0 +1,62 @@
+"""What one rank writes of a checkpoint: a ``.safetensors`` file, hashed while it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def write_shard(file: BinaryIO, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors of the host, without a copy of any of them; returns the SHA-256 of the file.
+
+    ``safetensors.torch.save_file`` makes the same file, but only at a path, and it would have to be
+    read again for its checksum.
+
+    >>> import io
+    >>> from safetensors.torch import load
+    >>> file = io.BytesIO()
+    >>> digest = write_shard(file, {"w": torch.ones(2), "step": torch.tensor(3)})
+    >>> digest == hashlib.sha256(file.getvalue()).hexdigest(), load(file.getvalue())
+    (True, {'step': tensor(3), 'w': tensor([1., 1.])})
+    """
+    header, end = {}, 0
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())  # all aligned
+    for name, tensor in ordered:
+        begin, end = end, end + tensor.nbytes
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    parts: Iterator[bytes | memoryview] = chain(
+        (len(text).to_bytes(8, "little"), text), (_bytes(x) for _, x in ordered)
+    )
+    for part in parts:
+        file.write(part)
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(flat)
