@@ -138,7 +138,7 @@ def test_help_is_a_screen_of_what_most_people_set(
     assert "--agc-eps" not in text
     left = len({setting.flag for setting in settings(Recipe)} - {*EVERYDAY}) + 1  # and --smoke
     assert f"--help-all shows {left} more" in text
-    assert "augmentation (10)" in text
+    assert "augmentation (11)" in text
 
 
 def test_every_component_has_a_heading() -> None:
