@@ -51,6 +51,7 @@ def restore(
     try:
         check_state(state, target, total_steps)
         target.load_state_dict(engine.share(state, _like(target)))
+        _lay_out(target.optimizer)
         if not engine.runtime.main:
             target.drop_metrics()
     except (_Unfit, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -60,6 +61,18 @@ def restore(
             f"the newest checkpoint of {source} does not fit this run ({kind}{said}); "
             "remove it to go on from the one before, or start again with another --out"
         ) from None
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give what an optimizer keeps the strides of its parameter, as before it was saved.
+
+    A file holds rows one after the other; sums over channels-last rows have another order.
+    """
+    for param, kept in optimizer.state.items():
+        for name, value in kept.items():
+            plain = type(value) is Tensor and value.shape == param.shape  # not sharded, no count
+            if plain and value.stride() != param.stride():
+                kept[name] = torch.empty_like(param, dtype=value.dtype).copy_(value)
 
 
 def _like(target: TrainState) -> dict[str, Any]:
