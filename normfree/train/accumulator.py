@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -64,11 +65,14 @@ class MetricAccumulator:
         self.units += units
 
     def read(self, runtime: Runtime | None = None) -> dict[str, float]:
-        """The means so far, over all ranks; here the host waits for the device."""
+        """The means so far, over all ranks; here the host waits for the device.
+
+        Where no step was taken, loss and accuracy are not a number.
+        """
         loss, correct, clipped, units = self._sums(runtime)
         return {
-            "loss": loss / max(self.steps, 1),
-            "accuracy": correct / max(self.images, 1),
+            "loss": loss / self.steps if self.steps else math.nan,
+            "accuracy": correct / self.images if self.images else math.nan,
             "clipped": clipped / max(units, 1),
         }
 

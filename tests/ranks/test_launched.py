@@ -18,7 +18,7 @@ from tests.unit.train.tiny import final_state, timeless_metrics
 WORDS = [
     *("normfree", "train", "digits", "--data", "synthetic:64x8x1x5", "--epochs", "3"),
     *("--batch-size", "24", "--accumulate", "2", "--mixing", "mixup_cutmix", "--device", "cpu"),
-    *("--checkpoint-every", "1", "--log-every", "1"),
+    *("--checkpoint-every", "1", "--log-every", "1", "--optimizer", "sgd", "--clipping", "0.1"),
 ]
 
 
