@@ -26,7 +26,7 @@ METHODS = {"extract", "extractall", "load_library", "unpack_archive"}
 
 #: Where it is used all the same: (file, name) → why no file decides what runs.
 REASONS = {
-    ("__init__.py", "importlib.import_module"): "a name of the package's own table",
+    ("lazy.py", "importlib.import_module"): "a name of the package's own table",
     ("cli/__init__.py", "importlib.import_module"): "a name of the package's own list of commands",
     ("cli/bench.py", "importlib.import_module"): "a name of the package's own list",
     ("analysis/training/peers.py", "importlib.import_module"): "a constant",
