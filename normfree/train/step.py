@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from normfree.data import MicroBatch
-from normfree.data.plan import AscentScope
+from normfree.data.ascent import AscentScope
 from normfree.train.device_transform import DeviceTransform
 from normfree.train.engine import Engine
 from normfree.train.gradient import ALONE, Measured, SummedLoss, batch_gradient

@@ -35,8 +35,7 @@ def test_finetune_on_a_folder_with_the_whole_recipe(
     result = normfree("train", "finetune", *SMALL, *data, *whole, *augment)
     assert result.returncode == 0, result.stderr
     assert (
-        f"weights from {trained}, nfnet_pico: all but the classifier, which is new"
-        in result.stdout
+        f"weights from {trained}, nfnet_pico: all but the classifier, which is new" in result.stdout
     )
     assert "20% of each batch ascends" in result.stdout
     found = normfree("eval", out, "--json")
