@@ -21,6 +21,7 @@ from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedCol
 from normfree.atomic import write_atomic
 from normfree.cache_home import cache_home
 from normfree.errors import UserError, one_line, printable
+from normfree.url_secrets import reveal
 
 _SECONDS = 60  # without a byte
 _BLOCK = 1 << 20
@@ -128,7 +129,7 @@ def _receive(url: str, part: Path) -> Any:
 @contextmanager
 def _opened(url: str, had: int, tag: str) -> Iterator[HTTPResponse]:
     """The answer of the server; its errors are for people."""
-    request = urllib.request.Request(url, headers={"User-Agent": "normfree"})
+    request = urllib.request.Request(reveal(url), headers={"User-Agent": "normfree"})
     if had:
         request.add_header("Range", f"bytes={had}-")
         request.add_header("If-Range", tag)

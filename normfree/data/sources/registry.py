@@ -12,7 +12,7 @@ from normfree.data.formats import LIMITS, Limits
 from normfree.data.sources.hold_out import HELD_OUT
 from normfree.data.sources.source import Source, Split
 from normfree.errors import UserError, unknown_name
-from normfree.secrets import check_no_secret
+from normfree.url_secrets import check_no_secret
 
 OnBadImage: TypeAlias = Literal["error", "skip"]
 

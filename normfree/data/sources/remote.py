@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from normfree.cache_home import cache_home
 from normfree.errors import UserError, one_line, printable
-from normfree.secrets import conceal, reveal
+from normfree.url_secrets import conceal, reveal
 
 CACHE_BYTES = 2**36
 """Bytes of whole files in the cache, 69 billion, unless ``NORMFREE_CACHE_BYTES`` says otherwise."""

@@ -1,4 +1,8 @@
-"""What a recipe is made of: each component validates, derives and builds itself."""
+"""What a recipe is made of: each component validates, derives and builds itself.
+
+Components are read to show help and recipes, which must be quick: what needs torch, and any part of
+``data``, ``optim`` or ``models``, is imported in the functions that use it.
+"""
 
 from normfree.train.components.augmentation import (
     Augmentation,

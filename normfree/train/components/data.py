@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from normfree.errors import UserError
 from normfree.schema import Field
-from normfree.secrets import check_no_secret
 from normfree.train.flags import Flag, component
+from normfree.url_secrets import check_no_secret
 
 if TYPE_CHECKING:
     from normfree.data import Source

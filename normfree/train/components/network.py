@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from normfree.errors import UserError
 from normfree.schema import Field, to_plain
 from normfree.train.flags import Flag, component
+from normfree.url_secrets import check_no_secret
 
 _OVERRIDES = ("activation", "drop_rate", "stochastic_depth_rate", "num_classes")
 _SIZES = ("train_size", "test_size")
@@ -45,7 +46,8 @@ class Network:
     """Keep only each block's input and recompute the rest: less memory, a third more time."""
 
     def __post_init__(self) -> None:
-        """Refuse what does not go together."""
+        """Refuse what does not go together, and secrets, which would be saved."""
+        check_no_secret(self.init or "")
         if self.freeze and self.init is None:
             raise UserError(
                 f"--freeze {self.freeze} keeps the weights that a run starts from; "
