@@ -50,7 +50,9 @@ def restore(
     """
     try:
         check_state(state, target, total_steps)
-        target.load_state_dict(engine.share(state, _like(target)))
+        like = _like(target)
+        shared = engine.share(state, like)
+        target.load_state_dict({**shared, "optimizer": _laid_out(shared, like)})
         if not engine.runtime.main:
             target.drop_metrics()
     except (_Unfit, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -60,6 +62,25 @@ def restore(
             f"the newest checkpoint of {source} does not fit this run ({kind}{said}); "
             "remove it to go on from the one before, or start again with another --out"
         ) from None
+
+
+def _laid_out(state: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """The optimizer's state in memory of its own, in the order that its parameters have there.
+
+    Files hold rows one after the other. An optimizer takes what it is given as it is, and sums over
+    units in another order are rounded otherwise.
+    """
+    optimizer = state["optimizer"]
+    kept = {
+        number: {
+            name: torch.empty_like(wanted.detach()).copy_(value)
+            if (wanted := like["optimizer"]["state"][number].get(name)) is not None
+            else value
+            for name, value in some.items()
+        }
+        for number, some in optimizer["state"].items()
+    }
+    return {**optimizer, "state": kept}
 
 
 def _like(target: TrainState) -> dict[str, Any]:
