@@ -2,22 +2,24 @@
 
     python -m experiments.data
 
-Fashion-MNIST is read from Debian's package ``dataset-fashion-mnist``; its parts are written to
-``experiments/data/``.
+Fashion-MNIST is read from Debian's package ``dataset-fashion-mnist``, or from the directory that
+the variable ``FASHION_MNIST`` names; its parts are written to ``experiments/data/``.
 """
 
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
 
+from normfree.data import ArraySource, open_source
 from normfree.data.sources.idx import read_idx
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"
-FASHION = Path("/usr/share/datasets/fashion-mnist")
+FASHION = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
@@ -35,6 +37,37 @@ def fashion_part(count: int, test: int) -> Path:
         for kind, rank in (("images-idx3", 3), ("labels-idx1", 1)):
             name = f"{split}-{kind}-ubyte"
             write_idx(out / f"{name}.gz", read_idx(FASHION / f"{name}.gz", rank)[:kept])
+    return out
+
+
+def fashion_select(held_out: int = 6000) -> Path:
+    """The training images in two: the last ones, which validate, stand where ``t10k`` would."""
+    out = DATA / f"fashion-select-{held_out}"
+    if out.exists():
+        return out
+    made = out.with_suffix(".part")
+    made.mkdir(parents=True, exist_ok=True)
+    for kind, rank in (("images-idx3", 3), ("labels-idx1", 1)):
+        values = read_idx(FASHION / f"train-{kind}-ubyte.gz", rank)
+        write_idx(made / f"train-{kind}-ubyte.gz", values[:-held_out])
+        write_idx(made / f"t10k-{kind}-ubyte.gz", values[-held_out:])
+    made.rename(out)
+    return out
+
+
+def digits_select(held_out: int = 360) -> Path:
+    """The training images of scikit-learn's digits in two, as IDX files."""
+    out = DATA / f"digits-select-{held_out}"
+    if out.exists():
+        return out
+    made = out.with_suffix(".part")
+    made.mkdir(parents=True, exist_ok=True)
+    train = open_source("digits", "train")
+    assert isinstance(train, ArraySource)
+    for kind, values in (("images-idx3", train.pixels[..., 0]), ("labels-idx1", train.labels)):
+        write_idx(made / f"train-{kind}-ubyte.gz", values[:-held_out])
+        write_idx(made / f"t10k-{kind}-ubyte.gz", values[-held_out:])
+    made.rename(out)
     return out
 
 

@@ -40,6 +40,7 @@ class Study:
         base: the recipe of all.
         variants: what a row is called → the settings that make it; others are those of ``base``.
         seeds: how many runs a variant has.
+        judged: what its images are that are not trained on, for the head of the table.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Study:
     base: Recipe
     variants: Mapping[str, Mapping[str, Any]]
     seeds: int = 3
+    judged: str = "validation"
 
     @property
     def results(self) -> Path:
@@ -97,7 +99,7 @@ def outcome(recipe: Recipe, seed: int) -> Line:
     """What a run reached; a run whose loss is no number any more reached nothing."""
     where = environment()
     found: Line = {key: where[key] for key in ("date", "processor", "threads", "torch", "commit")}
-    began = time.perf_counter()
+    began, computed = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as directory:
         run = recipe.override(
             seed=seed,
@@ -114,6 +116,7 @@ def outcome(recipe: Recipe, seed: int) -> Line:
     found |= {key: last.get(name) for key, name in keys.items()}
     if "diverged" in last:
         found["diverged"] = last["diverged"]
+    found["processor_seconds"] = round(time.process_time() - computed, 1)
     return found | {"seconds": round(time.perf_counter() - began, 1)}
 
 
@@ -130,27 +133,34 @@ def summary(lines: Sequence[Line], key: str) -> str:
 
 def table(study: Study) -> str:
     """The results in Markdown."""
-    rows = ["| | validation top-1, % | averaged weights, % | training images, % | runs | s a run |"]
+    rows = [
+        f"| | {study.judged} top-1, % | averaged weights, % | training images, % | runs | s a run |"
+    ]
     rows.append("|---|---|---|---|---|---|")
     for variant in study.variants:
         wanted = (variant, fingerprint(study.base.override(**study.variants[variant])))
         lines = [x for x in study.lines() if (x["variant"], x["settings"]) == wanted]
         if lines:
             numbers = " | ".join(summary(lines, key) for key in ("top1", "top1_ema", "train"))
-            seconds = statistics.median(line["seconds"] for line in lines)
+            times = [line.get("processor_seconds", line["seconds"]) for line in lines]
+            seconds = statistics.median(times)
             rows.append(f"| {variant} | {numbers} | {len(lines)} | {seconds:.0f} |")
     return "\n".join(rows)
 
 
 def write_table(study: Study) -> None:
     """Put the results between the markers of the page."""
-    page = DOCS / f"{study.page}.md"
-    begin, end = f"<!-- {study.name}: written by experiments/ -->", "<!-- end -->"
+    put(DOCS / f"{study.page}.md", study.name, table(study))
+
+
+def put(page: Path, name: str, written: str) -> None:
+    """Replace what is between the markers of this name in a page."""
+    begin, end = f"<!-- {name}: written by experiments/ -->", "<!-- end -->"
     before, found, rest = page.read_text().partition(begin)
     if not found:
         raise SystemExit(f"{page} lacks the line {begin}")
     after = rest.partition(end)[2]
-    page.write_text(f"{before}{begin}\n\n{table(study)}\n\n{end}{after}")
+    page.write_text(f"{before}{begin}\n\n{written}\n\n{end}{after}")
 
 
 def main(studies: Sequence[Study], doc: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from normfree.lazy import lazy
 
 if TYPE_CHECKING:
     from normfree.errors import BadImageError, UserError
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from normfree.inference.load import load
     from normfree.inference.predictor import Predictor
     from normfree.models import list_models
-    from normfree.models.fold import fold
+    from normfree.models.folding import fold
 
 __all__ = [
     "BadImageError",
@@ -24,19 +25,12 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_HOME = {
-    "BadImageError": "errors",
-    "Predictor": "inference",
-    "UserError": "errors",
-    "create_model": "factory",
-    "fold": "models",
-    "list_models": "models",
-    "load": "inference",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import torch when a name that needs it is used, so that ``normfree --help`` is quick."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'normfree' has no attribute {name!r}")
-    return getattr(import_module(f"normfree.{_HOME[name]}"), name)
+__getattr__ = lazy(
+    __name__,
+    {
+        "errors": "BadImageError UserError",
+        "factory": "create_model",
+        "inference": "Predictor load",
+        "models": "fold list_models",
+    },
+)

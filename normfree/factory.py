@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from normfree.models import ImageClassifier, build_model
-from normfree.weights import build_with, locate, read_parameters
+from normfree.weights import build_with, locate, named, read_parameters
 
 
 def create_model(
@@ -23,7 +23,8 @@ def create_model(
 
     Args:
         name: one of :func:`normfree.list_models`.
-        weights: a file from normfree, timm or the authors, a run directory, or ``hf:owner/name``;
+        weights: ``"pretrained"``, weights that were published for this network; a file from
+            normfree, timm or the authors, a URL of one, a run directory, or ``hf:owner/name``;
             None initializes the network randomly. The file's configuration provides the defaults
             of ``fields``. With another ``num_classes``, everything but the classifier is loaded,
             with a warning.
@@ -46,5 +47,5 @@ def create_model(
     """
     if weights is None:
         return build_model(name, device=device, dtype=dtype, **fields)
-    parameters = read_parameters(locate(weights))
+    parameters = read_parameters(locate(named(weights, name)))
     return build_with(parameters, name, device=device, dtype=dtype, **fields)

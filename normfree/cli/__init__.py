@@ -19,10 +19,12 @@ COMMANDS = {
     "train": "train a recipe, or go on with an interrupted run",
     "eval": "accuracy of a trained network on a data source",
     "predict": "classify image files",
+    "serve": "a local page to try a trained network, and a JSON endpoint",
     "export": "a trained network as ONNX, .pt2 or .safetensors, to deploy",
-    "pack": "images of a data source in one file, resized or not, to be read many times",
+    "pack": "images of a data source in one file, to be read many times",
     "convert": "weights of the authors or of timm to ours, or ours to timm's",
     "inspect-data": "counts, sizes, duplicates and unreadable images of a data source",
+    "report": "one page on a run, or on several side by side",
     "bench": "measure the speed of this machine",
     "info": "the networks, or one of them in detail",
     "recipes": "what can be trained, and what to expect of it",
@@ -87,7 +89,7 @@ def _help() -> str:
         "usage: normfree COMMAND [options]\n\n"
         "Image recognition without normalization layers.\n\n"
         f"{commands}\n\n"
-        "normfree COMMAND --help lists its options; --debug shows the traceback of an error."
+        "normfree COMMAND --help lists its options; --debug shows tracebacks."
     )
 
 

@@ -78,7 +78,7 @@ def _step(recipe: Recipe) -> Callable[[], None]:
     from normfree.train.sources import open_sources
 
     sources = open_sources(recipe.data.source, val_fraction=recipe.data.val_fraction)
-    weights = read_init(recipe.model.init)
+    weights = read_init(recipe.model.init, recipe.model.name)
     resolved = resolve(recipe, *sources, inferred=init_fields(recipe.model.name, weights))
     model = new_model(resolved.model, resolved.classes, weights, seed=recipe.seed)[0]
     update = build_step(resolved, build_state(resolved, model))

@@ -7,17 +7,17 @@ argparse parses, pydantic converts and checks. Commands with fixed options descr
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-import types
+import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
-from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 from typing import get_type_hints as hints_of
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
-
+from normfree.cli.arguments import Option, add_argument, joined, place
 from normfree.errors import UsageError, UserError, unknown_name
 
 T = TypeVar("T")
@@ -37,32 +37,6 @@ SYNONYMS = {
 @dataclass(frozen=True)
 class Positional:
     """Annotates a field: it is given by its place, not by a flag."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """One option of a command.
-
-    Attributes:
-        name: of the value.
-        annotation: type of the value.
-        help: what it does.
-        default: what it is if it is not given, for the help text; MISSING if it must be given.
-        group: heading that it stands under.
-        positional: whether it is given by its place.
-    """
-
-    name: str
-    annotation: Any
-    help: str
-    default: Any = MISSING
-    group: str = "options"
-    positional: bool = False
-
-    @property
-    def flag(self) -> str:
-        """As it is typed."""
-        return "--" + self.name.replace("_", "-")
 
 
 def parse(kind: type[T], words: Sequence[str], *, prog: str) -> T:
@@ -85,32 +59,91 @@ def parse(kind: type[T], words: Sequence[str], *, prog: str) -> T:
 
 
 def parse_options(
-    options: Iterable[Option], words: Sequence[str], *, prog: str, description: str
+    options: Iterable[Option],
+    words: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    short: str | None = None,
 ) -> dict[str, Any]:
     """The values that were typed, by name; what was not typed is absent.
+
+    Args:
+        options: all that may be typed.
+        words: what was.
+        prog: the command, for the help text.
+        description: of the command, for the help text.
+        short: the group that ``--help`` shows, and ``--help-all`` the others too; None shows all.
 
     Raises:
         UsageError: see :func:`parse`.
     """
     options = list(options)
+    make = partial(_parser, prog=prog, description=description)
+    parser = make(options)
+    if short is None:
+        parser.add_argument("-h", "--help", action="help", help="Show this help.")
+    else:
+        brief = make([option for option in options if option.group == short])
+        brief.epilog = _overview(options, short)
+        parser.add_argument("-h", "--help", action=_ShortHelp, brief=brief)
+        parser.add_argument("--help-all", action="help")
+    given, unknown = parser.parse_known_args(list(words))
+    if unknown:
+        raise UsageError(_about(unknown, [option.flag for option in options], prog))
+    by_name = {option.name: option for option in options}
+    return {name: joined(by_name[name], value) for name, value in vars(given).items()}
+
+
+def _parser(options: Sequence[Option], *, prog: str, description: str) -> _Parser:
+    """Argparse's parser, with the options in their groups."""
     parser = _Parser(
         prog=prog,
-        usage=" ".join(filter(None, [prog, *map(_place, options), "[options]"])),
+        usage=" ".join(filter(None, [prog, *map(place, options), "[options]"])),
         description=description,
         allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        formatter_class=_Formatter,
         argument_default=argparse.SUPPRESS,
     )
     groups: dict[str, Any] = {"options": parser}
     for option in options:
         if option.group not in groups:
             groups[option.group] = parser.add_argument_group(option.group)
-        _add(groups[option.group], option)
-    given, unknown = parser.parse_known_args(list(words))
-    if unknown:
-        raise UsageError(_about(unknown, [option.flag for option in options], prog))
-    by_name = {option.name: option for option in options}
-    return {name: _joined(by_name[name], value) for name, value in vars(given).items()}
+        add_argument(groups[option.group], option)
+    return parser
+
+
+def _overview(options: Sequence[Option], short: str) -> str:
+    """What ``--help-all`` adds: the headings, and how many options are under each."""
+    counts = Counter(option.group for option in options if option.group != short)
+    said = ", ".join(f"{group} ({count})" for group, count in counts.items())
+    return textwrap.fill(f"--help-all shows {counts.total()} more: {said}.", _columns())
+
+
+def _columns() -> int:
+    """As wide as the terminal, but no wider than a line is easily read."""
+    return min(shutil.get_terminal_size().columns, 100) - 2
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """argparse's layout, within these columns."""
+
+    def __init__(self, prog: str, **_: Any) -> None:
+        super().__init__(prog, width=_columns())
+
+
+class _ShortHelp(argparse.Action):
+    """Show the help text of another parser, which has fewer options."""
+
+    def __init__(self, brief: _Parser, **settings: Any) -> None:
+        super().__init__(nargs=0, **settings)
+        self.brief = brief
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Show it and exit."""
+        self.brief.print_help()
+        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -125,14 +158,6 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         text = message.removeprefix("argument ")
         raise UsageError(f"{text} (see {self.prog} --help)")
-
-
-def _place(option: Option) -> str:
-    """A positional as the usage line shows it."""
-    if not option.positional:
-        return ""
-    several = "..." if _items(option.annotation) is not None else ""
-    return option.name.upper() + several
 
 
 def _options(kind: Any) -> list[Option]:
@@ -155,132 +180,6 @@ def _options(kind: Any) -> list[Option]:
 def _default_of(kind: Any, name: str) -> Any:
     field = kind.__pydantic_fields__[name]
     return MISSING if field.is_required() else field.get_default(call_default_factory=True)
-
-
-def _add(parser: Any, option: Option) -> None:
-    """Tell argparse about an option."""
-    text = " ".join(option.help.split()).replace("%", "%%")
-    if option.default is not MISSING and option.default not in (None, ()) and not option.positional:
-        text += f" (default: {_shown(option.default)})".replace("%", "%%")
-    if _is_bool(option.annotation):
-        action = argparse.BooleanOptionalAction if option.default is not False else "store_true"
-        parser.add_argument(option.flag, dest=option.name, action=action, help=text)
-        return
-    several = _items(option.annotation) is not None
-    settings: dict[str, Any] = {
-        "type": _converter(option.annotation),
-        "metavar": _metavar(option),
-        "help": text,
-    }
-    if several:
-        settings["nargs"] = "*"
-    elif option.positional and option.default is not MISSING:
-        settings["nargs"] = "?"
-    if option.positional:
-        parser.add_argument(option.name, **settings)
-    else:
-        parser.add_argument(
-            option.flag, dest=option.name, required=option.default is MISSING, **settings
-        )
-
-
-def _converter(annotation: Any) -> Any:
-    """From a word to a value, for argparse."""
-    item = _items(annotation)
-    if item is _PAIR:
-        return _pair
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation if item is None else item)
-    optional = type(None) in _parts(annotation)
-
-    def convert(word: str) -> Any:
-        if optional and word in ("None", "none"):
-            return None
-        if not word:
-            raise argparse.ArgumentTypeError("it is empty")
-        try:
-            return adapter.validate_strings(word)
-        except ValidationError as error:
-            wanted = dict.fromkeys(
-                str(found["msg"]).removeprefix("Input ") for found in error.errors()
-            )
-            raise argparse.ArgumentTypeError(f"{'; or '.join(wanted)}; got {word!r}") from None
-
-    return convert
-
-
-def _joined(option: Option, value: Any) -> Any:
-    """Several words as the one value that they make."""
-    if _items(option.annotation) is _PAIR:
-        return dict(value)
-    if isinstance(value, list):
-        return None if value == [None] else tuple(value)
-    return value
-
-
-def _pair(word: str) -> tuple[str, Any]:
-    """``field=value``, the value in YAML."""
-    field, equals, value = word.partition("=")
-    try:
-        if equals and field:
-            return field, yaml.safe_load(value)
-    except (yaml.YAMLError, RecursionError, ValueError):
-        pass
-    raise argparse.ArgumentTypeError(
-        f"{word!r} is not field=value in YAML, such as stem_stride=1 or widths=[16,32,64,64]"
-    )
-
-
-_PAIR = object()
-
-
-def _items(annotation: Any) -> Any:
-    """The type of one of several values; None where there is only one."""
-    for part in _parts(annotation):
-        if get_origin(part) is tuple:
-            return get_args(part)[0]
-        if get_origin(part) is dict:
-            return _PAIR
-    return None
-
-
-def _parts(annotation: Any) -> list[Any]:
-    """The types of a union, without what annotates them."""
-    if get_origin(annotation) is Annotated:
-        return _parts(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return [part for inner in get_args(annotation) for part in _parts(inner)]
-    return [annotation]
-
-
-def _is_bool(annotation: Any) -> bool:
-    return _parts(annotation) == [bool]
-
-
-def _metavar(option: Option) -> str:
-    """The placeholder of the value in the help text."""
-    if option.positional:
-        return option.name.upper()
-    words = [
-        word
-        for part in _parts(option.annotation)
-        if get_origin(part) is Literal
-        for word in get_args(part)
-    ]
-    kinds = {int: "N", float: "X", Path: "PATH", str: "NAME"}
-    item = _items(option.annotation)
-    names = [kinds[part] for part in _parts(item or option.annotation) if part in kinds]
-    if item is _PAIR:
-        names = ["FIELD=VALUE"]
-    if words and not names:
-        return "{" + ",".join(words) + "}"
-    return "|".join(dict.fromkeys([*names, *words])) or "VALUE"
-
-
-def _shown(value: Any) -> str:
-    """A default as it would be typed."""
-    if isinstance(value, tuple):
-        return " ".join(map(_shown, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _about(unknown: Sequence[str], flags: Sequence[str], prog: str) -> str:

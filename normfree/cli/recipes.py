@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
@@ -11,9 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from normfree.cli.options import Positional, parse
+from normfree.cli.output import say
 from normfree.errors import UserError, unknown_name
 from normfree.recipes import Contract, Group, get_contract, list_recipes, recipe_groups, sweeps
 from normfree.schema import record
+
+#: Columns of a terminal from which a table has room for hardware and time.
+_WIDE = 120
 
 
 @record
@@ -24,6 +29,8 @@ class Options:
     """Recipes to list, with shell wildcards in quotes: 'imagenet_*'. A name shows its contract."""
     all: bool = False
     """List every recipe, rather than a line for those of a table or figure."""
+    json: bool = False
+    """Print one JSON list of contracts: of those that match, or of all."""
     sweep: str | None = None
     """Print the commands of a sweep: runs of one recipe that are too many to have a name each."""
 
@@ -32,24 +39,33 @@ def run(words: Sequence[str]) -> None:
     """List the recipes: ``normfree recipes [PATTERN]``."""
     options = parse(Options, words, prog="normfree recipes")
     console = Console()
+    pattern = options.pattern
     if options.sweep is not None:
         _commands(console, options.sweep)
-        return
-    pattern = options.pattern
-    if pattern is not None and pattern in list_recipes():
-        _show(console, get_contract(pattern))
-        return
-    if pattern is not None and not list_recipes(pattern):
+    elif pattern is not None and not list_recipes(pattern):
         raise UserError(f"no recipe matches {pattern!r}; normfree recipes --all lists them")
-    if pattern is not None or options.all:
-        console.print(_table(recipe_groups(), pattern or "*"))
+    elif options.json:
+        names = list_recipes(pattern or "*")
+        say(json.dumps([{"recipe": name, **asdict(get_contract(name))} for name in names]))
+    elif pattern in list_recipes():
+        _show(console, get_contract(pattern))
     else:
-        console.print(_table([group for group in recipe_groups() if not group.pattern]))
+        _list(console, pattern, everything=options.all)
+
+
+def _list(console: Console, pattern: str | None, *, everything: bool) -> None:
+    """Tables of recipes; only our own and the plain ones in full, unless more was asked for."""
+    if pattern is not None or everything:
+        console.print(_table(recipe_groups(), console.width, pattern or "*"))
+    else:
+        console.print(
+            _table([group for group in recipe_groups() if not group.pattern], console.width)
+        )
         console.print()
         console.print(_overview([group for group in recipe_groups() if group.pattern]))
         console.print("\nnormfree recipes 'PATTERN' lists those; normfree recipes NAME says more")
         console.print(f"sweeps (normfree recipes --sweep NAME): {', '.join(sweeps())}")
-    console.print("\nnormfree train RECIPE; normfree train RECIPE --help lists every setting")
+    console.print("\nnormfree train RECIPE; normfree train RECIPE --help-all lists every setting")
 
 
 def _commands(console: Console, name: str) -> None:
@@ -72,11 +88,15 @@ def _show(console: Console, contract: Contract) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _table(groups: Iterable[Group], pattern: str = "*") -> Table:
-    """A row for each recipe; a number is in the column of who says it."""
+def _table(groups: Iterable[Group], columns: int, pattern: str = "*") -> Table:
+    """A row for each recipe; a number is in the column of who says it.
+
+    Where there is no room, hardware and time are left to ``normfree recipes NAME``.
+    """
+    wide = columns >= _WIDE
     table = Table(box=None, pad_edge=False)
     table.add_column("recipe", no_wrap=True)
-    for heading in ("hardware", "time", "measured", "paper"):
+    for heading in (*(("hardware", "time") if wide else ()), "measured", "paper"):
         table.add_column(heading)
     for group in groups:
         rows = [row for row in group.rows if fnmatchcase(row.recipe.name, pattern)]
@@ -86,8 +106,7 @@ def _table(groups: Iterable[Group], pattern: str = "*") -> Table:
             measured = contract.status == "measured"
             table.add_row(
                 recipe.name,
-                contract.hardware,
-                contract.time,
+                *((contract.hardware, contract.time) if wide else ()),
                 contract.expected if measured else "",
                 "" if measured else contract.expected,
             )

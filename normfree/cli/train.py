@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Union
 
 from rich.console import Console
 
-from normfree.cli.options import Option, parse_options
+from normfree.cli.arguments import Option
+from normfree.cli.options import parse_options
 from normfree.errors import UsageError, UserError
 from normfree.recipes import DEFAULT, get_contract, get_recipe, list_recipes
 from normfree.recipes.smoke import smoke
 from normfree.train.flags import SELECTOR, current, off_values, settings, words
+from normfree.train.machine import free_cores, usable_cores
 from normfree.train.recipe import Recipe
 from normfree.train.run_dir import find_run_directory
-from normfree.train.saved import read_recipe
 
-#: What most people set, in the order in which they think of it.
+EVERYDAY_GROUP = "everyday options"
+
+#: What most people set, in the order in which they think of it: what ``--help`` shows.
 EVERYDAY = (
     *("data", "model", "epochs", "batch_size", "lr", "clipping"),
-    *("init", "out", "resume", "seed", "device", "precision", "workers"),
+    *("init", "out", "resume", "seed", "device", "threads", "precision", "workers"),
 )
 
-#: Component → heading of its options.
+#: Component → heading of its options in ``--help-all``.
 HEADINGS = {
     "data": "data",
     "model": "network",
@@ -37,6 +41,7 @@ HEADINGS = {
     "augment": "augmentation",
     "compute": "computation",
     "ranks": "several processes (torchrun)",
+    "health": "faults while training",
     "loop": "reports, evaluation and checkpoints",
     "place": "files",
 }
@@ -56,6 +61,7 @@ def run(words: Sequence[str]) -> None:
             options,
             prog=f"normfree train {name}",
             description=f"{title}\n\n`normfree recipes` lists the recipes.",
+            short=EVERYDAY_GROUP,
         )
     except UsageError as error:
         raise error if named else _recipe_comes_first(error, options) from None
@@ -67,9 +73,29 @@ def run(words: Sequence[str]) -> None:
         recipe = recipe.override(**given)
     except UserError as error:
         raise UsageError(f"{error} (see normfree train --help)") from None
+    if "init" in given and "model" not in given and not recipe.place.resume:
+        from normfree.train.init import with_network_of_init
+
+        recipe = with_network_of_init(recipe, given)
     from normfree.train.fit import fit
 
-    fit(recipe, Console())
+    console = Console()
+    fit(_with_threads(recipe, console), console)
+
+
+def _with_threads(recipe: Recipe, console: Console) -> Recipe:
+    """The recipe, computing with the cores that are idle now unless the user said how many.
+
+    They are saved with the run, so that it goes on with as many.
+    """
+    if recipe.compute.threads is not None or "OMP_NUM_THREADS" in os.environ:
+        return recipe
+    free, usable = free_cores(), usable_cores()
+    if free < usable:
+        busy = f"other processes keep {usable - free} of {usable} cores busy"
+        say = f"{busy}: computing on {free} (--threads {usable} takes all)"
+        console.print(say, markup=False, highlight=False, soft_wrap=True)
+    return recipe.override(threads=free)
 
 
 def _recipe_comes_first(error: UsageError, options: Sequence[str]) -> UsageError:
@@ -94,7 +120,7 @@ def recipe_options(recipe: Recipe) -> Iterator[Option]:
             annotation=Union[tuple(kinds)],  # noqa: UP007 - made at run time
             help=homes[0].description + _belongs(homes),
             default=current(recipe, flag),
-            group="everyday options"
+            group=EVERYDAY_GROUP
             if flag in EVERYDAY
             else HEADINGS[homes[0].path[0]]
             if homes[0].path
@@ -129,6 +155,8 @@ def _files(given: dict[str, Any]) -> dict[str, Any]:
 
 def _saved_recipe(given: Recipe, name: str | None) -> Recipe:
     """The settings of the run to resume: they need not be typed again."""
+    from normfree.train.saved import read_recipe
+
     directory = find_run_directory(given.name, given.place.out)
     saved = read_recipe(directory.read_config(), str(directory.config))
     if name is not None and saved.name != name:

@@ -50,6 +50,7 @@ class ShardOrder:
     array([0, 0, 0, 0])
 
     Source: the lanes are the idea of MosaicML Streaming's canonical nodes.
+
     Differs from: WebDataset's shuffle, which depends on the number of nodes and workers and on how
         fast each reads, and visits examples twice or not at all where shards differ in size.
     """

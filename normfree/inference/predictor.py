@@ -105,6 +105,11 @@ class Predictor:
             f"size={self.card.test_size}, device={self.device})"
         )
 
+    @property
+    def trained(self) -> nn.Module:
+        """The network as it was given, whatever form :meth:`optimize` predicts with."""
+        return self._trained
+
     def optimize(
         self,
         images: ImageLike | Iterable[ImageLike] | None = None,

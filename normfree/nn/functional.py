@@ -57,8 +57,8 @@ def standardize_weight_backward(
 
     .. math::
         x &= W_i - \mu_i, \qquad
-        r = \bigl(\max(\textstyle\sum_j x_j^2,\, \varepsilon)\bigr)^{-1/2}, \qquad
-        s = \textstyle\sum_j x_j G_{ij} \\
+        r = \bigl(\max(\sum_j x_j^2,\, \varepsilon)\bigr)^{-1/2}, \qquad
+        s = \sum_j x_j G_{ij} \\
         \partial g_i &= r s \\
         \partial W_i &= g_i r\,\bigl(G_i - \overline{G_i} - r^2 s\,x\bigr)
 

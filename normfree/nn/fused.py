@@ -185,6 +185,11 @@ def _of_channels(gate: Tensor, x: Tensor) -> Float[Tensor, "n c"]:
     return gate.expand(*x.shape[:2], 1, 1)[:, :, 0, 0]
 
 
+def _kept(x: Tensor) -> Tensor:
+    """What the gate's graph keeps: an output that kept its history would keep itself, for ever."""
+    return x.detach()
+
+
 def _same(x: Tensor) -> Tensor:
     return x
 
@@ -199,7 +204,7 @@ class _SqueezeExciteAdd(Function):
         pooled = maps.channel_sums(x) / x[0, 0].numel()
         inputs = [pooled.requires_grad_()]
         inputs += [t.detach().requires_grad_(t.requires_grad) for t in given]
-        with torch.set_grad_enabled(any(ctx.needs_input_grad)), saved_tensors_hooks(_same, _same):
+        with torch.set_grad_enabled(any(ctx.needs_input_grad)), saved_tensors_hooks(_kept, _same):
             factor = gate(*inputs)  # small: activation checkpointing need not compute it again
         ctx.inner = (factor, inputs) if any(ctx.needs_input_grad) else None
         return maps.gate(x, factor.detach(), skip)

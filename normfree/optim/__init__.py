@@ -7,6 +7,7 @@ from normfree.optim.ema import EMA
 from normfree.optim.functional import advised_clipping
 from normfree.optim.lars import LARS
 from normfree.optim.list_optimizer import ListOptimizer
+from normfree.optim.muon import Muon
 from normfree.optim.param_groups import group_table, param_groups
 from normfree.optim.rmsprop import RMSProp
 from normfree.optim.sam import SAM
@@ -22,6 +23,7 @@ __all__ = [
     "ClipRecord",
     "GlobalNorm",
     "ListOptimizer",
+    "Muon",
     "RMSProp",
     "advised_clipping",
     "agc",

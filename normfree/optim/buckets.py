@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -37,16 +37,20 @@ class Bucket(NamedTuple):
         apart = [spans(owner, unitwise=unitwise) for owner in self.owners]
         if not any(apart):
             return self, Bucket([], [], [], [])
-        own, others = (
-            Bucket(
-                list(compress(self.names, chosen)),
-                list(compress(self.params, chosen)),
-                list(compress(self.grads, chosen)),
-                list(compress(self.owners, chosen)),
-            )
-            for chosen in ([not over for over in apart], apart)
+        return self.only([not over for over in apart]), self.only(apart)
+
+    def only(self, chosen: Sequence[bool]) -> Bucket:
+        """Some of the parameters.
+
+        Args:
+            chosen: for each, whether it is one of them.
+        """
+        return Bucket(
+            list(compress(self.names, chosen)),
+            list(compress(self.params, chosen)),
+            list(compress(self.grads, chosen)),
+            list(compress(self.owners, chosen)),
         )
-        return own, others
 
 
 def buckets(group: Mapping[str, Any], number: int = 0) -> Iterator[Bucket]:

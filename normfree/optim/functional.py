@@ -14,7 +14,7 @@ from normfree.errors import UserError
 def unitwise_norm(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     r"""The L2 norm of each output unit, or of the whole tensor if it has no units.
 
-    .. math:: \|x_i\| = \sqrt{\textstyle\sum_{j} x_{ij}^2}
+    .. math:: \|x_i\| = \sqrt{\sum_{j} x_{ij}^2}
 
     Args:
         x: a parameter or its gradient, of any rank, with output units along the first axis: a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, overload
 
 import torch
@@ -24,6 +25,7 @@ class ListOptimizer(Optimizer):
 
     Attributes:
         ranges: setting → range of valid values in a group.
+        observe: entered around the update of each list, to measure it; None measures nothing.
 
     Example:
         >>> class SignSGD(ListOptimizer):
@@ -44,6 +46,8 @@ class ListOptimizer(Optimizer):
         "momentum": FRACTION,
         "weight_decay": AT_LEAST_ZERO,
     }
+
+    observe: Callable[[Bucket], AbstractContextManager[None]] | None = None
 
     @abstractmethod
     def update_(self, bucket: Bucket, group: dict[str, Any]) -> None:
@@ -116,4 +120,5 @@ class ListOptimizer(Optimizer):
         """Update the parameters that have a gradient."""
         for number, group in enumerate(self.param_groups):
             for bucket in buckets(group, number):
-                self.update_(bucket, group)
+                with nullcontext() if self.observe is None else self.observe(bucket):
+                    self.update_(bucket, group)

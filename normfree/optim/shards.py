@@ -46,7 +46,7 @@ def whole_norms(
 ) -> Float[Tensor, " k"]:
     r"""The L2 norm of each of k tensors, over the rows of all ranks.
 
-    .. math:: \|x\| = \sqrt{\textstyle\sum_r \|x_r\|^2}
+    .. math:: \|x\| = \sqrt{\sum_r \|x_r\|^2}
 
     Args:
         tensors: the rows of this rank.

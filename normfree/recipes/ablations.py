@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from normfree.models.nfnet_variants import ABLATIONS
+from normfree.models.paper import ABLATIONS
 from normfree.recipes.contract import paper_contract
 from normfree.recipes.group import Group, Row
 from normfree.recipes.imagenet import FULL, step_time, top1

@@ -18,7 +18,7 @@ from normfree.train.recipe import Recipe
 
 RECIPE = Recipe(
     name="folder",
-    data=Data(source="folder:.", test_margin=16),
+    data=Data(source="folder:."),
     model=Network(name="nfnet_micro", train_size=96, test_size=128),
 ).override(
     epochs=30,

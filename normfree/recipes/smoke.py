@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from normfree.models import model_config
 from normfree.train.components import Batch, Place, Steps
 from normfree.train.recipe import Recipe
 
@@ -62,11 +61,13 @@ def smoke(recipe: Recipe) -> Recipe:
         loop=replace(recipe.loop, log_every=1),
         place=Place(),
     )
-    return plain.override(warmup_steps=min(1.0, recipe.schedule.warmup.steps(2.0)))
+    return plain.override(warmup_steps=float(recipe.schedule.warmup.steps(2.0, 2) > 0))
 
 
 def _shrunk(recipe: Recipe) -> dict[str, Any]:
     """The recipe's options, for a network that is narrower and not as deep."""
+    from normfree.models import model_config
+
     options = recipe.model.options
     config = model_config(recipe.model.name, **options)
     smaller: dict[str, Any] = {

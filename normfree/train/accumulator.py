@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -52,23 +53,26 @@ class MetricAccumulator:
         Args:
             loss: mean over the batch, or this rank's share of it; likewise what follows.
             correct: examples of the batch that were classified correctly.
-            images: examples of the batch, on all ranks.
+            images: examples of the batch, on all ranks; 0 if the step was not taken.
             clipped: units whose gradient was clipped.
             units: units that could have been.
         """
         self.loss += loss
         self.correct += correct
         self.clipped += clipped
-        self.steps += 1
+        self.steps += bool(images)  # a step that was not taken has no loss
         self.images += images
         self.units += units
 
     def read(self, runtime: Runtime | None = None) -> dict[str, float]:
-        """The means so far, over all ranks; here the host waits for the device."""
+        """The means so far, over all ranks; here the host waits for the device.
+
+        Where no step was taken, loss and accuracy are not a number.
+        """
         loss, correct, clipped, units = self._sums(runtime)
         return {
-            "loss": loss / max(self.steps, 1),
-            "accuracy": correct / max(self.images, 1),
+            "loss": loss / self.steps if self.steps else math.nan,
+            "accuracy": correct / self.images if self.images else math.nan,
             "clipped": clipped / max(units, 1),
         }
 

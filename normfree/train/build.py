@@ -46,6 +46,7 @@ from normfree.train.sources import Sources
 from normfree.train.state import TrainState
 from normfree.train.statistics import synchronize
 from normfree.train.step import TrainStep
+from normfree.train.telemetry import build_telemetry
 from normfree.train.updater import Updater
 from normfree.weights.card import ModelCard, read_card
 
@@ -69,7 +70,9 @@ def build_plan(resolved: Resolved, world: int = 1, order: Order | None = None) -
 
 def build_device_transform(resolved: Resolved) -> DeviceTransform:
     """The device stage."""
-    augment, shift = resolved.recipe.augment, resolved.recipe.augment.geometry
+    augment, geometry = resolved.recipe.augment, resolved.recipe.augment.geometry
+    shifts = isinstance(geometry, Shift) and geometry.applies(resolved.epochs)
+    shift = geometry if shifts else None
     alphas = (
         {}
         if augment.mixing is None
@@ -185,10 +188,13 @@ def build_step(resolved: Resolved, state: TrainState, engine: Engine = ALONE) ->
         loss_of=engine.parallel(_loss_of(resolved, state.model, transform, engine), state.model),
         batch_size=recipe.batch.size,
         scope="batch" if recipe.sam is None else recipe.sam.scope,
-        one_backward=recipe.batch.accumulate == world == 1 and recipe.sam is None,
+        one_backward=recipe.batch.accumulate == world == 1
+        and recipe.sam is None
+        and recipe.health.on_nonfinite == "stop",  # the others have to see the whole gradient
         engine=engine,
         count=recipe.batch.accumulate,
         passes=build_plan(resolved, world).ascent_passes if world > 1 else None,
+        telemetry=build_telemetry(resolved, state, engine),
     )
 
 

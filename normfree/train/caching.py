@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from normfree.cache_home import cache_home
 from normfree.data import ArraySource, Source
 from normfree.data.cache import CachedSource, PixelCache, source_key
 from normfree.data.pack import PackSource
@@ -40,9 +40,8 @@ def cached(sources: Sources, data: Data) -> tuple[Sources, list[str]]:
 
 
 def cache_directory() -> Path:
-    """``~/.cache/normfree/images``, or below ``$XDG_CACHE_HOME``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "normfree" / "images"
+    """``images`` in :func:`~normfree.cache_home.cache_home`."""
+    return cache_home() / "images"
 
 
 def _cached(source: Source, data: Data, share: float, notes: list[str]) -> Source:
@@ -59,7 +58,7 @@ def _cached(source: Source, data: Data, share: float, notes: list[str]) -> Sourc
         except OSError as error:
             raise UserError(
                 f"cannot make a cache in {directory}: {error.strerror or error}; set "
-                "XDG_CACHE_HOME to another directory, or use --cache ram"
+                "NORMFREE_CACHE to another directory, or use --cache ram"
             ) from error
         where = str(directory)
     room = min(1.0, capacity / max(1, len(source) * _mean_size(source)))

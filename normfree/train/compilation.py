@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from normfree.cache_home import cache_home
 from normfree.errors import UserError
 
 P = ParamSpec("P")
@@ -54,7 +55,7 @@ def compiled(function: Callable[P, R], device: str, *, graphs: bool = False) -> 
 def cache_directory() -> Path | None:
     """Where compiled code is kept: PyTorch's environment variable, or a directory of the user.
 
-    That is ``normfree/compiled`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. PyTorch itself would use
+    That is ``compiled`` in :func:`~normfree.cache_home.cache_home`. PyTorch itself would use
     the directory of temporary files, which many systems empty when they start. None if nothing can
     be written there.
     """
@@ -62,10 +63,9 @@ def cache_directory() -> Path | None:
     if given:
         return Path(given)
     try:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        directory = caches / "normfree" / "compiled"
+        directory = cache_home() / "compiled"
         directory.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # read-only, or there is no home
+    except (OSError, UserError):  # read-only, or there is no home
         return None
     return directory if os.access(directory, os.W_OK) else None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from normfree.train.components import AGC, Epochs, ScaledRate, WarmupEpochs
+import torch
+
+from normfree.train.components import AGC, Epochs, ScaledRate, Shift, WarmupEpochs, WarmupFraction
 from normfree.train.resolve import Resolved
 
 Row = tuple[str, str, str]
@@ -51,6 +53,9 @@ def _order(r: Resolved) -> Iterator[Row]:
 
 def _arithmetic(r: Resolved) -> str:
     compute = r.recipe.compute
+    if r.device == "cpu":
+        threads = torch.get_num_threads()
+        return f"{compute.precision}, {threads} thread{'s' * (threads > 1)}"
     rounded = compute.tf32 and r.device.startswith("cuda")
     return f"{compute.precision}, TF32 allowed" if rounded else compute.precision
 
@@ -64,7 +69,11 @@ def _steps(r: Resolved) -> Iterator[Row]:
     in_epochs = isinstance(recipe.length, Epochs)
     yield "total steps", str(r.total_steps), f"{r.epochs} epochs" if in_epochs else GIVEN
     warmup = recipe.schedule.warmup
-    given = f"{warmup.warmup_epochs:g} epochs" if isinstance(warmup, WarmupEpochs) else GIVEN
+    given = GIVEN
+    if isinstance(warmup, WarmupEpochs):
+        given = f"{warmup.warmup_epochs:g} epochs"
+    elif isinstance(warmup, WarmupFraction):
+        given = f"{warmup.warmup_fraction:.0%} of all steps"
     if r.warmup_steps > r.total_steps:
         given += ": longer than the run, the peak is not reached; lower --warmup-epochs"
     yield "warm-up steps", f"{r.warmup_steps:.2f}", given
@@ -82,8 +91,9 @@ def _optimizer(r: Resolved) -> Iterator[Row]:
         origin = f"for batches of {recipe.batch.size}" if automatic else GIVEN
         yield "clipping", f"{r.clipping:g}", f"{name[recipe.clipping.kind]}, {origin}"
     if recipe.sam is not None:
-        scope = recipe.sam.scope.replace("_", "-")
-        share = f"{recipe.sam.fraction:.0%} of each {scope} ascends"
+        scopes = {"other_batch": "another batch"}
+        scope = scopes.get(recipe.sam.scope, "each " + recipe.sam.scope.replace("_", "-"))
+        share = f"{recipe.sam.fraction:.0%} of {scope} ascends"
         yield "SAM", f"{recipe.sam.rho:g}", share
     yield "dropout", f"{r.model['drop_rate']:g}", _origin(recipe.model.drop_rate)
     depth = r.model["stochastic_depth_rate"]
@@ -92,7 +102,10 @@ def _optimizer(r: Resolved) -> Iterator[Row]:
 
 def _augmentation(r: Resolved) -> Iterator[Row]:
     geometry, mixing = r.recipe.augment.geometry, r.recipe.augment.mixing
-    yield "augmentation", "none" if geometry is None else geometry.kind, ""
+    if isinstance(geometry, Shift) and not geometry.applies(r.epochs):
+        yield "augmentation", "none", f"{geometry.kind} from {geometry.least_epochs} epochs on"
+    else:
+        yield "augmentation", "none" if geometry is None else geometry.kind, ""
     if mixing is not None:
         partner = {"two_batches": "of a second batch", "in_batch": "next in the batch"}
         yield "mixing", mixing.kind, f"with the image {partner[mixing.pairing]}"

@@ -28,7 +28,12 @@ class Engine:
 
     Args:
         runtime: the ranks.
+
+    Attributes:
+        splits: whether a rank holds only a part of the parameters.
     """
+
+    splits = False
 
     def __init__(self, runtime: Runtime | None = None) -> None:
         self.runtime = Runtime(device="cpu") if runtime is None else runtime
@@ -71,6 +76,10 @@ class Engine:
     def count(self, clipped: ClipRecord) -> ClipRecord:
         """The part of a record that this rank counts, so that the ranks' counts add up."""
         return clipped
+
+    def counts(self, name: str) -> bool:
+        """Whether this rank is the one, or one of those, to count a parameter, by its name."""
+        return True
 
     def whole(self, state: Any) -> Any:
         """A state dict with whole tensors, not only the rows of this rank."""

@@ -1,66 +1,41 @@
-"""Notice a loss that is not a number, without waiting for the device at every step."""
+"""Refuse weights and losses that are not numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from normfree.errors import UserError
 from normfree.optim.shards import local
 from normfree.train.runtime import Runtime
 
-_NEVER = 2**62  # a step, or a place in a list, that no run comes to
+_NEVER = 2**62  # a place in a list that no run comes to
 
 
 class NonFiniteError(UserError):
     """Training has diverged.
 
     Args:
-        what: what was not finite: ``loss`` or the name of a parameter.
+        what: what was not finite: ``the loss`` or the name of a parameter.
         step: the step, from 0, whose loss it was or after which it was seen.
+        details: what else is known.
+
+    >>> print(NonFiniteError("the loss", 7, "the loss is nan"))
+    the loss is not finite at step 7 (the loss is nan); the checkpoints before it are kept. Lower
+    the learning rate, lengthen the warm-up, or use --precision float32; if the fault is in single
+    batches, go on without them: --resume --on-nonfinite skip
     """
 
-    def __init__(self, what: str, step: int) -> None:
+    def __init__(self, what: str, step: int, details: str = "") -> None:
         super().__init__(
-            f"{what} is not finite at step {step}; the checkpoints before it are kept. "
-            "Lower the learning rate, lengthen the warm-up, or use --precision float32"
+            f"{what} is not finite at step {step}{f' ({details})' if details else ''}; the "
+            "checkpoints before it are kept. Lower the learning rate, lengthen the warm-up, or use "
+            "--precision float32; if the fault is in single batches, go on without them: --resume "
+            "--on-nonfinite skip"
         )
         self.step = step
-
-
-class LossWatch:
-    """Remembers, on the device, the first step whose loss was not finite.
-
-    Example:
-        >>> watch = LossWatch()
-        >>> for step, loss in enumerate([1.0, float("nan"), float("inf")]):
-        ...     watch.see(torch.tensor(loss), step)
-        >>> watch.check()
-        Traceback (most recent call last):
-        normfree.train.finite.NonFiniteError: the loss is not finite at step 1; ...
-    """
-
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
-
-    def see(self, loss: Float[Tensor, ""], step: int) -> None:
-        """Look at the loss of a step; the host does not wait."""
-        new = ~torch.isfinite(loss) & (self.first_bad < 0)
-        self.first_bad.masked_fill_(new, step)
-
-    def check(self, runtime: Runtime | None = None) -> None:
-        """Wait for the device and stop the run if any loss was not finite, on any rank.
-
-        Raises:
-            NonFiniteError: names the first such step.
-        """
-        step = int(self.first_bad)
-        if runtime is not None:
-            first = runtime.least(step if step >= 0 else _NEVER)
-            step = -1 if first == _NEVER else first
-        if step >= 0:
-            raise NonFiniteError("the loss", step)
 
 
 def check_weights(model: nn.Module, step: int, runtime: Runtime | None = None) -> None:
@@ -71,10 +46,28 @@ def check_weights(model: nn.Module, step: int, runtime: Runtime | None = None) -
     Raises:
         NonFiniteError: names the parameter.
     """
-    named = list(model.named_parameters())
-    finite = torch.stack([torch.isfinite(local(p.detach())).all() for _, p in named])
-    first = next((place for place, good in enumerate(finite.tolist()) if not good), _NEVER)
+    names, params = zip(*model.named_parameters(), strict=True)
+    first = next(iter(_not_finite(params)), _NEVER)
     if runtime is not None:
         first = runtime.least(first)
     if first != _NEVER:
-        raise NonFiniteError(f"parameter {named[first][0]}", step)
+        raise NonFiniteError(f"parameter {names[first]}", step)
+
+
+def parameters_not_finite(
+    params: Sequence[Tensor], names: Sequence[str], runtime: Runtime
+) -> list[str]:
+    """The parameters that are not finite, on any rank, in their order.
+
+    >>> params = [torch.ones(2), torch.tensor(torch.inf)]
+    >>> parameters_not_finite(params, ["a", "b"], Runtime(device="cpu"))
+    ['b']
+    """
+    places = {place for some in runtime.gathered(_not_finite(params)) for place in some}
+    return [names[place] for place in sorted(places)]
+
+
+def _not_finite(params: Sequence[Tensor]) -> list[int]:
+    """Places of those that are not finite."""
+    finite = torch.stack([torch.isfinite(local(p.detach())).all() for p in params])
+    return [place for place, good in enumerate(finite.tolist()) if not good]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ from normfree.data.sources.source import class_counts
 from normfree.report.curves import plot_curves
 from normfree.report.metrics import read_metrics
 from normfree.train.compilation import about_compilation
+from normfree.train.health.guards import build_guards
+from normfree.train.health.memory import enough_memory
 from normfree.train.loop import train_loop
-from normfree.train.metrics import MetricsFile, NoMetricsFile
+from normfree.train.metrics import MetricsFile, NoMetricsFile, Tee
 from normfree.train.progress import Progress
 from normfree.train.recipe import Recipe
+from normfree.train.reporting import evaluate_mistakes, note_environment, report
 from normfree.train.resolve import Resolved
 from normfree.train.run import Run
 from normfree.train.run_files import RunFiles
@@ -25,6 +28,7 @@ from normfree.train.runtime import Runtime, open_runtime
 from normfree.train.saved import write_config
 from normfree.train.sources import Sources, open_sources
 from normfree.train.start import Start, started
+from normfree.train.telemetry import TelemetrySink
 from normfree.train.writer import CheckpointWriter
 
 _LISTED = 20  # unreadable images that are listed at the end of a run
@@ -82,10 +86,13 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             _say_start(run, start, sources)
             if runtime.main:
                 start.directory.write_config(run.files.config)
+                note_environment(start.directory)
             try:
-                with run.progress, run.files.writer.closing():
+                memory = enough_memory(start.parts.resolved, runtime.world)
+                writing = run.files.writer.closing()
+                with run.progress, run.guards.watchdog, memory, writing:
                     train_loop(run)
-                _collect_unreadable(run)
+                evaluate_mistakes(run)
             finally:
                 run.reader.close()
                 run.metrics.close()
@@ -112,6 +119,15 @@ def _built(start: Start, console: Console | None) -> Run:
     """Everything that the loop works with."""
     engine, resolved, state, step, reader, card = start.parts
     recipe, progress = resolved.recipe, Progress(console, resolved.span, state.step)
+    guards = build_guards(
+        recipe,
+        state,
+        step,
+        directory=start.directory,
+        store=start.store,
+        engine=engine,
+        say=progress.note,
+    )
     if engine.runtime.main:
         reader.bad_images.keep(start.directory.bad_images)
     if reader.workers is not None:
@@ -122,7 +138,7 @@ def _built(start: Start, console: Console | None) -> Run:
         compiles=recipe.compute.compile,
         loop=recipe.loop,
         state=state,
-        step=step,
+        step=replace(step, watch=guards.monitor.watch),
         reader=reader,
         loss=recipe.loss.kind,
         files=RunFiles(
@@ -132,12 +148,26 @@ def _built(start: Start, console: Console | None) -> Run:
             writer=CheckpointWriter(start.store, engine.runtime, recipe.loop),
             engine=engine,
         ),
-        metrics=MetricsFile(start.directory.metrics, after=state.step)
-        if engine.runtime.main
-        else NoMetricsFile(),
+        metrics=_sinks(start),
         progress=progress,
         engine=engine,
+        guards=guards,
     )
+
+
+def _sinks(start: Start) -> MetricsFile:
+    """What becomes of each line of the metrics."""
+    engine, _, state, step, *_ = start.parts
+    file = (
+        MetricsFile(start.directory.metrics, after=state.step)
+        if engine.runtime.main
+        else NoMetricsFile()
+    )
+    others: list[MetricsFile] = []
+    if step.telemetry is not None:
+        path = start.directory.telemetry
+        others.append(TelemetrySink(step.telemetry, path, engine, after=state.step))
+    return Tee(file, others)
 
 
 def _about_data(sources: Sources) -> list[str]:
@@ -181,12 +211,6 @@ def _about_ranks(recipe: Recipe, runtime: Runtime) -> list[str]:
     ]
 
 
-def _collect_unreadable(run: Run) -> None:
-    """Each rank read other images."""
-    for reasons in run.runtime.gathered(run.reader.bad_images.reasons):
-        run.reader.bad_images.reasons |= reasons
-
-
 def _say_unreadable(run: Run) -> None:
     bad = run.reader.bad_images
     if bad.count:
@@ -206,6 +230,8 @@ def _finish(run: Run) -> Result:
     last = _last(read_metrics(directory.metrics))
     run.progress.note(_after_the_last_epoch(last, directory.metrics))
     run.progress.note(note)
+    if run.loop.report:
+        run.progress.note(report(directory))
     run.progress.note(f"best on validation ({run.state.best:.2%}): {directory.best}")
     if "test_top1" in last:
         run.progress.note(f"the same weights on the test images: {_share(last, 'test_top1')}")

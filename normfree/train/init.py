@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,18 +10,23 @@ import torch
 from normfree.errors import UserError
 from normfree.factory import create_model
 from normfree.models import TASK_FIELDS, ImageClassifier
+from normfree.train.recipe import Recipe
 from normfree.weights import (
     Parameters,
     file_fields,
     identify,
     load_parameters,
     locate,
+    named,
     read_parameters,
 )
+from normfree.weights.pretrained import WORD
+
+_SIZES = frozenset({"train_size", "test_size"})
 
 
-def read_init(init: str | None) -> Parameters | None:
-    """The weights of ``--init``; None without it.
+def read_init(init: str | None, network: str) -> Parameters | None:
+    """The weights of ``--init`` for a network; None without it.
 
     Raises:
         UserError: there are none, or they are damaged or refused.
@@ -29,7 +34,7 @@ def read_init(init: str | None) -> Parameters | None:
     if init is None:
         return None
     try:
-        return read_parameters(locate(init))
+        return read_parameters(locate(named(init, network)))
     except UserError as error:
         raise UserError(f"--init {init}: {error}") from error
 
@@ -39,7 +44,25 @@ def init_fields(network: str, parameters: Parameters | None) -> dict[str, Any]:
     if parameters is None:
         return {}
     fields = file_fields(parameters, network)
-    return {name: value for name, value in fields.items() if name not in TASK_FIELDS}
+    return {name: value for name, value in fields.items() if name not in TASK_FIELDS - _SIZES}
+
+
+def with_network_of_init(recipe: Recipe, asked: Collection[str]) -> Recipe:
+    """The recipe with the network, and the image sizes, of the file that it starts from.
+
+    Args:
+        recipe: starts from weights.
+        asked: flags of the settings that stay as they are.
+
+    Raises:
+        UserError: there are no such weights, or they are of no network that is known.
+    """
+    parameters = None if recipe.model.init == WORD else read_init(recipe.model.init, "")
+    if parameters is None or (name := identify(parameters).name) == recipe.model.name:
+        return recipe
+    changes: dict[str, Any] = {"model": name, "train_size": None, "test_size": None}
+    changes |= {"model_options": {}, "test_margin": None}
+    return recipe.override(**{flag: value for flag, value in changes.items() if flag not in asked})
 
 
 def new_model(
@@ -71,10 +94,11 @@ def new_model(
         theirs = file_fields(parameters, config["name"]).get("num_classes", 0)
         model = create_model(**{**config, "num_classes": theirs})
         _load(model, parameters)
+        taken = f"weights from {parameters.source}, {config['name']}: "
         if theirs == outputs and _same_classes(parameters, classes):
-            return model, [f"all weights from {parameters.source}, the classifier's too"]
+            return model, [f"{taken}all of them, the classifier's too"]
         model.reset_classifier(outputs)
-    return model, [f"weights from {parameters.source}; a new classifier for {outputs} classes"]
+    return model, [f"{taken}all but the classifier, which is new, for {outputs} classes"]
 
 
 def _load(model: ImageClassifier, parameters: Parameters) -> None:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from normfree.data import TooManyBadImagesError, WorkerError
 from normfree.errors import BadImageError, UserError
 from normfree.train.agreement import Agreement, Wish
 from normfree.train.cadence import Cadence
-from normfree.train.finite import LossWatch, check_weights
+from normfree.train.finite import check_weights
+from normfree.train.health.monitor import Rewind
 from normfree.train.keeping import NO_MARK, Mark
 from normfree.train.progress import Stopwatch, duration
+from normfree.train.rewind import without_step
 from normfree.train.run import Run
+from normfree.train.shared_reading import SAVABLE, StoppedReading
 from normfree.train.signals import StopRequest, interrupted
 from normfree.train.transfer import uploaded
 from normfree.train.waiting import DataWait
@@ -30,25 +32,28 @@ def train_loop(run: Run) -> None:
 
     Raises:
         NonFiniteError: the loss or a weight is not finite; nothing of it was saved.
+        UserError: there is no room for checkpoints, or a file cannot be written.
         Interrupted: a signal asked to stop; the checkpoint of the step that was running is saved.
         UserError: an image, or too many of them, cannot be read, or reading processes died; the
-            steps before are saved, unless there are several ranks.
+            steps before are saved.
+        EndedElsewhere: that was on another rank.
     """
-    alone = run.runtime.world == 1  # other ranks are in the middle of a step, and cannot save it
+    if run.guards.rewinds and run.state.step == 0:
+        save(run)  # to go back to
     try:
-        _steps(run)
-    except (WorkerError, TooManyBadImagesError):
-        if alone:
+        while True:
+            try:
+                return _steps(run)
+            except Rewind as bad:
+                without_step(run, bad)
+    except (*SAVABLE, StoppedReading) as error:  # on all ranks, at the same step
+        with suppress(Rewind):  # the checkpoint to go back to is there
             save(run)
-            run.files.writer.wait()
-        raise
-    except BadImageError as error:
-        if alone:
-            save(run)
-            run.files.writer.wait()
-        saved = f"step {run.state.step} is saved" if alone else "the last checkpoint stays"
+        run.files.writer.wait()
+        if not isinstance(error, BadImageError):
+            raise
         raise UserError(
-            f"cannot read image {error.name}: {error.reason}; {saved}: fix "
+            f"cannot read image {error.name}: {error.reason}; step {run.state.step} is saved: fix "
             f"the image and go on with: normfree train --resume --out {run.files.directory.path}, "
             "or without it by adding --on-bad-image skip"
         ) from error
@@ -56,35 +61,35 @@ def train_loop(run: Run) -> None:
 
 def _steps(run: Run) -> None:
     state, span, loop = run.state, run.span, run.loop
-    watch, wait = LossWatch(run.step.transform.device), DataWait(run.reader.count)
+    health, watchdog, wait = run.guards.monitor, run.guards.watchdog, DataWait(run.reader.count)
     stopwatch, epoch_began = Stopwatch(), time.perf_counter()
     cadence, mark = Cadence(loop), NO_MARK
     first = state.step
     ended = span.epoch_ended(first)
     if ended is not None and state.epoch.steps:  # an unreadable image ended the evaluation
         save(run, _end_epoch(run, ended, 0.0))
-    measured = wait.measured(run.reader.train(state.step))
-    reading = uploaded(measured, run.step.transform.device)
+    read = run.reading.steps(wait.measured(run.reader.train(state.step)), run.accumulate)
+    reading = uploaded(read, run.step.transform.device)
     with (
         StopRequest() as stop,
         closing(reading) as micro_batches,
         closing(Agreement(run.runtime)) as agreement,
     ):
         while state.step < span.steps:
+            watchdog.beat("training", state.step)
             output = run.step(islice(micro_batches, run.accumulate))
             run.files.writer.check()
             if run.compiles and state.step == first + 1:
                 stopwatch.skip(_say_compiled(run, output.loss, epoch_began))
-            watch.see(output.loss, state.step - 1)
+            health.see(output, state.step - 1)
             for accumulator in (state.window, state.epoch):
                 accumulator.add(**output._asdict())
             run.progress.advance()
             if state.step % loop.log_every == 0:
-                watch.check(run.runtime)
                 _report(run, stopwatch, wait)
+                _look_at_disk(run)
             ended = span.epoch_ended(state.step)
             if ended is not None:
-                watch.check(run.runtime)
                 began = time.perf_counter()
                 mark = _end_epoch(run, ended, began - epoch_began)
                 epoch_began = time.perf_counter()
@@ -92,7 +97,6 @@ def _steps(run: Run) -> None:
             last = state.step == span.steps
             asked = agreement.on(Wish(stop.signum, run.runtime.main and cadence.overdue()))
             if any(asked) or cadence.due(state.step, ended, last=last):
-                watch.check(run.runtime)
                 save(run, mark if ended else NO_MARK)
                 cadence.saved()
             if asked.signum and not last:
@@ -112,6 +116,7 @@ def _say_compiled(run: Run, loss: Float[Tensor, ""], began: float) -> float:
 
 def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
     """A ``train`` line: the means since the last one."""
+    run.guards.monitor.inspect()
     window, step = run.state.window, run.state.step
     seconds, waited = stopwatch.lap(), wait.lap()
     line = {
@@ -123,6 +128,7 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
         "images_per_second": window.images / seconds,
         "data_wait": min(waited / seconds, 1.0),
     }
+    run.guards.monitor.report(line, window.steps, window.units)
     advice = wait.advice(waited, seconds, window.images)
     window.reset()
     run.metrics.write(**line)
@@ -134,6 +140,7 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
 def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
     """An ``epoch`` line, with an evaluation if one is due; the best weights are kept."""
     accuracy: float | None = None
+    run.guards.monitor.inspect()
     state, final = run.state, run.state.step == run.span.steps
     means = state.epoch.read(run.runtime)
     line: dict[str, Any] = {
@@ -170,7 +177,25 @@ def _test(run: Run) -> None:
 
 
 def save(run: Run, mark: Mark = NO_MARK) -> None:
-    """Begin to write a checkpoint, unless the weights are not finite."""
+    """Begin to write a checkpoint, unless the weights are not finite or there is no room."""
+    run.guards.monitor.inspect()
     check_weights(run.state.model, run.state.step, run.runtime)
+    run.files.writer.wait()  # it may be taking the room that is looked for
+    problem = run.runtime.first(run.guards.disk.problem)
+    if problem is not None:
+        raise UserError(problem)
+    run.guards.watchdog.beat("saving")
     run.metrics.sync()
     run.files.save_checkpoint(run.state, mark)
+
+
+def _look_at_disk(run: Run) -> None:
+    """Say when the disk fills up; while there is room for a last checkpoint, end with that."""
+    disk, writer = run.guards.disk, run.files.writer
+    warning, is_full = run.runtime.first(lambda: (None, False) if writer.busy else disk.look())
+    if is_full:
+        save(run)
+        writer.wait()
+        raise UserError(disk.ending(run.state.step, run.files.directory.path))
+    if warning is not None:
+        run.progress.note(f"warning: {warning}")

@@ -2,7 +2,10 @@
 
 Lines of kind ``train``, one every ``log_every`` steps, hold ``step``, ``epoch``, ``loss``,
 ``accuracy``, ``clipped`` (share of units whose gradient AGC clipped), ``lr``,
-``images_per_second`` and ``data_wait`` (share of the time in which training waited for images).
+``images_per_second``, ``data_wait`` (share of the time in which training waited for images),
+``grad_norm`` (L2 norm of the last step's gradient, before it was clipped; ``null`` where no
+gradient was whole at any time, because weights were updated in the backward pass) and ``skipped``
+(batches that the run has left out so far).
 Lines of kind ``epoch`` hold ``train_loss``, ``train_accuracy``, ``seconds`` and, where the epoch
 was evaluated, ``val_top1``, ``val_top5`` and ``val_loss``, and the same of the averaged weights,
 ending in ``_ema``. A line of kind ``test`` is written once, at the end of a run that has test
@@ -15,10 +18,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from normfree.atomic import write_atomic
 from normfree.report.metrics import is_plain, read_metrics
+from normfree.train.health.writing import writing
 
 #: Fields that say how long something took.
 TIMINGS = frozenset({"images_per_second", "data_wait", "seconds"})
@@ -39,10 +45,10 @@ class MetricsFile:
 
     def _open(self, after: int) -> None:
         kept = [line for line in read_metrics(self.path) if line["step"] <= after]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
-        temporary.replace(self.path)
-        self._file = self.path.open("a", encoding="utf-8")
+        with writing("metrics", self.path):
+            write_atomic(self.path, "".join(map(_line, kept)).encode())
+            # Without a buffer: what cannot be written is not tried again when the file is closed.
+            self._file = self.path.open("ab", buffering=0)
         self._written = {(line["kind"], line["step"]) for line in kept}
 
     def has(self, kind: str, step: int) -> bool:
@@ -57,12 +63,15 @@ class MetricsFile:
     def write(self, **fields: Any) -> None:
         """Append a line."""
         self._written.add((fields["kind"], fields["step"]))
-        self._file.write(_line(fields))
-        self._file.flush()
+        with writing("metrics", self.path):
+            left = memoryview(_line(fields).encode())
+            while left:
+                left = left[self._file.write(left) :]
 
     def sync(self) -> None:
         """Wait until all lines are on the disk: no checkpoint may outlive the lines before it."""
-        os.fsync(self._file.fileno())
+        with writing("metrics", self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -87,6 +96,42 @@ class NoMetricsFile(MetricsFile):
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class Tee(MetricsFile):
+    """Passes each line to a file, and then to others that read along.
+
+    Args:
+        file: keeps the lines.
+        others: what else becomes of them.
+    """
+
+    def __init__(self, file: MetricsFile, others: Sequence[MetricsFile]) -> None:
+        self._first, self._others = file, tuple(others)
+
+    def has(self, kind: str, step: int) -> bool:
+        """Whether there is a line of this kind and step."""
+        return self._first.has(kind, step)
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines after a step from all of them."""
+        for sink in (self._first, *self._others):
+            sink.rewind(step)
+
+    def write(self, **fields: Any) -> None:
+        """Pass a line on."""
+        for sink in (self._first, *self._others):
+            sink.write(**fields)
+
+    def sync(self) -> None:
+        """Wait until all lines are on the disk."""
+        for sink in (self._first, *self._others):
+            sink.sync()
+
+    def close(self) -> None:
+        """Close all of them."""
+        for sink in (self._first, *self._others):
+            sink.close()
 
 
 def _line(fields: dict[str, Any]) -> str:

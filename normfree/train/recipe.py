@@ -19,8 +19,10 @@ from normfree.train.components import (
     Data,
     Epochs,
     GlobalNorm,
+    Health,
     Loop,
     Loss,
+    Muon,
     Network,
     Place,
     Ranks,
@@ -32,7 +34,7 @@ from normfree.train.components import (
 from normfree.train.flags import Off, component
 from normfree.train.override import override
 
-Optimizer = Annotated[SGD | LARS | RMSprop | AdamW, Field(discriminator="kind")]
+Optimizer = Annotated[SGD | LARS | RMSprop | AdamW | Muon, Field(discriminator="kind")]
 Clipping = Annotated[AGC | GlobalNorm, Field(discriminator="kind")]
 Schedule = Annotated[Cosine | StepDecay, Field(discriminator="kind")]
 
@@ -69,6 +71,7 @@ class Recipe:
     compute: Compute = Compute()
     ranks: Ranks = Ranks()
     loop: Loop = Loop()
+    health: Health = Health()
     place: Place = Place()
 
     def __post_init__(self) -> None:

@@ -81,6 +81,10 @@ class Replicated(Engine):
         """All ranks clip the same; one of them counts."""
         return clipped if self.runtime.main else ClipRecord()
 
+    def counts(self, name: str) -> bool:
+        """One rank counts them all."""
+        return self.runtime.main
+
     def _alone(self) -> Any:
         assert self._ddp is not None
         return self._ddp.no_sync()

@@ -42,7 +42,8 @@ class Resolved:
         steps_per_epoch: N / B, not rounded.
         epochs: passes over N images, the last one perhaps not a whole one.
         total_steps: ⌊epochs · N / B⌋, unless the recipe says it outright.
-        warmup_steps: warmup_epochs · N / B, not rounded, unless the recipe says it outright.
+        warmup_steps: warmup_epochs · N / B, or warmup_fraction of all steps, not rounded, unless
+            the recipe says it outright.
         peak_lr: base_lr · B / 256, unless the recipe says it outright.
         train_size: side of a training image, pixels.
         test_size: side of an evaluation image, pixels.
@@ -129,8 +130,9 @@ def resolve(
         inferred=inferred,
     )
     _check_statistics(recipe, model["normalization"], world)
+    _check_ranks(recipe, world)
     mean, std = recipe.data.statistics(train)
-    steps_per_epoch = images / batch
+    steps_per_epoch, total_steps = images / batch, recipe.length.total_steps(images, batch)
     randaugment = recipe.augment.randaugment
     return Resolved(
         recipe=recipe,
@@ -146,8 +148,8 @@ def resolve(
         test_images=0 if test is None else len(test),
         epochs=recipe.length.total_epochs(images, batch),
         steps_per_epoch=steps_per_epoch,
-        total_steps=recipe.length.total_steps(images, batch),
-        warmup_steps=recipe.schedule.warmup.steps(steps_per_epoch),
+        total_steps=total_steps,
+        warmup_steps=recipe.schedule.warmup.steps(steps_per_epoch, total_steps),
         peak_lr=recipe.optimizer.rate.peak(batch),
         train_size=model["train_size"],
         test_size=model["test_size"],
@@ -190,6 +192,15 @@ def _check_statistics(recipe: Recipe, normalization: str, world: int) -> None:
         raise UserError(
             "--batch-statistics synchronized does not go with --sam-rho, for which ranks may make "
             "passes of their own; choose --batch-statistics replica"
+        )
+
+
+def _check_ranks(recipe: Recipe, world: int) -> None:
+    """Orthogonal steps are of whole weights."""
+    if world > 1 and recipe.ranks.kind != "ddp" and recipe.optimizer.kind == "muon":
+        raise UserError(
+            f"--optimizer muon needs whole weights, of which --parallel {recipe.ranks.kind} leaves "
+            "each rank a part; choose --parallel ddp, or another --optimizer"
         )
 
 

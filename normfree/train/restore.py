@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from normfree.errors import UserError
-from normfree.optim import AGCSGD, LARS, RMSProp
+from normfree.optim import AGCSGD, LARS, Muon, RMSProp
 from normfree.train.engine import Engine
 from normfree.train.gradient import ALONE
 from normfree.train.state import TrainState
 
-#: What each optimizer keeps for a parameter between steps.
+#: What each optimizer keeps for a parameter between steps; Muon says so itself.
 _KEPT: dict[type[torch.optim.Optimizer], frozenset[str]] = {
     AGCSGD: frozenset({"momentum_buffer"}),
     LARS: frozenset({"momentum_buffer"}),
@@ -50,9 +50,8 @@ def restore(
     """
     try:
         check_state(state, target, total_steps)
-        like = _like(target)
-        shared = engine.share(state, like)
-        target.load_state_dict({**shared, "optimizer": _laid_out(shared, like)})
+        target.load_state_dict(engine.share(state, _like(target)))
+        _lay_out(target.optimizer)
         if not engine.runtime.main:
             target.drop_metrics()
     except (_Unfit, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -64,32 +63,39 @@ def restore(
         ) from None
 
 
-def _laid_out(state: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    """The optimizer's state in memory of its own, in the order that its parameters have there.
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give what an optimizer keeps the strides of its parameter, as before it was saved.
 
-    Files hold rows one after the other. An optimizer takes what it is given as it is, and sums over
-    units in another order are rounded otherwise.
+    A file holds rows one after the other; sums over channels-last rows have another order.
     """
-    optimizer = state["optimizer"]
-    kept = {
-        number: {
-            name: torch.empty_like(wanted.detach()).copy_(value)
-            if (wanted := like["optimizer"]["state"][number].get(name)) is not None
-            else value
-            for name, value in some.items()
-        }
-        for number, some in optimizer["state"].items()
-    }
-    return {**optimizer, "state": kept}
+    for param, kept in optimizer.state.items():
+        for name, value in kept.items():
+            plain = type(value) is Tensor and value.shape == param.shape  # not sharded, no count
+            if plain and value.stride() != param.stride():
+                kept[name] = torch.empty_like(param, dtype=value.dtype).copy_(value)
 
 
 def _like(target: TrainState) -> dict[str, Any]:
     """A state whose tensors are sharded as the target's; the optimizer's as its parameters."""
-    groups = target.optimizer.param_groups
-    params = enumerate(param for group in groups for param in group["params"])
-    kept = _KEPT.get(type(target.optimizer), frozenset()) - {"step"}
-    state = {number: dict.fromkeys(kept, param) for number, param in params}
+    state = {
+        number: dict.fromkeys((kept or frozenset()) - {"step"}, param)
+        for number, (param, kept) in enumerate(_kept(target.optimizer))
+    }
     return {**target.state_dict(), "optimizer": {"state": state}}
+
+
+def _kept(optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, frozenset[str] | None]]:
+    """Each parameter, with the names of what the optimizer keeps for it; None: not known."""
+    return [
+        (
+            param,
+            optimizer.kept(param, group)
+            if isinstance(optimizer, Muon)
+            else _KEPT.get(type(optimizer)),
+        )
+        for group in optimizer.param_groups
+        for param in group["params"]
+    ]
 
 
 def check_state(state: Any, fresh: TrainState, total_steps: int) -> None:
@@ -141,12 +147,13 @@ def _check_optimizer(found: Any, optimizer: torch.optim.Optimizer) -> None:
     _check(same_number, found, "param_groups", f"{len(optimizer.param_groups)} groups", "optimizer")
     for number, (group, own) in enumerate(zip(groups, wanted["param_groups"], strict=True)):
         _check_group(group, own, f"optimizer.param_groups.{number}")
-    params = [param for group in optimizer.param_groups for param in group["params"]]
+    params = _kept(optimizer)
     _check(isinstance(found["state"], dict), found, "state", "a dictionary", "optimizer")
     for number, kept in found["state"].items():
         known = type(number) is int and 0 <= number < len(params)
         _require(known, f"optimizer.state has the entry {_short(number)}, which is no parameter")
-        _check_kept(kept, params[number], _KEPT.get(type(optimizer)), f"optimizer.state.{number}")
+        param, names = params[number]
+        _check_kept(kept, param, names, f"optimizer.state.{number}")
 
 
 def _check_group(found: Any, wanted: dict[str, Any], name: str) -> None:

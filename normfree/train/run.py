@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from normfree.data import BadImages, Batch, MicroBatch, Workers
 from normfree.inference.evaluate import evaluate
 from normfree.train.components import Loop
 from normfree.train.engine import Engine
+from normfree.train.health.guards import Guards
 from normfree.train.metrics import MetricsFile
 from normfree.train.progress import Progress
 from normfree.train.run_files import RunFiles
 from normfree.train.runtime import Runtime
+from normfree.train.shared_reading import SharedReading
 from normfree.train.span import Span
 from normfree.train.state import TrainState
 from normfree.train.step import TrainStep
@@ -70,6 +73,7 @@ class Run:
         metrics: the open ``metrics.jsonl``.
         progress: what a person sees.
         engine: what ranks do together.
+        guards: what watches over it.
     """
 
     span: Span
@@ -84,6 +88,12 @@ class Run:
     metrics: MetricsFile
     progress: Progress
     engine: Engine
+    guards: Guards
+
+    @cached_property
+    def reading(self) -> SharedReading:
+        """What ranks tell each other of the images they read."""
+        return SharedReading(self.runtime, self.reader.bad_images)
 
     @property
     def runtime(self) -> Runtime:
@@ -110,13 +120,18 @@ class Run:
         self, models: Mapping[str, nn.Module], batches: Iterator[Batch]
     ) -> dict[str, Any]:
         """Metrics by name and suffix of the model."""
+
+        def add_up(sums: Tensor) -> Tensor:
+            self.reading.settle()
+            return self.runtime.summed(sums)
+
         with self.engine.gathered(models.values()):
             found = evaluate(
                 models,
-                batches,
+                self.guards.watchdog.through(self.reading.caught(batches), "evaluating"),
                 self.step.transform.evaluation,
                 self.loss,
-                add_up=self.runtime.summed,
+                add_up=add_up,
             )
         return {
             f"{name}{suffix}": value

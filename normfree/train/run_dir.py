@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from normfree.atomic import write_atomic
 from normfree.errors import UserError
+from normfree.train.run_lock import LOCK, WRITER, locked
 
 #: Where runs go that were given no ``--out``.
 RUNS = Path("runs")
 
-_LOCK = ".lock"
 _LARGEST = 64 << 20  # bytes of a configuration: enough for the names of a million classes
 
 
@@ -44,9 +43,19 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
+    def telemetry(self) -> Path:
+        """What clipping, gradients, weights and updates did, layer by layer."""
+        return self.path / "telemetry.bin"
+
+    @property
     def bad_images(self) -> Path:
         """The images that could not be read and were skipped, with the reasons."""
         return self.path / "bad_images.txt"
+
+    @property
+    def skipped(self) -> Path:
+        """The steps that were not taken, with the reasons; absent where all were."""
+        return self.path / "skipped_steps.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -64,6 +73,11 @@ class RunDirectory:
         return self.path / "last.safetensors"
 
     @property
+    def report(self) -> Path:
+        """One page on the run."""
+        return self.path / "report.html"
+
+    @property
     def curves(self) -> Path:
         """Plot of the metrics."""
         return self.path / "curves.png"
@@ -75,17 +89,8 @@ class RunDirectory:
         Raises:
             UserError: another process does so.
         """
-        lock = FileLock(self.path / _LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise UserError(
-                f"another process is training in {self.path}; wait for it, or choose another --out"
-            ) from None
-        try:
+        with locked(self.path):
             yield
-        finally:
-            lock.release()
 
     def read_config(self) -> dict[str, Any]:
         """The saved configuration, not yet checked.
@@ -131,7 +136,7 @@ def new_run_directory(name: str, out: Path | None) -> Iterator[RunDirectory]:
             raise UserError(
                 f"{run.path} holds another run; go on with it by --resume, or choose another --out"
             )
-        if any(entry.name != _LOCK for entry in run.path.iterdir()):
+        if any(entry.name not in (LOCK, WRITER) for entry in run.path.iterdir()):
             raise UserError(f"{run.path} is not empty; choose another --out")
         yield run
 

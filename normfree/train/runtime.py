@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 _ENDED = "normfree/ended"  # key of the store: the rank that says why the run ends
 _SIGNS = ("closed by peer", "reset by peer", "Timed out", "NCCL", "gloo")  # of a lost rank
-_PATIENCE = timedelta(seconds=10)  # to find out whether another rank has said it
+_PATIENCE = 10.0  # seconds to find out whether another rank has said it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,13 +177,19 @@ class Runtime:
 
     def speaks(self) -> bool:
         """Whether this rank is the first to end with an error, and so the one to say why."""
-        if self.store is None:
+        store, mine, first = self.store, str(self.rank), list[str]()
+        if store is None:
             return True
-        with suppress(RuntimeError):  # the store is gone with its host: nobody else can say it
-            self.store.set_timeout(_PATIENCE)
-            mine = str(self.rank)
-            return self.store.compare_set(_ENDED, "", mine).decode() == mine
-        return True
+
+        def ask() -> None:
+            with suppress(RuntimeError):
+                first.append(store.compare_set(_ENDED, "", mine).decode())
+
+        # The store's own time-out does not end a wait for a host whose link is down.
+        asking = Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(_PATIENCE)
+        return first in ([], [mine])  # without an answer, nobody else can say it
 
 
 @contextmanager

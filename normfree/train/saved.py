@@ -19,12 +19,16 @@ FORMAT = 2
 #: (``on_bad_image`` does only from where the run could not have gone on at all).
 FREE_ON_RESUME = frozenset(
     {
-        *("name", "out", "resume", "extend_to", "workers", "device", "compile", "on_bad_image"),
+        *("name", "out", "resume", "extend_to", "workers", "threads", "device", "compile"),
+        "on_bad_image",
         *("max_bad_fraction", "cache", "cache_gb"),
         *("parallel", "shards", "rank_timeout"),
+        *("on_nonfinite", "on_loss_spike", "spike_deviations", "max_skipped"),
+        *("max_skipped_in_a_row", "watchdog_seconds", "on_hang"),
         *("eval_every", "log_every", "checkpoint_dir"),
         *("checkpoint_every", "checkpoint_epochs", "checkpoint_minutes"),
         *("keep_checkpoints", "keep_best", "keep_epochs"),
+        *("telemetry", "report"),
     }
 )
 

@@ -36,6 +36,8 @@ class Sharded(Engine):
     Differs from: ``fully_shard`` used plainly, which averages gradients.
     """
 
+    splits = True
+
     def __init__(self, runtime: Runtime, *, average_statistics: bool = True) -> None:
         super().__init__(runtime)
         self.average_statistics = average_statistics
@@ -87,12 +89,13 @@ class Sharded(Engine):
 
     def count(self, clipped: ClipRecord) -> ClipRecord:
         """The rows of this rank; the main one counts what all of them clip alike, too."""
-        mesh = self.runtime.mesh
-        assert mesh is not None
         if self.runtime.main:
             return clipped
-        first_replica = mesh.ndim == 1 or mesh.get_local_rank(0) == 0
-        return clipped.only(self._sharded) if first_replica else ClipRecord()
+        return clipped.only(self._sharded) if self._is_first_replica() else ClipRecord()
+
+    def counts(self, name: str) -> bool:
+        """Likewise."""
+        return self.runtime.main or (self._is_first_replica() and name in self._sharded)
 
     def whole(self, state: Any) -> Any:
         """Gather tensor by tensor; to the host, and on the main rank alone."""
@@ -130,6 +133,11 @@ class Sharded(Engine):
             _keep_gathered(roots, False)
             for part in parts:
                 part.reshard()
+
+    def _is_first_replica(self) -> bool:
+        mesh = self.runtime.mesh
+        assert mesh is not None
+        return mesh.ndim == 1 or mesh.get_local_rank(0) == 0
 
 
 def _keep_gathered(roots: Iterable[Any], keep: bool) -> None:

@@ -12,6 +12,7 @@ from normfree.train.checkpoint import newest_checkpoint
 from normfree.train.engine import Engine
 from normfree.train.init import init_fields, new_model, read_init
 from normfree.train.length import LENGTH, extended
+from normfree.train.memory import check_memory
 from normfree.train.recipe import Recipe
 from normfree.train.resolve import Resolved, resolve
 from normfree.train.restore import restore
@@ -59,7 +60,7 @@ def started(recipe: Recipe, sources: Sources, runtime: Runtime) -> Iterator[Star
             free = LENGTH if longer else frozenset()
             yield _resumed(recipe, sources, directory, saved, runtime, free)
         return
-    weights = read_init(recipe.model.init)
+    weights = read_init(recipe.model.init, recipe.model.name)
     inferred = init_fields(recipe.model.name, weights)
     resolved = _resolved(recipe, sources, inferred, runtime)
     parts, notes = _parts(resolved, sources, weights, runtime)
@@ -126,7 +127,7 @@ def _resumed(
     runtime.first(store.prepare)
     content, passed_over = newest_checkpoint(store, runtime)
     notes = [f"skipped a damaged checkpoint: {reason}" for reason in passed_over]
-    weights = read_init(recipe.model.init) if content is None else None
+    weights = read_init(recipe.model.init, recipe.model.name) if content is None else None
     parts, said = _parts(resolved, sources, weights, runtime)
     if content is not None:
         restore(
@@ -158,9 +159,10 @@ def _parts(
 ) -> tuple[Parts, list[str]]:
     """What is trained and read, and what to say about the weights."""
     recipe = resolved.recipe
+    warnings = check_memory(resolved, runtime.world)
     model, notes = new_model(resolved.model, resolved.classes, weights, seed=recipe.seed)
     engine = build_engine(recipe, runtime)
     state = build_state(resolved, model, engine)
     step = build_step(resolved, state, engine)
     reader = build_reader(resolved, sources, runtime)
-    return Parts(engine, resolved, state, step, reader, build_card(resolved)), notes
+    return Parts(engine, resolved, state, step, reader, build_card(resolved)), [*warnings, *notes]

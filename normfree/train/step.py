@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from normfree.analysis.telemetry import Telemetry
 from normfree.data import MicroBatch
-from normfree.data.plan import AscentScope
+from normfree.data.ascent import AscentScope
+from normfree.optim.clip_record import ClipRecord
 from normfree.train.device_transform import DeviceTransform
 from normfree.train.engine import Engine
 from normfree.train.gradient import ALONE, Measured, SummedLoss, batch_gradient
+from normfree.train.health.step_watch import UNWATCHED, StepWatch
 from normfree.train.state import TrainState
 
 
@@ -25,7 +30,7 @@ class StepOutput(NamedTuple):
     Attributes:
         loss: mean over the batch, see :class:`~normfree.train.gradient.Measured`.
         correct: examples that the same pass classified correctly.
-        images: examples of the batch.
+        images: examples of the batch; 0 if the step was not taken.
         clipped: units (tensors, gradients) that were clipped.
         units: number of units eligible for clipping.
     """
@@ -35,6 +40,12 @@ class StepOutput(NamedTuple):
     images: int
     clipped: Int[Tensor, ""]
     units: int
+
+    @classmethod
+    def nothing(cls, device: torch.device | str) -> StepOutput:
+        """Of a step that was not taken."""
+        none = torch.zeros((), dtype=torch.int64, device=device)
+        return cls(torch.zeros((), device=device), none, 0, none, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +67,9 @@ class TrainStep:
         engine: how several ranks make one step.
         count: micro-batches of this rank; None where that does not matter.
         passes: forward passes of the ascent, the same number on all ranks; None: as few as can be.
+        watch: looks at the gradient before the weights move, and may refuse the step: weights,
+            momentum, averages and running statistics are then as before.
+        telemetry: measures the updates; None measures nothing.
     """
 
     state: TrainState
@@ -68,19 +82,24 @@ class TrainStep:
     engine: Engine = ALONE
     count: int | None = None
     passes: int | None = None
+    watch: StepWatch = UNWATCHED
+    telemetry: Telemetry | None = None
 
     def __call__(self, micro_batches: Iterable[MicroBatch]) -> StepOutput:
         """Take the micro-batches of a step, on the host, one at a time."""
-        state = self.state
+        state, watch = self.state, self.watch
+        if watch.leaves_out(state.step):
+            return self._not_taken(micro_batches)
         for group in state.optimizer.param_groups:
             group["lr"] = self.schedule(state.step)
         state.optimizer.zero_grad(set_to_none=True)
-        if self.one_backward and state.update.works_in_backward:
-            with state.update.in_backward(state.ema, state.step) as record:
-                measured = self._gradient(micro_batches)
-        else:
-            measured = self._gradient(micro_batches)
-            record = state.update(state.ema, state.step)
+        telemetry = self.telemetry
+        with nullcontext() if telemetry is None else telemetry.watching(state.step):
+            measured, record = self._updated(micro_batches)
+        if record is None:
+            return self._not_taken(())
+        if telemetry is not None:
+            telemetry.add(record)
         clipped = self.engine.count(record)
         state.step += 1
         return StepOutput(
@@ -89,6 +108,33 @@ class TrainStep:
             clipped=clipped.clipped_units,
             units=clipped.total_units,
         )
+
+    def _updated(self, micro_batches: Iterable[MicroBatch]) -> tuple[Measured, ClipRecord | None]:
+        """Move the weights along the gradient, unless the step is refused.
+
+        Returns:
+            What was measured, and what was clipped: None where the weights did not move.
+        """
+        state, watch = self.state, self.watch
+        if self.one_backward and state.update.works_in_backward:
+            with state.update.in_backward(state.ema, state.step) as record:
+                measured = self._gradient(micro_batches)
+            return measured, record
+        kept = [x.clone() for x in state.model.buffers()] if watch.may_refuse else []
+        measured = self._gradient(micro_batches)
+        if watch.refuses(state.step, measured.loss):
+            for statistics, value in zip(state.model.buffers(), kept, strict=True):
+                statistics.copy_(value)
+            return measured, None
+        return measured, state.update(state.ema, state.step)
+
+    def _not_taken(self, micro_batches: Iterable[MicroBatch]) -> StepOutput:
+        """Go on to the next step without this one's batch."""
+        for _ in micro_batches:
+            pass
+        self.state.optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        return StepOutput.nothing(self.transform.device)
 
     def _gradient(self, micro_batches: Iterable[MicroBatch]) -> Measured:
         """The gradient of the whole batch, on all ranks."""
@@ -106,4 +152,5 @@ class TrainStep:
         )
         self.engine.complete(self.state.model.parameters())
         self.engine.settle(statistics)
+        self.watch.look(self.state.step)
         return measured

@@ -66,6 +66,11 @@ class CheckpointWriter:
         snapshot = self._camera.take({**header, **content}, step=step)
         self._pending = self._pool.submit(self._write, snapshot, mark)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._pending is not None and not self._pending.done()
+
     def check(self) -> None:
         """Raise the error of a write that failed by now; never waits."""
         if self._pending is not None and self._pending.done():

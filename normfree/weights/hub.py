@@ -9,6 +9,8 @@ from pathlib import Path
 from normfree.errors import UserError, printable
 from normfree.weights.checkpoint import list_checkpoints
 from normfree.weights.checkpoint_directory import SUMS
+from normfree.weights.download import download, is_url
+from normfree.weights.pretrained import pretrained, pretrained_model
 
 PREFIX = "hf:"
 FILE = "model.safetensors"
@@ -22,7 +24,8 @@ def locate(weights: str | Path) -> Path:
     Args:
         weights: a file or checkpoint, returned as is; a run directory, whose ``model.safetensors``
             is used or, if there is none yet, its newest checkpoint; ``hf:owner/name`` or
-            ``hf:owner/name@revision``, whose ``model.safetensors`` is downloaded once and cached.
+            ``hf:owner/name@revision``, whose ``model.safetensors`` is downloaded once and cached;
+            a URL, whose file is, too; or ``pretrained:MODEL``, published weights of a network.
 
     Raises:
         UserError: it is no path, the directory has no weights, huggingface_hub is not installed,
@@ -33,6 +36,10 @@ def locate(weights: str | Path) -> Path:
         'model.safetensors'
     """
     _check_path(weights)
+    if named := pretrained_model(weights):
+        weights = pretrained(named)
+    if is_url(weights):
+        return download(str(weights))
     if not str(weights).startswith(PREFIX):
         path = Path(weights)
         return _of_run(path) if path.is_dir() else path

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from normfree.errors import UserError, unknown_name
+
+T = TypeVar("T")
 
 _AUTHORS = "https://storage.googleapis.com/dm-nfnets/{}_haiku.npz"
 
@@ -12,8 +16,7 @@ class Pretrained(NamedTuple):
 
     Attributes:
         model: our name for the network.
-        weights: ``hf:owner/name`` for :func:`normfree.create_model`, or the URL of a file to
-            download and pass as a path.
+        weights: a URL, or ``hf:owner/name``.
         licence: license stated by the publisher; for the authors' files, that of their repository.
         top1: accuracy on the ImageNet validation set reported by the publisher, percent.
         size: side of the test images for that accuracy, pixels.
@@ -60,3 +63,46 @@ _BY_TIMM = (
 
 #: All published weights that normfree can read for its networks.
 PRETRAINED: tuple[Pretrained, ...] = _BY_AUTHORS + _BY_TIMM
+
+#: Stands for published weights of the network that is asked for; ``pretrained:MODEL`` names it.
+WORD = "pretrained"
+
+
+def pretrained(model: str) -> str:
+    """The published weights of a network: the authors', where there are any.
+
+    Args:
+        model: name of the network.
+
+    Returns:
+        A URL, or ``hf:owner/name``.
+
+    Raises:
+        UserError: nobody has published weights of it that normfree can read.
+
+    >>> pretrained("nfnet_f0")
+    'https://storage.googleapis.com/dm-nfnets/F0_haiku.npz'
+    """
+    for entry in PRETRAINED:
+        if entry.model == model:
+            return entry.weights
+    known = list(dict.fromkeys(entry.model for entry in PRETRAINED))
+    raise UserError(f"there are no published weights: {unknown_name('model', model, known)}")
+
+
+def pretrained_model(weights: object) -> str | None:
+    """The network that ``pretrained:MODEL`` names; None if these are other weights.
+
+    Raises:
+        UserError: it is ``pretrained`` alone, where no network is asked for.
+    """
+    if weights == WORD:
+        raise UserError("name the network, such as pretrained:nfnet_f0; normfree info lists them")
+    if isinstance(weights, str) and weights.startswith(f"{WORD}:"):
+        return weights.removeprefix(f"{WORD}:")
+    return None
+
+
+def named(weights: T, model: str) -> T | str:
+    """Weights, with the network said where they are ``"pretrained"``."""
+    return f"{WORD}:{model}" if weights == WORD else weights

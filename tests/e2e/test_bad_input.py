@@ -155,8 +155,9 @@ def test_the_network_and_its_files(photographs: Path, tmp_path: Path) -> None:
     letter = normfree("predict", run, tmp_path / "letter.jpg")
     assert_one_line(letter, 1, f"cannot read image {tmp_path / 'letter.jpg'}")
     for path in (run / "checkpoints").iterdir():
-        path.write_bytes(path.read_bytes()[:500])
-        assert_one_line(normfree("eval", path), 1, f"{path} is damaged")
+        state = path / "state.json"
+        state.write_bytes(state.read_bytes()[:500])
+        assert_one_line(normfree("eval", path), 1, f"{path}", "state.json")
     resumed = normfree("train", "--resume", "--out", run)
     assert_one_line(resumed, 1, "none of the 2 checkpoints", "can be read")
 

@@ -34,7 +34,9 @@ def test_finetune_on_a_folder_with_the_whole_recipe(
     augment = ("--randaugment-layers", "2", "--freeze", "1")
     result = normfree("train", "finetune", *SMALL, *data, *whole, *augment)
     assert result.returncode == 0, result.stderr
-    assert f"weights from {trained}; a new classifier for" in result.stdout
+    assert (
+        f"weights from {trained}, nfnet_pico: all but the classifier, which is new" in result.stdout
+    )
     assert "20% of each batch ascends" in result.stdout
     found = normfree("eval", out, "--json")
     assert found.returncode == 0, found.stderr

@@ -13,7 +13,8 @@ from tests.unit.train.tiny import assert_same_bits, final_state, timeless_metric
 
 # 22 steps on the real digits; a report after each, so that there is a line to wait for.
 DIGITS = [
-    *("train", "digits", "--epochs", "2", "--warmup-epochs", "0.5", "--device", "cpu"),
+    *("train", "digits", "--epochs", "2", "--batch-size", "128", "--warmup-epochs", "0.5"),
+    *("--device", "cpu"),
     *("--log-every", "1", "--checkpoint-every", "3", "--keep-checkpoints", "2"),
 ]
 

@@ -66,6 +66,7 @@ def test_the_command_and_the_kernels_run_from_the_wheel(tmp_path: Path) -> None:
     assert (tag != "py3-none-any") == COMPILER
     assert ("normfree/kernels/_cpu.so" in names(wheel)) == COMPILER
     assert not [name for name in names(wheel) if name.endswith((".c", ".h", ".o"))]
+    assert "normfree/serve/page/index.html" in names(wheel)
     installed = install(tmp_path, wheel)
     where = python(tmp_path, "-c", "import normfree; print(normfree.__file__)", **installed)
     assert where.startswith(str(tmp_path))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from normfree.models import build_model
-from normfree.models.fold import fold
+from normfree.models.folding import fold
 from normfree.weights import load_state_dict
 from tests.parity import reference
 

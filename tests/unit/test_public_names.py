@@ -18,11 +18,20 @@ PUBLIC = {
     ],
     "normfree.optim": [
         *("AGC", "AGCSGD", "ClipRecord", "EMA", "GlobalNorm", "LARS", "ListOptimizer", "RMSProp"),
-        *("SAM", "advised_clipping", "agc", "clip_grad_agc_", "clip_gradients_", "group_table"),
+        *(
+            "Muon",
+            "SAM",
+            "advised_clipping",
+            "agc",
+            "clip_grad_agc_",
+            "clip_gradients_",
+            "group_table",
+        ),
         *("param_groups", "sgd_update", "warmup_cosine", "warmup_exponential"),
     ],
     "normfree.models": [
-        *("ABLATIONS", "PAPER_NOTES", "PAPER_TOP1", "TASK_FIELDS", "ClassifierConfig"),
+        *("ABLATIONS", "PAPER_NOTES", "PAPER_TOP1", "SUMMARIES", "Summary", "TASK_FIELDS"),
+        "ClassifierConfig",
         *("ImageClassifier", "NFNet", "register_family"),
         *("NFNetConfig", "NFRegNet", "NFRegNetConfig", "NFResNet", "NFResNetConfig"),
         *("build_model", "fold", "list_models", "model_config"),

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from normfree.cache_home import cache_home
 from normfree.data.files import open_regular
 from normfree.data.formats import LIMITS, Limits
 from normfree.data.sources.choice import choose
@@ -25,7 +26,6 @@ from normfree.data.sources.patterns import expand_files, file_splits
 from normfree.data.sources.registry import Opening, register_source
 from normfree.data.sources.remote import (
     State,
-    cache_directory,
     cache_name,
     cached_file,
     download,
@@ -134,11 +134,11 @@ class _Shards(NamedTuple):
 def open_wds(argument: str, split: Split, opening: Opening) -> TarSource:
     """The images of tar shards.
 
-    The headers of each shard are read once, and its index is kept in the cache directory
-    (``$XDG_CACHE_HOME/normfree``) for as long as the shard has the same size and time. Images are
-    then read by their positions, so their order and resuming are those of any other source. Nothing
-    is extracted. Remote shards are fetched whole to be indexed, and kept in the cache if they fit;
-    images of the others are read by range. See
+    The headers of each shard are read once, and its index is kept in the cache (see
+    :func:`~normfree.cache_home.cache_home`) for as long as the shard has the same size and time.
+    Images are then read by their positions, so their order and resuming are those of any other
+    source. Nothing is extracted. Remote shards are fetched whole to be indexed, and kept in the
+    cache if they fit; images of the others are read by range. See
     :func:`~normfree.data.sources.tar_index.index_tar` for what a shard holds.
 
     Args:
@@ -262,7 +262,7 @@ def _index(file: str, state: State, options: Mapping[str, str]) -> TarIndex:
     """The index of a shard: kept from before, or made now."""
     relevant = [f"{name}={options.get(name, '')}" for name in ("image", "label", "labels")]
     place = file if is_remote(file) else str(Path(file).resolve())
-    kept = cache_directory() / "indices" / f"{cache_name(place, *relevant)}.safetensors"
+    kept = cache_home() / "indices" / f"{cache_name(place, *relevant)}.safetensors"
     if (found := read_index(kept, state)) is not None:
         return found
     local = download(file, state) if is_remote(file) else Path(file)

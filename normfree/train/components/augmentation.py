@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from normfree.augment import RandAugment
-from normfree.data.crop import Crop
 from normfree.errors import UserError
 from normfree.schema import Field
 from normfree.train.flags import Flag, Off, component
+
+if TYPE_CHECKING:
+    from normfree.augment import RandAugment
 
 
 @component
@@ -18,7 +19,7 @@ class CropFlip:
     kind: Annotated[Literal["crop_flip"], Flag("augment")] = "crop_flip"
     """crop_flip: random crops of photographs; shift: small translations of tiny images;
     shift_flip: those, mirrored half of the time; none."""
-    crop: Crop = "tensorflow"
+    crop: Literal["tensorflow", "torchvision"] = "tensorflow"
     """Distribution of the crops: TensorFlow's, as in the paper, or torchvision's."""
 
 
@@ -30,6 +31,12 @@ class Shift:
     """As for crop_flip."""
     padding: Annotated[int, Flag("shift_padding")] = Field(default=4, ge=0)
     """Largest translation, in pixels."""
+    least_epochs: Annotated[int, Flag("shift_from_epochs")] = Field(default=0, ge=0)
+    """Runs of fewer epochs leave the images as they are, because they see none of them often."""
+
+    def applies(self, epochs: int) -> bool:
+        """Whether a run of this length changes the images."""
+        return epochs >= self.least_epochs
 
 
 @component
@@ -74,6 +81,8 @@ class RandomOperations:
 
     def build(self, magnitude: float) -> RandAugment:
         """The operations."""
+        from normfree.augment import RandAugment
+
         return RandAugment(self.layers, magnitude, quirks=self.quirks)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
 from normfree.errors import UserError
-from normfree.optim import advised_clipping
-from normfree.optim import clipping as optim
-from normfree.optim.clipping import Clipping as Clipper
 from normfree.schema import Field
 from normfree.train.flags import Flag, component
+
+if TYPE_CHECKING:
+    from normfree.optim.clipping import Clipping as Clipper
 
 #: What may be called by one word in ``unclipped`` → where it is in a network.
 LAYERS = {f"stage{number}": f"stages.{number - 1}" for number in (1, 2, 3, 4)}
@@ -35,10 +35,14 @@ class AGC:
 
     def limit(self, batch: int) -> float:
         """λ, for batches of this size."""
+        from normfree.optim import advised_clipping
+
         return advised_clipping(batch) if self.clipping == "auto" else self.clipping
 
     def build(self, limit: float) -> Clipper:
         """What clips in front of an optimizer that does not clip by itself."""
+        from normfree.optim import clipping as optim
+
         return optim.AGC(clipping=limit, eps=self.eps, unitwise=self.kind == "unit")
 
 
@@ -67,4 +71,6 @@ class GlobalNorm:
 
     def build(self, limit: float) -> Clipper:
         """What clips in front of the optimizer."""
+        from normfree.optim import clipping as optim
+
         return optim.GlobalNorm(max_norm=limit)

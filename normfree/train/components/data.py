@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
-from normfree.data import ArraySource, Source, dataset_statistics
-from normfree.data.resize import Resize
-from normfree.data.sources.hold_out import HELD_OUT
-from normfree.data.sources.registry import OnBadImage
-from normfree.data.view import PixelType
 from normfree.errors import UserError
 from normfree.schema import Field
+from normfree.secrets import check_no_secret
 from normfree.train.flags import Flag, component
+
+if TYPE_CHECKING:
+    from normfree.data import Source
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -24,7 +22,7 @@ class Data:
     source: Annotated[str, Flag("data")] = Field(min_length=1)
     """Where the images come from: `folder:DIR`, `csv:FILE`, `jsonl:FILE`, `wds:PATTERN`,
     `parquet:PATTERN`, `hf:NAME_OR_DIR`, `pack:FILE`, `idx:DIR`, `digits` or `synthetic:N`."""
-    val_fraction: float = Field(default=HELD_OUT, gt=0, lt=1)
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Part of each class that validates where a source has no validation images of its own."""
     balance: Literal["none", "sampler", "weights"] = "none"
     """For classes of unequal size. sampler: show each class equally often; weights: count each
@@ -48,13 +46,13 @@ class Data:
     test_crop: Literal["resize_crop", "crop_resize"] = "resize_crop"
     """resize_crop: resize both sides, then cut the center, as the NFNets are evaluated;
     crop_resize: cut a square of the center, then resize it, which keeps the aspect ratio."""
-    resize: Resize = "tensorflow"
+    resize: Literal["tensorflow", "bicubic", "bilinear"] = "tensorflow"
     """The filter. tensorflow: bicubic without antialiasing, as in the paper; bicubic, bilinear:
     antialiased, as Pillow and torchvision resize. Saved with the weights."""
-    image_dtype: PixelType = "float32"
+    image_dtype: Literal["float32", "uint8"] = "float32"
     """Of images on their way to the device. uint8 is a quarter of the memory; it rounds by half a
     gray level at most, and clips what bicubic overshoots. Saved with the weights."""
-    on_bad_image: OnBadImage = "error"
+    on_bad_image: Literal["error", "skip"] = "error"
     """error: stop at an unreadable image and name it; skip: go on without it and count it."""
     max_bad_fraction: float = Field(default=0.1, ge=0, le=1)
     """With skip: stop if more than this part of all images cannot be read."""
@@ -62,12 +60,13 @@ class Data:
     """Processes that read and decode images; 0: none but the main one."""
     cache: Literal["none", "ram", "disk"] = "none"
     """Keep decoded images for the next epochs, as many as fit: in memory, or in a file in
-    `~/.cache/normfree` that later runs find again. Twenty times as fast to read as JPEGs."""
+    `~/.cache/normfree` that later runs find again. Ten times as fast to read as JPEGs."""
     cache_gb: float = Field(default=4.0, gt=0)
     """Gigabytes for the cache of the training images; a quarter of that for the others."""
 
     def __post_init__(self) -> None:
-        """Refuse two orders at once."""
+        """Refuse two orders at once, and secrets, which would be saved."""
+        check_no_secret(self.source)
         if self.balance == "sampler" and self.order == "shards":
             raise UserError(
                 "--balance sampler has an order of its own, which --order shards contradicts: "
@@ -80,6 +79,9 @@ class Data:
         Raises:
             UserError: there is not one value for each channel.
         """
+        from normfree.augment import IMAGENET_MEAN, IMAGENET_STD
+        from normfree.data import ArraySource, dataset_statistics
+
         if isinstance(train, ArraySource):
             own_mean, own_std = dataset_statistics(train)
         else:

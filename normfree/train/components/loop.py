@@ -29,6 +29,10 @@ class Loop:
     """The checkpoint at the end of every so many epochs stays for good. None: of no epoch."""
     log_every: int = Field(default=20, gt=0)
     """Steps between reports of loss and speed."""
+    telemetry: bool = True
+    """Measure clipping, gradients, weights and updates of every layer (`telemetry.bin`)."""
+    report: bool = True
+    """Write `report.html` at the end: curves, clipping, signal, confusion, the worst images."""
 
 
 @component

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from pydantic import JsonValue
 
 from normfree.errors import UserError
-from normfree.models import model_config
 from normfree.schema import Field, to_plain
 from normfree.train.flags import Flag, component
 
@@ -33,11 +32,12 @@ class Network:
     num_classes: int | None = Field(default=None, gt=0)
     """Outputs of the classifier. None: the classes of the data."""
     train_size: int | None = Field(default=None, gt=0)
-    """Side of a training image, in pixels. None: the network's."""
+    """Side of a training image, in pixels. None: that of --init, or the network's."""
     test_size: int | None = Field(default=None, gt=0)
-    """Side of an evaluation image, in pixels. None: the network's."""
+    """Side of an evaluation image, in pixels. None: that of --init, or the network's."""
     init: str | None = Field(default=None, min_length=1)
-    """Weights to start from: a file of ours, timm's or the authors', a run, or `hf:OWNER/NAME`. The
+    """Weights to start from: `pretrained`, those published for the network; a file of ours, timm's
+    or the authors', a URL of one, a run, or `hf:OWNER/NAME`, which name the network themselves. The
     classifier is new unless the file names the same classes. None: train from scratch."""
     freeze: int = Field(default=0, ge=0, le=4)
     """Stages, 1 to 4, that keep the weights they start from, and the stem with them; 0: none."""
@@ -68,6 +68,8 @@ class Network:
         Raises:
             UserError: an unknown network or field, or one that does not fit the data.
         """
+        from normfree.models import model_config
+
         values = {"in_channels": channels, "num_classes": classes, **self.options}
         if values["in_channels"] != channels:
             raise UserError(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-
-from normfree.optim import AGCSGD, RMSProp
-from normfree.optim import LARS as LARSOptimizer  # noqa: N811
 from normfree.schema import Field
 from normfree.train.components.clipping import AGC, GlobalNorm
 from normfree.train.flags import Flag, component
+
+if TYPE_CHECKING:
+    import torch
 
 Groups = Sequence[dict[str, Any]]
 Clipping = AGC | GlobalNorm | None
@@ -48,17 +47,20 @@ class SGD:
     """Stochastic gradient descent with momentum: the paper's optimizer."""
 
     kind: Annotated[Literal["sgd"], Flag("optimizer")] = "sgd"
-    """sgd: the paper's; lars; rmsprop: as EfficientNets are trained; adamw."""
+    """sgd: the paper's; lars; rmsprop: as EfficientNets are trained; adamw; muon: for short runs,
+    orthogonal steps of the weights, and Adam's of everything else."""
     rate: ScaledRate | FixedRate = ScaledRate()
     momentum: Momentum = 0.9
     """Momentum."""
     nesterov: bool = True
     """Nesterov's form of the momentum."""
     weight_decay: NotNegative = 2e-5
-    """L2 penalty on weights (adamw: decoupled); gains and biases have none."""
+    """L2 penalty on weights (adamw, muon: decoupled); gains and biases have none."""
 
     def build(self, groups: Groups, lr: float, clipping: Clipping) -> torch.optim.Optimizer:
         """The optimizer, which clips by units as it goes."""
+        from normfree.optim import AGCSGD
+
         agc = clipping if isinstance(clipping, AGC) else AGC()
         return AGCSGD(
             groups,
@@ -86,7 +88,9 @@ class LARS:
 
     def build(self, groups: Groups, lr: float, clipping: Clipping) -> torch.optim.Optimizer:
         """The optimizer."""
-        return LARSOptimizer(groups, lr=lr, momentum=self.momentum, trust=self.trust)
+        from normfree import optim
+
+        return optim.LARS(groups, lr=lr, momentum=self.momentum, trust=self.trust)
 
 
 @component
@@ -107,6 +111,8 @@ class RMSprop:
 
     def build(self, groups: Groups, lr: float, clipping: Clipping) -> torch.optim.Optimizer:
         """The optimizer."""
+        from normfree.optim import RMSProp
+
         return RMSProp(groups, lr=lr, momentum=self.momentum, decay=self.decay, eps=self.eps)
 
 
@@ -126,4 +132,36 @@ class AdamW:
 
     def build(self, groups: Groups, lr: float, clipping: Clipping) -> torch.optim.Optimizer:
         """The optimizer."""
+        import torch
+
         return torch.optim.AdamW(groups, lr=lr, betas=self.betas, eps=self.eps)
+
+
+@component
+class Muon:
+    """Orthogonal steps for weights, Adam's for gains, biases and the classifier."""
+
+    kind: Annotated[Literal["muon"], Flag("optimizer")] = "muon"
+    """As for sgd."""
+    rate: FixedRate
+    momentum: Momentum = 0.95
+    """Momentum."""
+    weight_decay: NotNegative = 2e-5
+    """As for sgd."""
+    adam_ratio: float = Field(default=0.1, gt=0)
+    """Learning rate of gains, biases and classifier, as a share of that of the weights."""
+    betas: tuple[Momentum, Momentum] = (0.9, 0.99)
+    """As for adamw, of what Adam moves."""
+
+    def build(self, groups: Groups, lr: float, clipping: Clipping) -> torch.optim.Optimizer:
+        """The optimizer; the classifier's weight is no hidden layer's, so that Adam moves it."""
+        from normfree.optim import Muon as MuonOptimizer
+
+        parted = [{**group, "orthogonal": group["name"] != "classifier weight"} for group in groups]
+        return MuonOptimizer(
+            parted,
+            lr=lr,
+            momentum=self.momentum,
+            adam_ratio=self.adam_ratio,
+            betas=self.betas,
+        )

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal
 
-from normfree.optim import warmup_cosine, warmup_exponential
 from normfree.schema import Field
 from normfree.train.flags import Flag, component
 
@@ -21,7 +20,7 @@ class WarmupEpochs:
     warmup_epochs: float = Field(ge=0)
     """Epochs in which the learning rate climbs from 0 to its peak."""
 
-    def steps(self, steps_per_epoch: float) -> float:
+    def steps(self, steps_per_epoch: float, total_steps: int) -> float:
         """Steps of the warm-up, not rounded."""
         return self.warmup_epochs * steps_per_epoch
 
@@ -33,12 +32,24 @@ class WarmupSteps:
     warmup_steps: float = Field(ge=0)
     """Steps of the warm-up, instead of --warmup-epochs."""
 
-    def steps(self, steps_per_epoch: float) -> float:
+    def steps(self, steps_per_epoch: float, total_steps: int) -> float:
         """Steps of the warm-up."""
         return self.warmup_steps
 
 
-Warmup = WarmupEpochs | WarmupSteps
+@component
+class WarmupFraction:
+    """A warm-up that is a part of the run, however long it is."""
+
+    warmup_fraction: float = Field(ge=0, lt=1)
+    """Part of the run in which the learning rate climbs, instead of --warmup-epochs."""
+
+    def steps(self, steps_per_epoch: float, total_steps: int) -> float:
+        """Steps of the warm-up, not rounded."""
+        return self.warmup_fraction * total_steps
+
+
+Warmup = WarmupEpochs | WarmupSteps | WarmupFraction
 
 
 @component
@@ -56,6 +67,8 @@ class Cosine:
         self, *, peak: float, warmup_steps: float, total_steps: int, steps_per_epoch: float
     ) -> Schedule:
         """The learning rate of each step."""
+        from normfree.optim import warmup_cosine
+
         return partial(
             warmup_cosine,
             peak=peak,
@@ -83,6 +96,8 @@ class StepDecay:
         self, *, peak: float, warmup_steps: float, total_steps: int, steps_per_epoch: float
     ) -> Schedule:
         """The learning rate of each step."""
+        from normfree.optim import warmup_exponential
+
         return partial(
             warmup_exponential,
             peak=peak,

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from normfree.cli import COMMANDS, main
+from normfree.data.resize import Resize
+from normfree.data.sources.hold_out import HELD_OUT
+from normfree.data.sources.registry import OnBadImage
+from normfree.data.view import PixelType
 from normfree.errors import Interrupted, UserError
 from normfree.kernels import status
+from normfree.models import list_models
+from normfree.train.components import Data
 from normfree.train.flags import option, settings
 from normfree.train.recipe import Recipe
 
@@ -53,7 +61,7 @@ def test_the_version(capsys: Capture) -> None:
 
 
 def test_every_setting_of_a_recipe_is_an_option(capsys: Capture) -> None:
-    run("train", "--help")
+    run("train", "--help-all")
     out = capsys.readouterr().out
     for setting in settings(Recipe):
         assert option(setting.flag) in out
@@ -116,6 +124,41 @@ def test_info_lists_the_models(capsys: Capture) -> None:
     assert line.split() == ["nfnet_f0", "71.5M", "12.38B", "192", "256", "0.2", "5", "83.6"]
 
 
+def test_info_as_json_has_the_same_numbers(capsys: Capture) -> None:
+    assert run("info", "--json") == 0
+    rows = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == list_models()
+    assert (rows["nfnet_f0"]["parameters"], rows["nfnet_f0"]["paper_top1"]) == (71_489_284, "83.6")
+    assert run("info", "nfnet_pico", "--json") == 0
+    model = json.loads(capsys.readouterr().out)
+    assert model["config"]["name"] == "nfnet_pico"
+    assert sum(part["parameters"] for part in model["parts"]) == rows["nfnet_pico"]["parameters"]
+    assert {role["clipping"] for role in model["roles"]} == {0.01, None}
+    assert run("info", "--system", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["recipes"], ["info"]])
+def test_what_is_only_looked_up_imports_no_torch(words: list[str]) -> None:
+    code = (
+        "import sys, normfree.cli as c\n"
+        f"try: c.main({words})\n"
+        "finally: sys.stderr.write(' '.join({'torch', 'numpy'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", [["info"], ["recipes"], ["--help"], ["eval", "--help"]])
+def test_80_columns_are_enough(
+    words: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run(*words)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_info_says_which_path_augments_on_this_system(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,3 +192,15 @@ def test_recipes_keep_measured_and_paper_apart(
     paper = lines[0].index("paper")
     imagenet = next(line for line in lines if line.startswith("imagenet_nfnet_f0"))
     assert imagenet[paper:].strip() == "83.6 % top-1, 96.8 % top-5"
+
+
+def test_the_settings_of_data_are_those_of_the_sources() -> None:
+    """They are spelled out, because importing them would import torch."""
+    fields = Data.__pydantic_fields__  # type: ignore[attr-defined]
+    assert fields["val_fraction"].default == HELD_OUT
+    for name, known in (
+        ("resize", Resize),
+        ("image_dtype", PixelType),
+        ("on_bad_image", OnBadImage),
+    ):
+        assert get_args(fields[name].annotation) == get_args(known)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from normfree.cli.recipes import run
@@ -69,3 +71,9 @@ def test_a_sweep_is_a_shell_script_of_commands(capsys: Capture) -> None:
     assert all(command.startswith("normfree train imagenet_nf_resnet50_") for command in commands)
     with pytest.raises(UserError, match="unknown sweep 'layers'; known: unclipped_layers"):
         run(["--sweep", "layers"])
+
+
+def test_recipes_as_json(capsys: Capture) -> None:
+    run(["digits", "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["recipe"], row["status"]) == ("digits", "measured")

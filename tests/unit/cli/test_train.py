@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 
 from normfree.cli import main
+from normfree.cli.train import EVERYDAY, HEADINGS
+from normfree.factory import create_model
 from normfree.schema import to_plain
 from normfree.train.flags import current, option, settings
+from normfree.train.init import init_fields, read_init
 from normfree.train.recipe import Recipe
 from normfree.train.run_dir import RunDirectory
 from normfree.train.saved import FORMAT
+from normfree.weights import save_model
 from tests.unit.train.tiny import tiny_recipe
 
 
@@ -50,11 +54,11 @@ def test_no_words_train_digits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_options_override_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["fashion_mnist", "--lr", "0.3", "--clipping", "None", "--no-nesterov", "--out", "x"]
+    words = ["folder", "--lr", "0.3", "--clipping", "None", "--no-nesterov", "--out", "x"]
     recipe = asked_to_fit(monkeypatch, *words, "--model-options", "alpha=0.3", "se_ratio=0.25")
     flags = ("model", "lr", "clipping", "nesterov", "out")
     assert [current(recipe, flag) for flag in flags] == [
-        *("nfnet_nano", 0.3, None, False, Path("x"))
+        *("nfnet_micro", 0.3, None, False, Path("x"))
     ]
     assert recipe.model.options == {"alpha": 0.3, "se_ratio": 0.25}
 
@@ -109,21 +113,45 @@ def test_the_smoke_form_of_a_recipe_takes_options_too(monkeypatch: pytest.Monkey
 
 def test_what_outdoes_each_other_is_not_taken_together(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["train", "digits", "--lr", "0.1", "--base-lr", "0.2"])
+        main(["train", "folder", "--lr", "0.1", "--base-lr", "0.2"])
     assert end.value.code == 2
     assert "give --base-lr or --lr, not both" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("recipe", ["digits", "imagenet_nfnet_f5_sam"])
-def test_help_lists_every_setting_in_80_columns(
-    recipe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+def help_text(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     with pytest.raises(SystemExit) as end:
-        main(["train", recipe, "--help"])
+        main(["train", *words])
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
+    return text
+
+
+def test_help_is_a_screen_of_what_most_people_set(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = help_text(capsys, "--help")
+    assert len(text.splitlines()) <= 55
+    places = [text.index(f"\n  {option(flag)}") for flag in EVERYDAY]
+    assert places == sorted(places)
+    assert "--agc-eps" not in text
+    left = len({setting.flag for setting in settings(Recipe)} - {*EVERYDAY}) + 1  # and --smoke
+    assert f"--help-all shows {left} more" in text
+    assert "augmentation (11)" in text
+
+
+def test_every_component_has_a_heading() -> None:
+    components = {setting.path[0] for setting in settings(Recipe) if setting.path}
+    assert components == set(HEADINGS)
+
+
+@pytest.mark.parametrize("recipe", ["digits", "imagenet_nfnet_f5_sam"])
+def test_all_help_lists_every_setting_in_80_columns(
+    recipe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = help_text(capsys, recipe, "--help-all")
     for setting in settings(Recipe):
         assert option(setting.flag) in text or f"--no-{setting.flag}" in text, setting.flag
     assert text.index("everyday options") < text.index("optimizer and learning rate")
@@ -153,3 +181,40 @@ def test_a_recipe_after_an_option_is_a_hint(capsys: pytest.CaptureFixture[str]) 
         main(["train", "--epochs", "2", "fashion_mnist"])
     assert end.value.code == 2
     assert "the recipe comes first: normfree train fashion_mnist" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Weights that name their network and their sizes."""
+    model = create_model("nfnet_nano", num_classes=3, train_size=24, test_size=40)
+    file = tmp_path_factory.mktemp("weights") / "mine.safetensors"
+    save_model(model, file)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "sizes"),
+    [
+        ([], "nfnet_nano", (None, None)),  # derived when the file is read, by init_fields
+        (["--test-size", "32"], "nfnet_nano", (None, 32)),
+        (["--model", "nfnet_micro"], "nfnet_micro", (96, 128)),
+    ],
+)
+def test_a_file_names_its_network_and_sizes(
+    monkeypatch: pytest.MonkeyPatch, nano: str, words: list[str], model: str, sizes: Any
+) -> None:
+    recipe = asked_to_fit(monkeypatch, "folder", "--init", nano, *words)
+    assert (recipe.model.name, recipe.model.init) == (model, nano)
+    assert (recipe.model.train_size, recipe.model.test_size) == sizes
+    fields = init_fields("nfnet_nano", read_init(nano, "nfnet_nano"))
+    assert (fields["train_size"], fields["test_size"]) == (24, 40)
+
+
+def test_a_file_of_no_network_is_said_before_anything_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", "finetune", "--init", "nowhere.safetensors"])
+    assert end.value.code == 1
+    said = "--init nowhere.safetensors: there are no weights at nowhere.safetensors"
+    assert said in capsys.readouterr().err

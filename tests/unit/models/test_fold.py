@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from normfree.errors import UserError
 from normfree.models import ABLATIONS, ImageClassifier, build_model, list_models, model_config
-from normfree.models.fold import fold
+from normfree.models.folding import fold
 from normfree.nn import ACTIVATIONS, ScaledActivation
 
 

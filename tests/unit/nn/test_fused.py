@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -210,3 +212,17 @@ def test_under_bfloat16_autocast_maps_stay_bfloat16():
     assert y.dtype == torch.bfloat16
     y.float().sum().backward()
     assert block.skip_gain.grad.dtype == torch.float32
+
+
+def test_nothing_of_a_step_outlives_it():
+    """The gate's graph once kept its own outputs, 10 MB a step."""
+    block = NFBlock(BottleneckSpec(in_channels=8, out_channels=8, width=8))
+    x = torch.randn(2, 8, 4, 4)
+
+    def alive() -> int:
+        block(x).sum().backward()
+        gc.collect()
+        return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+
+    alive()
+    assert alive() == alive() == alive()

@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from normfree import UserError
-from normfree.optim import AGCSGD, LARS, RMSProp
+from normfree.optim import AGCSGD, LARS, Muon, RMSProp
 from normfree.optim.functional import lars_rate
 from tests.unit.optim.test_sgd import parameters, quadratic, run
 
-kinds = pytest.mark.parametrize(("kind", "lr"), [(AGCSGD, 0.05), (LARS, 0.05), (RMSProp, 0.01)])
+kinds = pytest.mark.parametrize(
+    ("kind", "lr"), [(AGCSGD, 0.05), (LARS, 0.05), (RMSProp, 0.01), (Muon, 0.05)]
+)
 
 
 @kinds

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from normfree.optim import AGCSGD, LARS, SAM, RMSProp, clip_gradients_
+from normfree.optim import AGCSGD, LARS, SAM, Muon, RMSProp, clip_gradients_
 
 
 def fake_net():
@@ -15,7 +15,7 @@ def fake_net():
     return net, lambda: net(torch.ones(2, 3, 4, 4)).square().mean()
 
 
-@pytest.mark.parametrize("kind", [AGCSGD, LARS, RMSProp])
+@pytest.mark.parametrize("kind", [AGCSGD, LARS, RMSProp, Muon])
 def test_optimizers(kind):
     with FakeTensorMode():
         net, loss = fake_net()

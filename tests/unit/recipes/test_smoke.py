@@ -18,6 +18,7 @@ SHRUNK = {
         "steps",
         "warmup_epochs",
         "warmup_steps",
+        "warmup_fraction",
         "batch_size",
         "accumulate",
         "mean",
@@ -86,7 +87,7 @@ def test_options_of_the_network_stay() -> None:
 
 def test_a_run_that_warms_up_from_the_first_step_still_does() -> None:
     def warmup(recipe: Recipe) -> float:
-        return smoke(recipe).schedule.warmup.steps(99)
+        return smoke(recipe).schedule.warmup.steps(99, 99)
 
     assert warmup(get_recipe("digits")) == 1
     assert warmup(get_recipe("digits").override(warmup_epochs=0.0)) == 0

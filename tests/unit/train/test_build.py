@@ -63,6 +63,10 @@ def test_images_of_the_right_size_are_left_alone() -> None:
             {"sam_rho": 0.05, "sam_scope": "micro_batch", "accumulate": 2},
             {"ascent": Ascent(scope="micro_batch"), "accumulate": 2},
         ),
+        (
+            {"sam_rho": 0.05, "sam_scope": "other_batch", "sam_fraction": 0.5},
+            {"ascent": Ascent(fraction=0.5, scope="other_batch")},
+        ),
     ],
 )
 def test_the_plan_is_the_recipes(settings: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -92,6 +96,13 @@ def test_the_device_transform_is_the_recipes() -> None:
     assert (full.mixup_alpha, full.cutmix_alpha, full.label_smoothing) == (0.3, 0.7, 0.2)
     assert full.randaugment == RandAugment(3, 4.0, quirks=False)
     assert full.num_classes == 9
+
+
+def test_a_short_run_neither_shifts_nor_mirrors() -> None:
+    settings = {"augment": "shift_flip", "shift_padding": 2, "shift_from_epochs": 3}
+    for epochs, wanted in ((2, (0, False)), (3, (2, True))):
+        made = build_device_transform(resolved(epochs=epochs, **settings))
+        assert (made.shift, made.flip) == wanted
 
 
 def test_the_step_has_the_schedule_and_the_arithmetic_of_the_recipe() -> None:

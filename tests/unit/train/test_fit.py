@@ -12,9 +12,11 @@ import pytest
 import torch
 import yaml
 
+from normfree.analysis.telemetry_file import read_telemetry
 from normfree.data.sources.folder import FolderSource
 from normfree.errors import Interrupted, UserError
 from normfree.inference import load
+from normfree.optim.functional import has_units
 from normfree.train.checkpoint import list_checkpoints
 from normfree.train.finite import NonFiniteError
 from normfree.train.fit import _about_data, fit
@@ -60,7 +62,8 @@ def assert_same_run(a: Path, b: Path) -> None:
 def test_a_run_leaves_all_its_files(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
         *("config.yaml", "metrics.jsonl", "checkpoints", "model.safetensors", "curves.png"),
-        *("last.safetensors", ".lock"),
+        *("last.safetensors", "telemetry.bin", ".lock"),
+        *("report.html", "evaluation.json", "environment.json"),
     }
     saved = yaml.safe_load((finished / "config.yaml").read_text())
     assert saved["recipe"]["batch"] == {"size": 24, "accumulate": 1}
@@ -254,3 +257,21 @@ def test_files_that_are_not_used_and_classes_that_are_not_tested_are_said() -> N
     assert second.startswith("1 of 3 classes have no validation images")
     assert second.endswith(": cat")
     assert _about_data(Sources(val, train, None)) == [first]
+
+
+def test_telemetry_follows_the_metrics(finished: Path) -> None:
+    history = read_telemetry(finished / "telemetry.bin")
+    lines = [line for line in timeless_metrics(finished) if line["kind"] == "train"]
+    assert history.steps.tolist() == [line["step"] for line in lines]
+    shares = history.column("clipped")
+    units = np.array([_units(name, finished) for name in history.layers])
+    expected = [line["clipped"] for line in lines]
+    counted = ~np.isnan(shares[0])
+    mean = (shares[:, counted] * units[counted]).sum(1) / units[counted].sum()
+    assert mean.tolist() == pytest.approx(expected, abs=1e-6)
+    assert (history.column("update") > 0).any(1).all()
+
+
+def _units(name: str, run: Path) -> int:
+    weight = load(run).model.state_dict()[name]
+    return weight.shape[0] if has_units(weight.shape) else 1

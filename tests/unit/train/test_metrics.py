@@ -34,12 +34,12 @@ def test_going_on_drops_what_is_after_the_checkpoint_and_half_a_line(tmp_path: P
 
 def test_it_knows_which_kinds_of_lines_there_are(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
-    assert not metrics.has("test")
+    assert not metrics.has("test", 3)
     metrics.write(kind="test", step=3)
-    assert metrics.has("test")
+    assert metrics.has("test", 3)
     metrics.close()
     again = MetricsFile(tmp_path / "metrics.jsonl", after=3)
-    assert again.has("test")
+    assert again.has("test", 3)
     again.close()
 
 

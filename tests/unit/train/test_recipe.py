@@ -94,6 +94,7 @@ def test_impossible_values_are_refused(changes: dict[str, Any], message: str) ->
         ({"optimizer": "lars", "base_lr": 0.1}, "--base-lr is a setting of --optimizer sgd, not"),
         ({"lr": 0.1, "base_lr": 0.1}, "give --base-lr or --lr, not both"),
         ({"warmup_steps": 1, "warmup_epochs": 1}, "--warmup-epochs or --warmup-steps, not both"),
+        ({"warmup_steps": 1, "warmup_fraction": 0.1}, "--warmup-fraction or --warmup-steps, not"),
         ({"step_epochs": 2.0}, "--step-epochs is a setting of --schedule step, not of cosine"),
         ({"batchsize": 3}, "unknown setting 'batchsize'; did you mean batch_size"),
         ({"model_options": {"name": "x"}}, "choose the network with --model"),
@@ -118,6 +119,7 @@ def test_the_defaults_are_the_papers() -> None:
     [
         ({"steps": 5}, {"steps": 5, "epochs": None}),
         ({"lr": 0.1}, {"lr": 0.1, "base_lr": None}),
+        ({"warmup_fraction": 0.1}, {"warmup_fraction": 0.1, "warmup_epochs": None}),
         ({"clipping": None}, {"clipping": None, "clip": None}),
         ({"clip": "layer"}, {"clip": "layer", "clipping": 0.01}),
         ({"clip": "global", "clipping": 1.0}, {"clip": "global", "clipping": 1.0, "agc_eps": None}),

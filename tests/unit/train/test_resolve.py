@@ -136,6 +136,27 @@ def test_a_warm_up_in_steps_is_taken_as_it_is() -> None:
     assert resolved(warmup_steps=3.5).warmup_steps == 3.5
 
 
+def test_a_warm_up_that_is_a_part_of_the_run_follows_its_length() -> None:
+    short, long = (resolved(warmup_fraction=0.1, epochs=n, batch_size=8) for n in (1, 10))
+    assert (short.warmup_steps, long.warmup_steps) == (pytest.approx(0.8), pytest.approx(8.0))
+    assert ("warm-up steps", "8.00", "10% of all steps") in derivation(long)
+
+
+def test_a_short_run_leaves_the_images_as_they_are() -> None:
+    settings = {"augment": "shift_flip", "shift_from_epochs": 3}
+    short, long = (resolved(epochs=n, **settings) for n in (2, 3))
+    assert ("augmentation", "none", "shift_flip from 3 epochs on") in derivation(short)
+    assert ("augmentation", "shift_flip", "") in derivation(long)
+
+
+def test_orthogonal_steps_are_of_whole_weights() -> None:
+    recipe = tiny_recipe(Path("x"), optimizer="muon", lr=0.03)
+    for parallel, world in (("ddp", 2), ("fsdp", 1)):
+        resolve(recipe.override(parallel=parallel), gray(64), gray(10), world=world)
+    with pytest.raises(UserError, match="--parallel fsdp leaves each rank a part; choose"):
+        resolve(recipe.override(parallel="fsdp"), gray(64), gray(10), world=2)
+
+
 def test_batch_statistics_need_two_images() -> None:
     twin: dict[str, Any] = {"model_options": {"normalization": "batch"}}
     resolved(**twin, accumulate=12)

@@ -31,6 +31,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "lars": {"optimizer": "lars", "lr": 0.1},
     "rmsprop": {"optimizer": "rmsprop", "lr": 0.001},
     "adamw": {"optimizer": "adamw", "lr": 0.001},
+    "muon": {"optimizer": "muon", "lr": 0.03},
 }
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,8 @@ def test_other_files_are_not_written_among() -> None:
 
 def test_a_directory_has_one_writer() -> None:
     with new_run_directory("tiny", Path("a")) as run:
-        with pytest.raises(UserError, match="another process is training in a; wait for it"):
+        holder = rf"in a \(process {os.getpid()} on .*\); wait for it"
+        with pytest.raises(UserError, match=f"another process is training {holder}"):
             made("a")
         with pytest.raises(UserError, match="another process"), run.locked():
             pass

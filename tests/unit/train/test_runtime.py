@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 import pytest
 import torch
+from torch.distributed import HashStore
 
 from normfree.errors import UserError
 from normfree.train.components import Ranks
@@ -61,6 +64,26 @@ def test_alone_nothing_is_communicated(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (runtime.main, runtime.gathered(3), runtime.least(4)) == (True, [3], 4)
         assert runtime.speaks()
         runtime.barrier()
+
+
+def test_a_store_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = Event()
+
+    class Unreachable:
+        def compare_set(self, *words: str) -> bytes:
+            never.wait()
+            return b""
+
+    monkeypatch.setattr("normfree.train.runtime._PATIENCE", 0.01)
+    launch = Launch(rank=1, world=2)
+    assert Runtime(device="cpu", launch=launch, store=Unreachable()).speaks()  # type: ignore[arg-type]
+    never.set()
+
+
+def test_only_the_first_rank_to_end_says_why() -> None:
+    store = HashStore()
+    ranks = [Runtime(device="cpu", launch=Launch(rank=r, world=2), store=store) for r in (1, 0)]
+    assert [rank.speaks() for rank in ranks] == [True, False]
 
 
 def test_errors_of_one_process_are_its_own() -> None:

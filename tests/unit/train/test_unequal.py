@@ -102,7 +102,7 @@ def test_a_balanced_run_goes_on_to_the_same_bits(
     assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "parted"))
     assert timeless_metrics(tmp_path / "whole") == timeless_metrics(tmp_path / "parted")
     assert f"balance: {balance}" in (tmp_path / "whole/config.yaml").read_text()
-    with pytest.raises(UserError, match=f"balance: {balance} there, none now"):
+    with pytest.raises(UserError, match=f"balance: {balance} → none"):
         fit(parted.override(resume=True, balance="none"))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from normfree.errors import UserError
-from normfree.optim import AGCSGD, LARS, RMSProp
+from normfree.optim import AGCSGD, LARS, Muon, RMSProp
 from normfree.train.build import build_updater
 from normfree.train.init import new_model
 from normfree.train.resolve import Resolved, resolve
@@ -65,7 +65,10 @@ def test_an_unknown_set_of_layers_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("sgd", AGCSGD), ("lars", LARS), ("rmsprop", RMSProp), ("adamw", torch.optim.AdamW)],
+    [
+        *(("sgd", AGCSGD), ("lars", LARS), ("rmsprop", RMSProp)),
+        *(("adamw", torch.optim.AdamW), ("muon", Muon)),
+    ],
 )
 @pytest.mark.parametrize("clip", ["unit", "layer", "global"])
 def test_every_optimizer_clips_in_every_way(name: str, kind: type, clip: str) -> None:
@@ -127,6 +130,10 @@ def test_no_clipping_counts_no_unit() -> None:
             {"decay": 0.8, "eps": 0.1},
         ),
         ({"momentum": 0.7, "nesterov": False}, {"momentum": 0.7, "nesterov": False}),
+        (
+            {"optimizer": "muon", "momentum": 0.9, "adam_ratio": 0.2, "betas": (0.8, 0.95)},
+            {"momentum": 0.9, "adam_ratio": 0.2, "betas": (0.8, 0.95)},
+        ),
         ({"agc_eps": 0.1, "clip": "layer"}, {"eps": 0.1, "unitwise": False}),
     ],
 )

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from normfree.models import model_config
-from normfree.weights import PRETRAINED, locate
+from normfree.weights import PRETRAINED
 from normfree.weights.hub import PREFIX
+from normfree.weights.pretrained import pretrained
 
 
 def test_the_table_is_of_networks_here() -> None:
@@ -16,5 +17,9 @@ def test_the_table_is_of_networks_here() -> None:
     assert {e.model for e in PRETRAINED} >= {f"nfnet_f{variant}" for variant in range(7)}
 
 
-def test_a_url_is_no_file_here() -> None:
-    assert not locate(PRETRAINED[0].weights).exists()
+def test_the_first_of_a_network_is_the_authors() -> None:
+    by_model: dict[str, str] = {}
+    for entry in PRETRAINED:
+        by_model.setdefault(entry.model, entry.weights)
+    assert pretrained("nfnet_f3") == by_model["nfnet_f3"] == PRETRAINED[3].weights
+    assert "dm-nfnets/F3" in PRETRAINED[3].weights

@@ -28,7 +28,7 @@ def fold(model: ImageClassifier) -> fx.GraphModule:
     the weights of neighboring layers:
 
     .. math:: W * (\beta\gamma f(x)) = (\beta\gamma W) * f(x), \qquad
-        \alpha g\, (W_2 * h)\, 2\sigma(z) = \big((2 \alpha g\, W_2) * h\big)\,\sigma(z)
+        \alpha g\, (W_2 * h)\, 2\sigma(z) = \bigl((2 \alpha g\, W_2) * h\bigr)\,\sigma(z)
 
     The gate :math:`\sigma(z)` is computed from the mean of :math:`W_2 * h`. A 1×1 convolution
     commutes with the mean, so :math:`W_2` is multiplied into the first layer of the gate, which
