@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from normfree.errors import UserError, one_line, printable
-from normfree.train.store import checkpoint_name
+from normfree.train.store import Writable, checkpoint_name
 from normfree.weights.checkpoint_directory import SUMS
 
 T = TypeVar("T")
@@ -71,12 +71,12 @@ class RemoteStore:
         return sorted(step for step, complete in self._found().items() if complete)
 
     @contextmanager
-    def writing(self, step: int, name: str) -> Iterator[BinaryIO]:
+    def writing(self, step: int, name: str) -> Iterator[Writable]:
         """A file, uploaded when the block ends."""
         directory = self._path(step)
         self._do(lambda: self._files.makedirs(directory, exist_ok=True))
         file = self._do(lambda: self._files.open(f"{directory}/{name}", "wb"))
-        yield _Upload(file, self._do)  # type: ignore[misc]
+        yield _Upload(file, self._do)
         self._do(file.close)
 
     def has(self, step: int, name: str) -> bool:
@@ -154,5 +154,5 @@ class _Upload:
         self._file = file
         self._do = do
 
-    def write(self, content: Any) -> int:
+    def write(self, content: Any, /) -> int:
         return self._do(lambda: self._file.write(content))

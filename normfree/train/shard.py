@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from normfree.train.store import Writable
 
 _NAMES = {
     torch.float64: "F64",
@@ -23,7 +25,7 @@ _NAMES = {
 }
 
 
-def write_shard(file: BinaryIO, tensors: Mapping[str, Tensor]) -> str:
+def write_shard(file: Writable, tensors: Mapping[str, Tensor]) -> str:
     """Write tensors of the host, without a copy of any of them; returns the SHA-256 of the file.
 
     ``safetensors.torch.save_file`` makes the same file, but only at a path, and it would have to be
