@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # as the command line does, before PyTorch loads
 
 from normfree.analysis.environment import environment
 from normfree.train.build import build_engine, build_reader, build_state, build_step
