@@ -23,7 +23,7 @@ class RemoteStore:
     """A prefix of URLs.
 
     An object store cannot rename, so files have their final names from the beginning. A checkpoint
-    is there once its ``SHA256SUMS`` is, which is written last and removed first.
+    is there once its ``XXH128SUMS`` is, which is written last and removed first.
 
     Args:
         url: such as ``s3://bucket/runs/7``, without a password in it: the run's files have it.
@@ -33,7 +33,7 @@ class RemoteStore:
 
     Example:
         >>> store = RemoteStore("memory://example")
-        >>> for name in ("state.json", "SHA256SUMS"):
+        >>> for name in ("state.json", "XXH128SUMS"):
         ...     with store.writing(3, name) as file:
         ...         _ = file.write(b"...")
         >>> store.steps(), store.read(3, "state.json")
