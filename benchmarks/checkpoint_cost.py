@@ -1,6 +1,6 @@
 """What asynchronous checkpoints cost: blocks of steps with one beside blocks without, in turns.
 
-    python benchmarks/checkpoint_cost.py --pairs 6 --json benchmarks/results/checkpoint_cost.json
+    python benchmarks/checkpoint_cost.py --json benchmarks/results/DATE_checkpoint_cost.json
 
 A block is long enough for its checkpoint to be written to the end while the steps go on. The cost
 of a checkpoint is the median difference between the blocks of a pair; its share is that of the time
@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # as the command line does, before PyTorch loads
 
 from normfree.analysis.environment import environment
 from normfree.train.build import build_engine, build_reader, build_state, build_step

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from normfree.errors import UserError, one_line, printable
-from normfree.train.store import checkpoint_name
+from normfree.train.store import Writable, checkpoint_name
 from normfree.weights.checkpoint_directory import SUMS
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class RemoteStore:
     """A prefix of URLs.
 
     An object store cannot rename, so files have their final names from the beginning. A checkpoint
-    is there once its ``SHA256SUMS`` is, which is written last and removed first.
+    is there once its ``XXH128SUMS`` is, which is written last and removed first.
 
     Args:
         url: such as ``s3://bucket/runs/7``, without a password in it: the run's files have it.
@@ -33,7 +33,7 @@ class RemoteStore:
 
     Example:
         >>> store = RemoteStore("memory://example")
-        >>> for name in ("state.json", "SHA256SUMS"):
+        >>> for name in ("state.json", "XXH128SUMS"):
         ...     with store.writing(3, name) as file:
         ...         _ = file.write(b"...")
         >>> store.steps(), store.read(3, "state.json")
@@ -71,12 +71,12 @@ class RemoteStore:
         return sorted(step for step, complete in self._found().items() if complete)
 
     @contextmanager
-    def writing(self, step: int, name: str) -> Iterator[BinaryIO]:
+    def writing(self, step: int, name: str) -> Iterator[Writable]:
         """A file, uploaded when the block ends."""
         directory = self._path(step)
         self._do(lambda: self._files.makedirs(directory, exist_ok=True))
         file = self._do(lambda: self._files.open(f"{directory}/{name}", "wb"))
-        yield _Upload(file, self._do)  # type: ignore[misc]
+        yield _Upload(file, self._do)
         self._do(file.close)
 
     def has(self, step: int, name: str) -> bool:
@@ -154,5 +154,5 @@ class _Upload:
         self._file = file
         self._do = do
 
-    def write(self, content: Any) -> int:
+    def write(self, content: Any, /) -> int:
         return self._do(lambda: self._file.write(content))

@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, Protocol
 
+from normfree.train.direct import DirectFile
 from normfree.train.run_dir import RunDirectory
 from normfree.weights.checkpoint import list_checkpoints, step_of
 
 _UNFINISHED, _REPLACED = ".unfinished-", ".replaced-"
+
+
+class Writable(Protocol):
+    """A file that only grows."""
+
+    def write(self, content: Any, /) -> int:
+        """Append bytes, or what has them in a row."""
 
 
 class Store(Protocol):
@@ -32,7 +40,7 @@ class Store(Protocol):
     def begin(self, step: int) -> None:
         """Before the first file: the main rank is going to write this checkpoint."""
 
-    def writing(self, step: int, name: str) -> AbstractContextManager[BinaryIO]:
+    def writing(self, step: int, name: str) -> AbstractContextManager[Writable]:
         """A new file of a checkpoint; on the disk when the block ends."""
 
     def has(self, step: int, name: str) -> bool:
@@ -105,14 +113,13 @@ class LocalStore:
         """Nothing to do: one that is there stays until it is replaced."""
 
     @contextmanager
-    def writing(self, step: int, name: str) -> Iterator[BinaryIO]:
+    def writing(self, step: int, name: str) -> Iterator[Writable]:
         """A file under the hidden name."""
         unfinished = self._unfinished(step)
         unfinished.mkdir(parents=True, exist_ok=True)
-        with (unfinished / name).open("wb") as file:
+        with closing(DirectFile(unfinished / name)) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            file.sync()
 
     def has(self, step: int, name: str) -> bool:
         """Whether it is there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +16,7 @@ from normfree.train.shard import write_shard
 from normfree.train.snapshot import Camera, Snapshot, shard_name
 from normfree.train.store import Store
 from normfree.weights.checkpoint import FORMAT
-from normfree.weights.checkpoint_directory import STATE, SUMS, parse_state, sums_text
+from normfree.weights.checkpoint_directory import STATE, SUMS, checksum, parse_state, sums_text
 from normfree.weights.unpickle import Refused
 
 
@@ -162,7 +161,7 @@ def write_plain(store: Store, step: int, plain: dict[str, Any]) -> _Written:
     text = json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
     with store.writing(step, STATE) as file:
         file.write(text)
-    return _Written(STATE, hashlib.sha256(text).hexdigest())
+    return _Written(STATE, checksum(text).hexdigest())
 
 
 def _marks(store: Store) -> dict[int, Mark]:

@@ -3,11 +3,13 @@
 ====================================  ============================================================
 ``state.json``                        step, configuration, card, and all values that are no tensors
 ``shard-00000-of-00002.safetensors``  the tensors that one rank wrote, whole or some of their rows
-``SHA256SUMS``                        as ``sha256sum -c`` reads it; written last
+``XXH128SUMS``                        as ``xxh128sum -c`` reads it; written last
 ====================================  ============================================================
 
 A tensor in ``state`` is ``{"$tensor": NAME}``; ``tensors`` says which rows of it are in which file.
-Nothing here can name code, and nothing is read before all checksums agree.
+Nothing here can name code, and nothing is read before all checksums agree. They are to notice
+damage, and to take little from the steps that go on meanwhile: XXH3 with 128 bits takes a sixteenth
+of the time of SHA-256. Neither says who wrote a file.
 """
 
 from __future__ import annotations
@@ -21,18 +23,22 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import xxhash
 from torch import Tensor
 
 from normfree.errors import UserError, one_line
 from normfree.weights.safetensors_file import read_safetensors
 from normfree.weights.unpickle import Refused, check, shown
 
+#: What makes a checksum, used as those of :mod:`hashlib`.
+checksum = xxhash.xxh3_128
+
 STATE = "state.json"
-SUMS = "SHA256SUMS"
+SUMS = "XXH128SUMS"
 #: Key of the only member of what stands for a tensor, and for a dictionary with numbers as keys.
 TENSOR, NUMBERED = "$tensor", "$numbered"
 
-_SUMS = re.compile(rb"(?:[0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._-]*\n)+")
+_SUMS = re.compile(rb"(?:[0-9a-f]{32}  [A-Za-z0-9][A-Za-z0-9._-]*\n)+")
 _LARGEST = 32 << 20  # bytes of JSON: enough for the names of a million classes
 
 
@@ -64,7 +70,7 @@ def verify(path: Path, *, part: int = 0, parts: int = 1) -> list[str]:
         parts: number of shares.
 
     Returns:
-        The names of all files but ``SHA256SUMS``.
+        The names of all files but ``XXH128SUMS``.
 
     Raises:
         Refused: says which file differs, is absent, or should not be there.
@@ -76,13 +82,13 @@ def verify(path: Path, *, part: int = 0, parts: int = 1) -> list[str]:
     check(not unknown, f"{shown(min(unknown, default=''))} does not belong to it")
     for name in names[part::parts]:
         with (path / name).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = hashlib.file_digest(file, checksum).hexdigest()
         check(found == sums[name], f"{name} does not match its checksum")
     return names
 
 
 def read_sums(path: Path) -> dict[str, str]:
-    """Name → SHA-256 of the files of a checkpoint.
+    """Name → XXH128 of the files of a checkpoint.
 
     Raises:
         Refused: the list is absent or damaged.
@@ -92,7 +98,7 @@ def read_sums(path: Path) -> dict[str, str]:
     except OSError:
         raise Refused(f"it has no {SUMS}, so it was not written to its end") from None
     check(_SUMS.fullmatch(text), f"{SUMS} is damaged")
-    sums = {line[66:].decode(): line[:64].decode() for line in text.splitlines()}
+    sums = {line[34:].decode(): line[:32].decode() for line in text.splitlines()}
     check(text == sums_text(sums), f"{SUMS} is damaged")
     return sums
 

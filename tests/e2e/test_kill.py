@@ -13,7 +13,7 @@ from tests.e2e.command import ENVIRONMENT, NORMFREE, normfree
 from tests.unit.train.tiny import assert_same_bits, final_state, timeless_metrics
 
 #: Where a kill happens: after a number of steps, or once a file of a checkpoint is there.
-FILES = ("", "shard-00000-of-00001.safetensors", "state.json", "SHA256SUMS")
+FILES = ("", "shard-00000-of-00001.safetensors", "state.json", "XXH128SUMS")
 
 
 def words(steps: int) -> list[str]:

@@ -40,7 +40,9 @@ def test_the_same_command_gives_the_same_bits(undisturbed: Path, tmp_path: Path)
     assert_same_run(undisturbed, tmp_path / "again")
 
 
-@pytest.mark.parametrize(("signum", "step"), [(signal.SIGTERM, 1), (signal.SIGINT, 12)])
+@pytest.mark.parametrize(
+    ("signum", "step"), [(signal.SIGTERM, 1), (signal.SIGINT, 12), (signal.SIGUSR1, 6)]
+)
 def test_asked_to_stop_it_saves_the_step_and_says_how_to_go_on(
     signum: int, step: int, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,6 @@ mark) is a failure, and failing files are kept.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -37,7 +36,7 @@ from normfree.inference import export_model
 from normfree.models import ImageClassifier
 from normfree.train.checkpoint import newest_checkpoint, save_checkpoint
 from normfree.weights import describe, load_model, plain_card, save_model
-from normfree.weights.checkpoint_directory import STATE, SUMS, sums_text
+from normfree.weights.checkpoint_directory import STATE, SUMS, checksum, sums_text
 from tests.fuzz import mutate, plant, sources
 from tests.unit.weights.files import pico, write_haiku
 from tests.unit.weights.test_load import write_timm
@@ -109,7 +108,7 @@ def _damaged(path: Path) -> None:
 def _crafted(path: Path) -> None:
     """The same with checksums that are right."""
     files = [file for file in path.parent.iterdir() if file.name != SUMS]
-    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    sums = {file.name: checksum(file.read_bytes()).hexdigest() for file in files}
     (path.parent / SUMS).write_bytes(sums_text(sums))
     predict(path.parent)
 

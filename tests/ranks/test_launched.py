@@ -110,6 +110,32 @@ def test_a_killed_rank_ends_the_others_with_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_killed_a_run_goes_on_with_one_rank_and_with_two_again(
+    kind: str, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    resume = ["normfree", "train", "--resume", "--out", str(out)]
+    first = start(2, *WORDS, "--out", str(out), "--parallel", kind)
+    killed(first, "step 2/")
+    shards = list((out / "checkpoints").glob("step-*/shard-00001-of-00002.safetensors"))
+    assert shards  # the second rank wrote some of it
+    killed(start(1, *resume), "step 5/")
+    assert [code for code, _, _ in finish(start(2, *resume, "--parallel", kind))] == [0, 0]
+    assert_same_run(alone, out)
+
+
+def killed(ranks: list[subprocess.Popen[str]], line: str) -> None:
+    """Kill the last rank once the main one has printed a line; the others end by themselves."""
+    assert ranks[0].stdout is not None
+    for text in ranks[0].stdout:
+        if text.startswith(line):
+            break
+    ranks[-1].kill()
+    finish(ranks)
+
+
+@pytest.mark.slow
 def test_the_launcher_starts_ranks_again_and_they_go_on(alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "2", "-m", *WORDS]
@@ -121,11 +147,13 @@ def test_the_launcher_starts_ranks_again_and_they_go_on(alone: Path, tmp_path: P
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as launcher:
         assert launcher.stdout is not None
-        for text in launcher.stdout:
-            if text.startswith("step 3/"):
-                break
-        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-        os.kill(int(children[-1]), signal.SIGKILL)
+        for number, line in enumerate(("step 3/", "step 6/")):
+            for text in launcher.stdout:
+                if text.startswith(line):
+                    break
+            path = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+            children = path.read_text().split()
+            os.kill(int(children[-1 - number]), signal.SIGKILL)
         said, errors = launcher.communicate(timeout=TIMEOUT)
     assert launcher.returncode == 0, errors
     assert "going on after step" in said

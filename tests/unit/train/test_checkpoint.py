@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import xxhash
 
 from normfree.errors import UserError
 from normfree.train import store as stores
@@ -59,13 +59,13 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
             assert flat(content["state"])[name].dtype == tensor.dtype
 
 
-def test_the_checksums_are_what_sha256sum_reads(tmp_path: Path) -> None:
+def test_the_checksums_are_what_xxh128sum_reads(tmp_path: Path) -> None:
     path = save(tmp_path, 7)
     lines = (path / SUMS).read_text().splitlines()
     wanted = {SHARD, STATE}
     assert {line.split("  ")[1] for line in lines} == wanted
     for name in wanted:
-        assert f"{hashlib.sha256((path / name).read_bytes()).hexdigest()}  {name}" in lines
+        assert f"{xxhash.xxh3_128((path / name).read_bytes()).hexdigest()}  {name}" in lines
 
 
 def test_only_the_newest_stay(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_the_newest_that_can_be_read_is_found(tmp_path: Path) -> None:
     assert content is not None
     assert content["step"] == 2
     assert len(passed_over) == 2
-    assert "step-00000004 is damaged: it has no SHA256SUMS" in passed_over[0]
+    assert "step-00000004 is damaged: it has no XXH128SUMS" in passed_over[0]
     assert f"step-00000003 is damaged: {SHARD} does not match its checksum" in passed_over[1]
 
 
@@ -216,7 +216,7 @@ def crafted(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     state = json.loads((path / STATE).read_text())
     change(state)
     (path / STATE).write_text(json.dumps(state))
-    digest = hashlib.sha256((path / STATE).read_bytes()).hexdigest()
+    digest = xxhash.xxh3_128((path / STATE).read_bytes()).hexdigest()
     (path / SUMS).write_bytes(sums_text(read_sums(path) | {STATE: digest}))
 
 
@@ -248,7 +248,7 @@ def test_a_crafted_checkpoint_is_refused(name: str, tmp_path: Path) -> None:
 def test_json_that_is_no_state_is_refused(text: str, tmp_path: Path) -> None:
     path = save(tmp_path, 1)
     (path / STATE).write_text(text)
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    digest = xxhash.xxh3_128(text.encode()).hexdigest()
     (path / SUMS).write_bytes(sums_text(read_sums(path) | {STATE: digest}))
     with pytest.raises(UserError, match="is damaged"):
         read_checkpoint(path)

@@ -209,3 +209,14 @@ def test_what_a_run_has_written_is_taken_up(settings: dict[str, Any], tmp_path: 
 
 def test_a_run_without_momentum_is_taken_up(tmp_path: Path) -> None:
     Unfinished(tmp_path / "run", momentum=0.0).resume(lambda state: None)
+
+
+def test_what_the_optimizer_keeps_lies_in_memory_as_its_parameters_do(tmp_path: Path) -> None:
+    run = Unfinished(tmp_path / "run", channels_last=True)
+    state = run.fresh()
+    restore(state, run.content["state"], "here", run.resolved.total_steps)
+    params = [param for group in state.optimizer.param_groups for param in group["params"]]
+    kept = [state.optimizer.state[param]["momentum_buffer"] for param in params]
+    assert [x.stride() for x in kept] == [param.stride() for param in params]
+    assert any(not param.is_contiguous() for param in params)
+    assert not any(x.requires_grad for x in kept)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ from normfree.train.loop import train_loop
 from normfree.train.rewind import rewind
 from normfree.train.run import Run
 from normfree.train.runtime import Runtime
-from normfree.train.store import LocalStore
+from normfree.train.store import LocalStore, Writable
 from normfree.train.writer import CheckpointWriter
 from tests.unit.train.tiny import assert_same_bits, final_state, timeless_metrics, tiny_recipe
 
@@ -39,7 +39,7 @@ class Held(LocalStore):
         self.let = threading.Event()
 
     @contextmanager
-    def writing(self, step: int, name: str) -> Iterator[BinaryIO]:
+    def writing(self, step: int, name: str) -> Iterator[Writable]:
         assert self.let.wait(60)
         with super().writing(step, name) as file:
             yield file
@@ -49,7 +49,7 @@ class Full(LocalStore):
     """A directory on a disk without room from a step on."""
 
     @contextmanager
-    def writing(self, step: int, name: str) -> Iterator[BinaryIO]:
+    def writing(self, step: int, name: str) -> Iterator[Writable]:
         with super().writing(step, name) as file:
             yield file
             if step >= 4:
@@ -146,7 +146,7 @@ def test_rewound_a_run_ends_with_the_same_bits(
         train_loop(run)
         newest = list_checkpoints(run.files.directory.checkpoints)
         for path in newest[4:]:
-            (path / "SHA256SUMS").unlink()
+            (path / "XXH128SUMS").unlink()
         assert len(rewind(run)) == 4
         assert run.state.step == 4
         assert max(line["step"] for line in timeless_metrics(tmp_path / "run")) == 4
