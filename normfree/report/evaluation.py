@@ -261,7 +261,7 @@ def _jpeg(pixels: Tensor) -> str:
 def _signal(model: nn.Module, x: Tensor) -> list[BlockSignal]:
     blocks = any(isinstance(module, ResidualBlock) for module in model.modules())
     found = signal_propagation(model, x) if blocks else []
-    return [one for one in found if np.isfinite([*one[1:]]).all()]
+    return [one for one in found if np.isfinite([*one[2:]]).all()]
 
 
 def _plain(signal: BlockSignal) -> Signal:
