@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 
-.PHONY: help train test test-all check format bench docs kernels sanitize wheel clean
+.PHONY: help train test test-all check format audit bench docs kernels sanitize wheel clean
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -27,6 +27,13 @@ check: $(READY)  ## lint, formatting, types, import direction
 format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# In an environment of its own: what looks for faults is not among what is looked at.
+AUDIT := build/audit/bin
+audit:           ## dependencies with known vulnerabilities, from the lists of PyPI and OSV: needs a network
+	test -x $(AUDIT)/pip-audit || { $(PYTHON) -m venv build/audit && $(AUDIT)/pip install --quiet pip-audit; }
+	$(AUDIT)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --vulnerability-service pypi
+	$(AUDIT)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --vulnerability-service osv
 
 # timm asks for torchvision, which has no build for every PyTorch; benchmarks do without it.
 bench: $(READY)  ## a few benchmarks beside timm, today's ratios beside the stored ones: a few minutes

@@ -189,9 +189,9 @@ def contact_sheet(
             image = source.image(index)
         except BadImageError:
             continue
-        for column, picture in enumerate(_pictures(image, index, size, columns, magnitude, seed)):
+        for column, crop in enumerate(_crops(image, index, size, columns, magnitude, seed)):
             top, left = row * (size + 2), column * (size + 2)
-            sheet[top : top + size, left : left + size] = picture
+            sheet[top : top + size, left : left + size] = crop
         row += 1
     return sheet[: max(1, row * (size + 2) - 2), : columns * (size + 2) - 2]
 
@@ -207,7 +207,7 @@ def _in_turn(source: Source) -> list[int]:
     return [index for _, _, index in sorted(turns)]
 
 
-def _pictures(
+def _crops(
     image: UInt8[np.ndarray, "h w c"],
     index: int,
     size: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +18,11 @@ from normfree.cli.bench_output import (
     write_json,
 )
 from normfree.cli.options import parse
+from normfree.cli.output import say
 from normfree.cli.threads import torch_threads
 from normfree.data.resize import Resize
 from normfree.data.view import PixelType
-from normfree.errors import UserError
+from normfree.errors import UsageError, UserError
 from normfree.schema import record
 
 if TYPE_CHECKING:
@@ -58,6 +60,9 @@ class Options:
     """Of our batch; Pillow's is always uint8."""
     rounds: int = 10
     """Times that each is timed."""
+    device_images_per_second: float | None = None
+    """Images that a training step of your device consumes in a second, as train reports them: say
+    how many cores keep it busy, with mixing partners from a second batch and without."""
     peers: bool = False
     """Compare with Pillow."""
     json: Path | None = None
@@ -68,6 +73,9 @@ def run(words: Sequence[str]) -> None:
     """Measure: ``normfree bench data [--data folder:DIR] [--peers] [--json FILE]``."""
     options = parse(Options, words, prog="normfree bench data")
     check_bounds(options, {"images": 2, "size": 1, "rounds": 2})
+    rate = options.device_images_per_second
+    if rate is not None and not 0 < rate < math.inf:
+        raise UsageError(f"--device-images-per-second must be positive; got {rate:g}")
 
     from normfree.analysis.environment import environment
 
@@ -78,9 +86,11 @@ def run(words: Sequence[str]) -> None:
         where = environment()
     headings = ("stage", "by", "µs/image", "quartiles", "images/s/core", "faster")
     print_table(headings, map(_cells, rows), left=2)
+    if (needed := _needed(rows, options.device_images_per_second)) is not None:
+        say(_said(needed))
     settings = {name: value for name, value in asdict(options).items() if name != "json"}
     found = {"benchmark": "data", **where, "options": settings, "bytes_per_image": size}
-    write_json(options.json, found | {"results": rows})
+    write_json(options.json, found | {"results": rows, "needed": needed})
 
 
 def _files(options: Options, directory: Path) -> list[Path]:
@@ -125,6 +135,32 @@ def _measure(files: Sequence[Path], options: Options) -> Iterator[dict[str, Any]
                     "faster": _ratio(*pair) if by == "pillow" else None,
                     "seconds": asdict(latency),
                 }
+
+
+def _needed(rows: Sequence[Mapping[str, Any]], consumed: float | None) -> dict[str, float] | None:
+    """Cores that read as many images as a device consumes."""
+    if consumed is None:
+        return None
+    (rate,) = (
+        row["images_per_second_per_core"]
+        for row in rows
+        if (row["stage"], row["by"]) == ("all", "normfree")
+    )
+    return {
+        "device_images_per_second": consumed,
+        "images_per_second_per_core": rate,
+        "cores": consumed / rate,
+    }
+
+
+def _said(needed: Mapping[str, float]) -> str:
+    """How many workers that is, for a person."""
+    cores = needed["cores"]
+    return (
+        f"a device that takes {needed['device_images_per_second']:.0f} images/s needs "
+        f"{cores:.1f} cores that read: --workers {math.ceil(cores)}; mixed with images of a second "
+        f"batch, {2 * cores:.1f}: --workers {math.ceil(2 * cores)}"
+    )
 
 
 def _ratio(ours: Latency | None, pillow: Latency | None) -> dict[str, float] | None:

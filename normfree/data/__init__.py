@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from normfree.data.ascent import Ascent
 from normfree.data.bad_images import BadImages, TooManyBadImagesError
 from normfree.data.batch import Batch, MicroBatch
 from normfree.data.decode import EncodedImage, decode, open_image
@@ -10,7 +11,7 @@ from normfree.data.formats import FORMATS, LIMITS, Limits, image_endings
 from normfree.data.loader import eval_batches, train_batches
 from normfree.data.micro_batch_plan import MicroBatchPlan
 from normfree.data.order import Order
-from normfree.data.plan import Ascent, BatchPlan
+from normfree.data.plan import BatchPlan
 from normfree.data.preprocess import center_crop_resize, resize_crop
 from normfree.data.resize import resize_bicubic
 from normfree.data.shard_order import ShardOrder

@@ -39,6 +39,7 @@ class MicroBatch(NamedTuple):
             mixing.
         cutmix: True for examples mixed by CutMix, False for MixUp.
         ascent: True for examples that contribute to the gradient of the SAM ascent step.
+        others: how many of the n examples, the last ones, contribute to nothing else.
     """
 
     images: Shaped[Tensor, "m c h w"]
@@ -47,6 +48,7 @@ class MicroBatch(NamedTuple):
     partners: Int[Tensor, " n"] | None
     cutmix: Bool[Tensor, " n"]
     ascent: Bool[Tensor, " n"]
+    others: int = 0
 
     @property
     def size(self) -> int:

@@ -192,4 +192,5 @@ def _micro_batch(reader: Reader, number: int, read: Read) -> MicroBatch:
         partners=None if plan.partners is None else torch.from_numpy(plan.partners),
         cutmix=torch.from_numpy(plan.cutmix),
         ascent=torch.from_numpy(plan.ascent),
+        others=plan.others,
     )

@@ -27,6 +27,7 @@ class MicroBatchPlan(NamedTuple):
             mixing.
         cutmix: True for examples mixed by CutMix, False for MixUp.
         ascent: True for examples that contribute to the gradient of the SAM ascent step.
+        others: how many of the n examples, the last ones, contribute to nothing else.
     """
 
     epochs: Int[np.ndarray, " m"]
@@ -37,6 +38,7 @@ class MicroBatchPlan(NamedTuple):
     partners: Int[np.ndarray, " n"] | None
     cutmix: Bool[np.ndarray, " n"]
     ascent: Bool[np.ndarray, " n"]
+    others: int = 0
 
 
 def check_rank(rank: int, world: int) -> None:

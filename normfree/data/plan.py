@@ -13,17 +13,17 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int
 
+from normfree.data.ascent import Ascent, spread
 from normfree.data.micro_batch_plan import MicroBatchPlan, check_rank
 from normfree.data.order import Order, epoch_order, permutation, repeats
 from normfree.errors import UserError
 from normfree.random import example_keys, fold_in
 from normfree.schema import Field, record
 
-__all__ = ["Ascent", "BatchPlan", "Places", "permutation", "spread"]
+__all__ = ["BatchPlan", "Places", "permutation"]
 
 Mixing: TypeAlias = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
 Pairing: TypeAlias = Literal["two_batches", "in_batch"]
-AscentScope: TypeAlias = Literal["batch", "micro_batch"]
 
 
 class Places(NamedTuple):
@@ -31,22 +31,6 @@ class Places(NamedTuple):
 
     epochs: Int[np.ndarray, " n"]
     indices: Int[np.ndarray, " n"]
-
-
-@record
-class Ascent:
-    """Which examples provide the ascent gradient of sharpness-aware minimization (SAM).
-
-    Args:
-        fraction: fraction of the examples; 0.2 in the paper's cheaper variant.
-        scope: ``batch`` takes one ascent step for the whole batch; ``micro_batch`` takes one per
-            micro-batch on that micro-batch's gradient, like replicas that do not synchronize.
-
-    Source: appendix A.4 of the paper.
-    """
-
-    fraction: float = Field(default=1.0, gt=0, le=1)
-    scope: AscentScope = "batch"
 
 
 @record
@@ -62,6 +46,10 @@ class BatchPlan:
     with position ``i + B`` (``two_batches``, as in the authors' code) or ``(i + 1) mod B``
     (``in_batch``). With ``mixup_cutmix``, MixUp applies to the first half of the B examples and
     CutMix to the second.
+
+    If SAM ascends by another batch, the A examples of that batch follow the B in the stream. They
+    are mixed likewise, among themselves, and divided beginning with the last micro-batch, so that
+    all are of one size, or one more.
 
     With ``in_batch``, a step of one micro-batch reads B images. A step of several micro-batches
     reads up to 2B, because partners may belong to other micro-batches.
@@ -125,9 +113,14 @@ class BatchPlan:
 
     @property
     def reads(self) -> int:
-        """Stream positions per step: B, or 2B with a second batch of partners."""
+        """Stream positions per step: B + A, or twice that with second batches of partners."""
         second = self.mixing != "none" and self.pairing == "two_batches"
-        return self.batch_size * (2 if second else 1)
+        return (self.batch_size + self.others) * (2 if second else 1)
+
+    @property
+    def others(self) -> int:
+        """A, the examples of a step that only SAM's ascent needs."""
+        return 0 if self.ascent is None else self.ascent.others(self.batch_size)
 
     def places(self, step: int) -> Places:
         """The examples of a step's global batch, in stream order; steps count from 0."""
@@ -145,9 +138,14 @@ class BatchPlan:
         """
         if self.ascent is None:
             return 0
-        chosen, parts = spread(self.batch_size, self.ascent.fraction), self.world * self.accumulate
-        ranks = range(self.world)
-        return max(-(-int(chosen[r :: self.world].sum()) // len(chosen[r::parts])) for r in ranks)
+        chosen = spread(self.batch_size, self.ascent.fraction)
+        ascending = np.ones(self.others, dtype=bool) if self.others else chosen
+        first = self.world - 1 if self.others else 0  # others are divided from the last rank on
+        parts, ranks = self.world * self.accumulate, range(self.world)
+        return max(
+            -(-int(ascending[abs(first - r) :: self.world].sum()) // len(chosen[r::parts]))
+            for r in ranks
+        )
 
     def step(self, step: int, rank: int = 0) -> list[MicroBatchPlan]:
         """The micro-batches of a step on one rank; steps count from 0."""
@@ -159,7 +157,9 @@ class BatchPlan:
         check_rank(rank, self.world)
         step, j = divmod(number, self.accumulate)
         parts = self.world * self.accumulate
-        own = np.arange(j * self.world + rank, self.batch_size, parts)
+        batch = np.arange(j * self.world + rank, self.batch_size, parts)
+        others = np.arange(parts - 1 - (j * self.world + rank), self.others, parts)
+        own = np.concatenate([batch, self.batch_size + others])
         positions, partners = own, None
         if self.mixing != "none":
             positions, partners = _with_partners(own, self._partners(own))
@@ -176,6 +176,7 @@ class BatchPlan:
             partners=partners,
             cutmix=self._cutmix(own),
             ascent=self._ascent(own),
+            others=len(others),
         )
 
     def _repeats(
@@ -190,32 +191,26 @@ class BatchPlan:
 
     def _partners(self, own: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Positions of the mixing partners."""
+        size = self.batch_size
         if self.pairing == "two_batches":
-            return own + self.batch_size
-        return (own + 1) % self.batch_size
+            return own + size + self.others
+        following = (own - size + 1) % max(self.others, 1) + size
+        return np.where(own < size, (own + 1) % size, following)
 
     def _cutmix(self, own: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        first = {"cutmix": 0, "mixup_cutmix": self.batch_size // 2}
-        return own >= first.get(self.mixing, self.batch_size)
+        size = self.batch_size
+        if self.mixing == "mixup_cutmix":
+            return np.where(own < size, own >= size // 2, own - size >= self.others // 2)
+        return np.full(len(own), self.mixing == "cutmix")
 
     def _ascent(self, own: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         if self.ascent is None:
             return np.zeros(len(own), dtype=bool)
+        if self.others:
+            return own >= self.batch_size
         if self.ascent.scope == "micro_batch":
             return spread(len(own), self.ascent.fraction)
         return spread(self.batch_size, self.ascent.fraction)[own]
-
-
-def spread(size: int, fraction: float) -> Bool[np.ndarray, " size"]:
-    """Select a fraction of ``size`` positions, evenly spaced; at least one.
-
-    >>> spread(10, 0.3).nonzero()[0]
-    array([0, 3, 6])
-    """
-    count = max(1, round(fraction * size))
-    chosen = np.zeros(size, dtype=bool)
-    chosen[np.arange(count) * size // count] = True
-    return chosen
 
 
 @lru_cache(maxsize=2)  # all micro-batches of a step use the same result

@@ -82,8 +82,9 @@ def _optimizer(r: Resolved) -> Iterator[Row]:
         origin = f"for batches of {recipe.batch.size}" if automatic else GIVEN
         yield "clipping", f"{r.clipping:g}", f"{name[recipe.clipping.kind]}, {origin}"
     if recipe.sam is not None:
-        scope = recipe.sam.scope.replace("_", "-")
-        share = f"{recipe.sam.fraction:.0%} of each {scope} ascends"
+        scopes = {"other_batch": "another batch"}
+        scope = scopes.get(recipe.sam.scope, "each " + recipe.sam.scope.replace("_", "-"))
+        share = f"{recipe.sam.fraction:.0%} of {scope} ascends"
         yield "SAM", f"{recipe.sam.rho:g}", share
     yield "dropout", f"{r.model['drop_rate']:g}", _origin(recipe.model.drop_rate)
     depth = r.model["stochastic_depth_rate"]

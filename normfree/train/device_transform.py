@@ -28,12 +28,22 @@ class Example(NamedTuple):
             an image may have several.
         keys: one for each, which dropout and stochastic depth follow.
         ascent: rows of those that give the gradient by which SAM ascends.
+        others: how many of them, the last ones, are of another batch and give nothing else.
     """
 
     images: Shaped[Tensor, "n c h w"]
     targets: Float[Tensor, "n k"]
     keys: Int[Tensor, " n"]
     ascent: Int[Tensor, " m"]
+    others: int = 0
+
+    @property
+    def descending(self) -> Example:
+        """Those of the batch itself; the same memory."""
+        if not self.others:
+            return self
+        images, targets, keys = (x[: -self.others] for x in self[:3])
+        return Example(images, targets, keys, self.ascent[:0])
 
     @property
     def ascending(self) -> Example:
@@ -130,7 +140,7 @@ class DeviceTransform:
             ratio=ratio,
         )
         ascent = self._upload(micro_batch.ascent.nonzero()[:, 0])
-        return Example(own, targets, keys[:size], ascent)
+        return Example(own, targets, keys[:size], ascent, micro_batch.others)
 
     def evaluation(self, batch: Batch) -> tuple[Float[Tensor, "n c h w"], Labels]:
         """Images (normalized) and labels, on the device."""

@@ -88,8 +88,11 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             try:
                 with run.progress, run.files.writer.closing():
                     train_loop(run)
+<<<<<<< HEAD
                 evaluate_mistakes(run)
                 _collect_unreadable(run)
+=======
+>>>>>>> main
             finally:
                 run.reader.close()
                 run.metrics.close()
@@ -196,12 +199,6 @@ def _about_ranks(recipe: Recipe, runtime: Runtime) -> list[str]:
         f"{runtime.world} processes, {recipe.ranks.kind}: {recipe.batch.accumulate} micro-batches "
         f"of about {micro:.0f} images on each"
     ]
-
-
-def _collect_unreadable(run: Run) -> None:
-    """Each rank read other images."""
-    for reasons in run.runtime.gathered(run.reader.bad_images.reasons):
-        run.reader.bad_images.reasons |= reasons
 
 
 def _say_unreadable(run: Run) -> None:

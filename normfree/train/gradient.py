@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from normfree.data.plan import AscentScope
+from normfree.data.ascent import AscentScope
 from normfree.nn.loss import correct, softmax_cross_entropy
 from normfree.optim import SAM
 from normfree.train.device_transform import Example
@@ -96,7 +96,8 @@ def batch_gradient(
     meanwhile (see :class:`~normfree.train.device_transform.Example`); with ``"micro_batch"`` each
     micro-batch ascends by its own examples and descends, as replicas that do not synchronize
     would, and no more than one is held. Both passes see the same images and the same masks, so it
-    is one function of the weights whose gradient is taken in two places.
+    is one function of the weights whose gradient is taken in two places; but for
+    ``"other_batch"``, where a is the gradient of the examples that were read for it.
 
     Args:
         loss_of: see :func:`summed_loss`.
@@ -129,8 +130,7 @@ def batch_gradient(
     """
 
     def summed(example: Example) -> tuple[Tensor, Tensor]:
-        images, targets, keys, _ = example
-        return loss_of(images, keys, targets)
+        return loss_of(example.images, example.keys, example.targets)
 
     def descend(number: int, example: Example) -> Measured:
         with engine.descending(last=number + 1 == count):
@@ -155,7 +155,8 @@ def batch_gradient(
         else:
             held = list(examples)
             with engine.ascended(sam, ascending(_ascending(held, passes)), together=True):
-                yield from map(descend, itertools.count(), held)
+                own = (example.descending for example in held)
+                yield from map(descend, itertools.count(), own)
 
     with _put_back(statistics, only_after_an_error=True):
         losses, right = zip(*measured(), strict=True)
@@ -169,7 +170,7 @@ def _ascending(held: Sequence[Example], passes: int | None) -> Sequence[Example]
     If fewer ascend than there are passes to make, some passes have an image that does not.
     """
     few = [example.ascending for example in held if len(example.ascent)]
-    largest = max(len(example.keys) for example in held)
+    largest = max(len(example.keys) - example.others for example in held)
     examples = sum(len(example.keys) for example in few)
     count = math.ceil(examples / largest) if passes is None else passes
     if count == len(few):
@@ -179,7 +180,8 @@ def _ascending(held: Sequence[Example], passes: int | None) -> Sequence[Example]
     idle = Example(images, targets, keys, held[0].ascent[:0])
     if full == 0:
         return [idle] * count
-    columns = (torch.cat(column).tensor_split(full) for column in zip(*few, strict=True))
+    whole = [example[:4] for example in few]
+    columns = (torch.cat(column).tensor_split(full) for column in zip(*whole, strict=True))
     return [*(Example(*parts) for parts in zip(*columns, strict=True)), *[idle] * (count - full)]
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from normfree.data import TooManyBadImagesError, WorkerError
 from normfree.errors import BadImageError, UserError
 from normfree.train.agreement import Agreement, Wish
 from normfree.train.cadence import Cadence
@@ -18,6 +17,7 @@ from normfree.train.finite import LossWatch, check_weights
 from normfree.train.keeping import NO_MARK, Mark
 from normfree.train.progress import Stopwatch, duration
 from normfree.train.run import Run
+from normfree.train.shared_reading import SAVABLE, StoppedReading
 from normfree.train.signals import StopRequest, interrupted
 from normfree.train.transfer import uploaded
 from normfree.train.waiting import DataWait
@@ -32,23 +32,18 @@ def train_loop(run: Run) -> None:
         NonFiniteError: the loss or a weight is not finite; nothing of it was saved.
         Interrupted: a signal asked to stop; the checkpoint of the step that was running is saved.
         UserError: an image, or too many of them, cannot be read, or reading processes died; the
-            steps before are saved, unless there are several ranks.
+            steps before are saved.
+        EndedElsewhere: that was on another rank.
     """
-    alone = run.runtime.world == 1  # other ranks are in the middle of a step, and cannot save it
     try:
         _steps(run)
-    except (WorkerError, TooManyBadImagesError):
-        if alone:
-            save(run)
-            run.files.writer.wait()
-        raise
-    except BadImageError as error:
-        if alone:
-            save(run)
-            run.files.writer.wait()
-        saved = f"step {run.state.step} is saved" if alone else "the last checkpoint stays"
+    except (*SAVABLE, StoppedReading) as error:  # on all ranks, at the same step
+        save(run)
+        run.files.writer.wait()
+        if not isinstance(error, BadImageError):
+            raise
         raise UserError(
-            f"cannot read image {error.name}: {error.reason}; {saved}: fix "
+            f"cannot read image {error.name}: {error.reason}; step {run.state.step} is saved: fix "
             f"the image and go on with: normfree train --resume --out {run.files.directory.path}, "
             "or without it by adding --on-bad-image skip"
         ) from error
@@ -63,8 +58,8 @@ def _steps(run: Run) -> None:
     ended = span.epoch_ended(first)
     if ended is not None and state.epoch.steps:  # an unreadable image ended the evaluation
         save(run, _end_epoch(run, ended, 0.0))
-    measured = wait.measured(run.reader.train(state.step))
-    reading = uploaded(measured, run.step.transform.device)
+    read = run.reading.steps(wait.measured(run.reader.train(state.step)), run.accumulate)
+    reading = uploaded(read, run.step.transform.device)
     with (
         StopRequest() as stop,
         closing(reading) as micro_batches,

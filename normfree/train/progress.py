@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
+from normfree.errors import printable
 from normfree.train.derivation import derivation
 from normfree.train.resolve import Resolved
 from normfree.train.span import Span
@@ -51,15 +53,15 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Print a line of text."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def show_derivation(self, resolved: Resolved) -> None:
         """Print what was derived from the recipe."""
-        table = Table(title=resolved.recipe.name, title_justify="left", box=None)
+        table = Table(title=Text(printable(resolved.recipe.name)), title_justify="left", box=None)
         for heading in ("", "value", "from"):
             table.add_column(heading)
         for row in derivation(resolved):
-            table.add_row(*row)
+            table.add_row(*(Text(printable(cell)) for cell in row))
         self.console.print(table)
 
     def advance(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from normfree.data import BadImages, Batch, MicroBatch, Workers
 from normfree.inference.evaluate import evaluate
@@ -16,6 +17,7 @@ from normfree.train.metrics import MetricsFile
 from normfree.train.progress import Progress
 from normfree.train.run_files import RunFiles
 from normfree.train.runtime import Runtime
+from normfree.train.shared_reading import SharedReading
 from normfree.train.span import Span
 from normfree.train.state import TrainState
 from normfree.train.step import TrainStep
@@ -85,6 +87,11 @@ class Run:
     progress: Progress
     engine: Engine
 
+    @cached_property
+    def reading(self) -> SharedReading:
+        """What ranks tell each other of the images they read."""
+        return SharedReading(self.runtime, self.reader.bad_images)
+
     @property
     def runtime(self) -> Runtime:
         """The ranks of the run."""
@@ -110,13 +117,18 @@ class Run:
         self, models: Mapping[str, nn.Module], batches: Iterator[Batch]
     ) -> dict[str, Any]:
         """Metrics by name and suffix of the model."""
+
+        def add_up(sums: Tensor) -> Tensor:
+            self.reading.settle()
+            return self.runtime.summed(sums)
+
         with self.engine.gathered(models.values()):
             found = evaluate(
                 models,
-                batches,
+                self.reading.caught(batches),
                 self.step.transform.evaluation,
                 self.loss,
-                add_up=self.runtime.summed,
+                add_up=add_up,
             )
         return {
             f"{name}{suffix}": value

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from normfree.analysis.telemetry import Telemetry
 from normfree.data import MicroBatch
-from normfree.data.plan import AscentScope
+from normfree.data.ascent import AscentScope
 from normfree.optim.clip_record import ClipRecord
 from normfree.train.device_transform import DeviceTransform
 from normfree.train.engine import Engine

@@ -2,9 +2,10 @@
 
     python tests/fuzz/fuzz_files.py --count 3000 --seed 0 [--formats safetensors onnx] [--keep DIR]
 
-Each file is read in its own process, which may use 5 seconds and 1 GB more than the process that
-starts it. Anything else (another exception, a signal, a hang) is a failure, and failing files are
-kept.
+Each file is read in its own process, which may compute for 5 seconds and use 1 GB more than the
+process that starts it. Some files hold pickles, names and tags that run a command, if a reader lets
+them, and leave a mark. Anything but an answer or a refusal (another exception, a signal, a hang, a
+mark) is a failure, and failing files are kept.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ from normfree.models import ImageClassifier
 from normfree.train.checkpoint import newest_checkpoint, save_checkpoint
 from normfree.weights import describe, load_model, plain_card, save_model
 from normfree.weights.checkpoint_directory import STATE, SUMS, sums_text
-from tests.fuzz import mutate
+from tests.fuzz import mutate, plant, sources
 from tests.unit.weights.files import pico, write_haiku
 from tests.unit.weights.test_load import write_timm
 
-SECONDS = 5.0
+SECONDS = 5  # of computing
+PATIENCE = 60.0  # seconds of waiting
 BYTES = 2**30
 IMAGE = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10)
 CARD = {"classes": list("abcde"), "mean": [127.5], "std": [64.0], "data": "digits"}
@@ -116,21 +118,31 @@ def _resume(path: Path) -> None:
     newest_checkpoint(path.parent)
 
 
+_IN_ZIP = (mutate.in_zip, plant.in_zip)
 FORMATS: dict[str, Format] = {
     "safetensors": Format(_ours, (mutate.any_bytes, mutate.in_safetensors), predict),
-    "checkpoint": Format(_checkpoint, (mutate.any_bytes, mutate.in_zip), predict),
-    "resume": Format(_checkpoint, (mutate.any_bytes, mutate.in_zip), _resume),
+    "checkpoint": Format(_checkpoint, (mutate.any_bytes, *_IN_ZIP), predict),
+    "resume": Format(_checkpoint, (mutate.any_bytes, *_IN_ZIP), _resume),
     "state": Format(_state, (mutate.any_bytes, mutate.flip), _crafted),
     "shard": Format(_shard, (mutate.any_bytes, mutate.in_safetensors), _crafted),
     "sums": Format(_shard, (mutate.any_bytes,), _damaged),
-    "timm": Format(write_timm, (mutate.any_bytes, mutate.in_zip), load_model),
+    "timm": Format(write_timm, (mutate.any_bytes, *_IN_ZIP), load_model),
     "haiku": Format(write_haiku, (mutate.any_bytes, mutate.flip), load_model),
     "onnx": Format(_exported, (mutate.any_bytes, mutate.flip_near_an_end), predict),
-    "pt2": Format(_exported, (mutate.any_bytes, mutate.in_zip), predict),
+    "pt2": Format(_exported, (mutate.any_bytes, *_IN_ZIP), predict),
+    "config": Format(sources.config, (mutate.any_bytes, plant.in_text), sources.read_run),
+    "pack": Format(sources.pack, (mutate.any_bytes, mutate.flip), sources.READERS["pack"]),
+    "wds": Format(sources.shard, (mutate.any_bytes, mutate.flip), sources.READERS["wds"]),
+    "parquet": Format(sources.parquet, (mutate.any_bytes, mutate.flip), sources.READERS["parquet"]),
+    "csv": Format(sources.table, (mutate.any_bytes, plant.in_text), sources.READERS["csv"]),
 }
+_PLANTED = (plant.whole, plant.inside)  # in every format, a quarter of all files
 #: Found by their names.
-IN_PLACE = ("resume", "state", "shard", "sums")
-SUFFIX = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
+IN_PLACE = ("resume", "state", "shard", "sums", "config")
+SUFFIX = {
+    **{"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors", "pack": ".pack"},
+    **{"wds": ".tar", "parquet": ".parquet", "csv": ".csv"},
+}
 
 
 def fuzz(name: str, count: int, seed: int, keep: Path | None = None) -> Counter[str]:
@@ -147,18 +159,21 @@ def fuzz(name: str, count: int, seed: int, keep: Path | None = None) -> Counter[
     """
     kind, found = FORMATS[name], Counter[str]()
     with tempfile.TemporaryDirectory() as directory:
+        marks = Path(directory) / "marks" / "here"  # room for names that lead up
+        marks.mkdir(parents=True)
         model = pico(in_channels=1)
         whole = kind.write(model, Path(directory) / f"whole{SUFFIX.get(name, '.pth')}")
         data = whole.read_bytes()
         kind.read(whole)  # imports everything needed before forking
         for number in range(count):
             draw = random.Random(f"{name} {seed} {number}")
-            damaged = draw.choice(kind.mutations)(data, draw)
+            mutations = _PLANTED if draw.random() < 0.25 else kind.mutations
+            damaged = draw.choice(mutations)(data, draw)
             if damaged == data:
                 continue
             path = whole if name in IN_PLACE else whole.with_name(f"damaged{whole.suffix}")
             path.write_bytes(damaged)
-            outcome = in_a_process(lambda path=path: kind.read(path))
+            outcome = in_a_process(lambda path=path: kind.read(path), marks)
             found[outcome] += 1
             if keep is not None and outcome not in ("answer", "refused"):
                 keep.mkdir(parents=True, exist_ok=True)
@@ -166,15 +181,22 @@ def fuzz(name: str, count: int, seed: int, keep: Path | None = None) -> Counter[
     return found
 
 
-def in_a_process(read: Callable[[], object]) -> str:
-    """The outcome of reading in a process with limited time and memory."""
+def in_a_process(read: Callable[[], object], marks: Path | None = None) -> str:
+    """The outcome of reading in a process with limited time and memory.
+
+    Args:
+        read: what the process does.
+        marks: its working directory; what appears there, or beside it, was run.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
+        if marks is not None:
+            os.chdir(marks)
         _in_child(read, writer)
     os.close(writer)
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + PATIENCE
     said = b""
     while True:
         ready, _, _ = select.select([reader], [], [], max(0.0, end - time.monotonic()))
@@ -188,12 +210,22 @@ def in_a_process(read: Callable[[], object]) -> str:
         said += part
     os.close(reader)
     _, status, usage = os.wait4(child, 0)
-    if said == b"no end":
+    if marks is not None and _marked(marks):
+        return "something was run"
+    if said == b"no end" or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
         return "no end in 5 s"
     if os.WIFSIGNALED(status):
         return f"signal {os.WTERMSIG(status)}"
     grown = usage.ru_maxrss * 1024 - _resident()
     return f"{grown / 2**20:.0f} MB more" if grown > BYTES else said.decode(errors="replace")
+
+
+def _marked(marks: Path) -> bool:
+    """Whether something appeared; it is removed."""
+    found = [path for path in (*marks.iterdir(), *marks.parent.iterdir()) if path != marks]
+    for path in found:
+        path.unlink()
+    return bool(found)
 
 
 def _in_child(read: Callable[[], object], writer: int) -> None:
@@ -203,6 +235,7 @@ def _in_child(read: Callable[[], object], writer: int) -> None:
         os.dup2(nothing.fileno(), 2)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, used + BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
     warnings.simplefilter("ignore")
     try:
         read()

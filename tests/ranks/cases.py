@@ -37,6 +37,8 @@ CASES: dict[str, dict[str, Any]] = {
     "sam64": {**MIXED, "sam_rho": 0.05, "float64": True},
     "sam_few": {"sam_rho": 0.05, "sam_fraction": 0.04},  # one image of 24: some ranks have none
     "sam_replica": {**MIXED, "sam_rho": 0.05, "sam_scope": "micro_batch", "sam_fraction": 0.5},
+    "sam_other": {**MIXED, "sam_rho": 0.05, "sam_scope": "other_batch", "sam_fraction": 0.3},
+    "sam_other64": {**MIXED, "sam_rho": 0.05, "sam_scope": "other_batch", "float64": True},
     "sam_replica64": {**MIXED, "sam_rho": 0.05, "sam_scope": "micro_batch", "float64": True},
     "layer": {"clip": "layer"},
     "global": {"clip": "global", "clipping": 0.5},
@@ -45,6 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "lr": 0.003},
     "sampler": {**MIXED, "balance": "sampler"},
     "weights": {**MIXED, "balance": "weights"},
+    "compiled": {**MIXED, "compile": True},
     "checkpointing": {"activation_checkpointing": True},
     "frozen": {"freeze": 2},
     "synchronized": {**BATCH_NORMALIZED, "batch_statistics": "synchronized"},

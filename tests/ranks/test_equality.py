@@ -12,8 +12,11 @@ import torch
 from tests.ranks.cases import CASES, Outcome, alone, distance
 from tests.ranks.launch import finish, start
 
-TWO = [f"{case}:{kind}" for case in CASES for kind in ("ddp", "fsdp")]
-_FOUR = ("mixed", "float64", "bfloat16", "sam", "sam_few", "sam_replica", "layer", "lars")
+SLOW = ("compiled",)  # minutes for each set of processes
+TWO = [f"{case}:{kind}" for case in CASES if case not in SLOW for kind in ("ddp", "fsdp")]
+COMPILED = [f"{case}:{kind}" for case in SLOW for kind in ("ddp", "fsdp")]
+_SAM = ("sam", "sam_few", "sam_replica", "sam_other")
+_FOUR = ("mixed", "float64", "bfloat16", *_SAM, "layer", "lars")
 FOUR = [f"{case}:{kind}" for case in _FOUR for kind in ("ddp", "fsdp", "hsdp")]
 
 Outcomes = dict[str, tuple[dict[str, Any], dict[str, float], list[str]]]
@@ -73,6 +76,13 @@ def assert_equal(outcomes: Outcomes, name: str, world: int) -> None:
         assert distance(tensors, wanted_state[part]) <= bound, part
     for metric, value in compared.items():
         assert metrics[metric] == pytest.approx(value, rel=2e-6), metric
+
+
+@pytest.mark.slow
+def test_compiled_ranks_are_one_process(tmp_path: Path) -> None:
+    outcomes = computed(2, COMPILED, tmp_path)
+    for name in COMPILED:
+        assert_equal(outcomes, name, 2)
 
 
 @pytest.mark.parametrize("name", TWO)

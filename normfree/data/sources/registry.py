@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from normfree.data.formats import LIMITS, Limits
 from normfree.data.sources.hold_out import HELD_OUT
+from normfree.data.sources.secrets import check_no_secret
 from normfree.data.sources.source import Source, Split
 from normfree.errors import UserError, unknown_name
 
@@ -155,6 +156,7 @@ def _find(spec: str) -> tuple[_Kind, str]:
         spec.encode()
     except UnicodeEncodeError:
         raise UserError(f"the path in {spec!r} is not UTF-8: rename the directory") from None
+    check_no_secret(spec)
     name, _, argument = spec.partition(":")
     if name not in _KINDS:
         if _is_directory(spec):

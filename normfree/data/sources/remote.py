@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
+from normfree.data.sources.secrets import conceal, reveal
 from normfree.errors import UserError, one_line, printable
 
 CACHE_BYTES = 2**36
@@ -78,9 +79,9 @@ def glob_remote(pattern: str) -> list[str]:
     """
     try:
         fs, path = _filesystem(pattern)
-        return sorted(map(fs.unstrip_protocol, fs.glob(path)))
+        return sorted(conceal(fs.unstrip_protocol(file), pattern) for file in fs.glob(path))
     except Exception as error:
-        raise _failed("list", pattern, error) from error
+        raise _failed("list", pattern, error) from None
 
 
 def remote_state(url: str) -> State:
@@ -94,7 +95,7 @@ def remote_state(url: str) -> State:
         info = fs.info(path)
         size = int(info["size"])
     except Exception as error:
-        raise _failed("read", url, error) from error
+        raise _failed("read", url, error) from None
     return State(size, json.dumps({key: str(info[key]) for key in _STAMPS if info.get(key)}))
 
 
@@ -137,7 +138,7 @@ def download(url: str, state: State) -> Path:
         raise
     except Exception as error:
         part.unlink(missing_ok=True)
-        raise _failed("fetch", url, error) from error
+        raise _failed("fetch", url, error) from None
 
 
 def read_range(url: str, begin: int, end: int) -> bytes:
@@ -157,7 +158,7 @@ def read_range(url: str, begin: int, end: int) -> bytes:
             raise
         except Exception as error:
             if attempt == _ATTEMPTS - 1:
-                raise OSError(one_line(error)) from error
+                raise OSError(conceal(one_line(error), url)) from None
         time.sleep(_PAUSE * 2**attempt)
     raise AssertionError
 
@@ -182,14 +183,15 @@ def _filesystem(url: str) -> tuple[Any, str]:
     """What reads a URL, and the path for it; fsspec keeps it for the next call."""
     import fsspec.core
 
-    return fsspec.core.url_to_fs(url)
+    return fsspec.core.url_to_fs(reveal(url))
 
 
 def _failed(what: str, url: str, error: Exception) -> UserError:
+    said = conceal(one_line(error), url)
     if isinstance(error, ImportError):
         return UserError(
-            f"cannot {what} {printable(url, 200)}: {one_line(error)}; for HTTP: "
-            "pip install 'normfree[wds]'"
+            f"cannot {what} {printable(url, 200)}: {said}; for HTTP: pip install 'normfree[wds]'"
         )
-    said = "there is no such file" if isinstance(error, FileNotFoundError) else one_line(error)
+    if isinstance(error, FileNotFoundError):
+        said = "there is no such file"
     return UserError(f"cannot {what} {printable(url, 200)}: {said}")

@@ -9,6 +9,7 @@ from normfree.data import ArraySource, Source, dataset_statistics
 from normfree.data.resize import Resize
 from normfree.data.sources.hold_out import HELD_OUT
 from normfree.data.sources.registry import OnBadImage
+from normfree.data.sources.secrets import check_no_secret
 from normfree.data.view import PixelType
 from normfree.errors import UserError
 from normfree.schema import Field
@@ -62,12 +63,13 @@ class Data:
     """Processes that read and decode images; 0: none but the main one."""
     cache: Literal["none", "ram", "disk"] = "none"
     """Keep decoded images for the next epochs, as many as fit: in memory, or in a file in
-    `~/.cache/normfree` that later runs find again. Twenty times as fast to read as JPEGs."""
+    `~/.cache/normfree` that later runs find again. Ten times as fast to read as JPEGs."""
     cache_gb: float = Field(default=4.0, gt=0)
     """Gigabytes for the cache of the training images; a quarter of that for the others."""
 
     def __post_init__(self) -> None:
-        """Refuse two orders at once."""
+        """Refuse two orders at once, and secrets, which would be saved."""
+        check_no_secret(self.source)
         if self.balance == "sampler" and self.order == "shards":
             raise UserError(
                 "--balance sampler has an order of its own, which --order shards contradicts: "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
+from normfree.data.ascent import AscentScope
 from normfree.schema import Field
 from normfree.train.flags import Flag, component
 
@@ -17,6 +18,7 @@ class SharpnessAware:
     they are updated with; 0 switches it off."""
     fraction: Annotated[float, Flag("sam_fraction")] = Field(default=1.0, gt=0, le=1)
     """Share of the batch whose gradient the ascent follows; the paper's cheap form has 0.2."""
-    scope: Annotated[Literal["batch", "micro_batch"], Flag("sam_scope")] = "batch"
+    scope: Annotated[AscentScope, Flag("sam_scope")] = "batch"
     """batch: one ascent for the whole batch; micro_batch: each micro-batch of --accumulate ascends
-    by its own gradient, as unsynchronized replicas would."""
+    by its own gradient, as unsynchronized replicas would; other_batch: one ascent by the gradient
+    of other images, which the paper found to be of no use."""

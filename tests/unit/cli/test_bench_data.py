@@ -44,6 +44,15 @@ def test_every_stage_beside_pillow(transform: str, tmp_path: Path, capsys: Captu
     assert len(capsys.readouterr().out.splitlines()) == 1 + 10
 
 
+def test_what_a_device_needs(tmp_path: Path, capsys: Capture) -> None:
+    file, words = tmp_path / "found.json", ("--images", "2", "--size", "8", "--rounds", "2")
+    device = ("--device-images-per-second", "1000000")
+    assert run("data", *words, *device, "--json", str(file)) == 0
+    needed = json.loads(file.read_text())["needed"]
+    assert needed["cores"] == pytest.approx(1e6 / needed["images_per_second_per_core"])
+    assert f"needs {needed['cores']:.1f} cores that read" in capsys.readouterr().out
+
+
 def test_images_of_a_folder(tmp_path: Path, capsys: Capture) -> None:
     for name in "ab":
         directory = tmp_path / "train" / name
@@ -57,6 +66,7 @@ def test_images_of_a_folder(tmp_path: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--device-images-per-second", "0"], "--device-images-per-second must be positive"),
         (["--images", "1"], "--images must be at least 2, not 1"),
         (["--rounds", "1"], "--rounds must be at least 2, not 1"),
         (["--data", "synthetic:64x8"], "--data must be folder:DIR"),

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normfree.data.ascent import Ascent, spread
 from normfree.data.eval_plan import EvalPlan
-from normfree.data.plan import Ascent, BatchPlan, permutation, spread
+from normfree.data.plan import BatchPlan, permutation
 from normfree.errors import UserError
 from normfree.random import example_keys
 
@@ -17,7 +18,7 @@ pairings = st.sampled_from(["two_batches", "in_batch"])
 
 
 @st.composite
-def plans(draw, scopes=("batch",)):
+def plans(draw, scopes=("batch", "other_batch")):
     """An unsplit plan and two ways to split it."""
     batch_size = draw(st.integers(2, 40))
     ascent = st.builds(Ascent, fraction=st.floats(0.01, 1), scope=st.sampled_from(scopes))
@@ -57,7 +58,7 @@ def mixtures(plan, step):
 def test_any_world_and_any_accumulation_see_the_same_mixtures(both, step):
     whole, split = both
     wanted = mixtures(whole, step)
-    assert len(wanted) == whole.batch_size
+    assert len(wanted) == whole.batch_size + whole.others
     assert Counter(mixtures(split, step)) == Counter(wanted)
 
 
@@ -155,6 +156,30 @@ def test_each_micro_batch_ascends_by_a_fifth_of_its_own(world):
     )  # fmt: skip
     for part in micro_batches(plan, 0):
         assert part.ascent.nonzero()[0].tolist() == ([0, 5] if world == 1 else [0])
+
+
+@pytest.mark.parametrize("pairing", ["two_batches", "in_batch"])
+def test_another_batch_ascends_and_does_nothing_else(pairing):
+    ascent = Ascent(fraction=0.2, scope="other_batch")
+    plan = BatchPlan(
+        seed=0, examples=200, batch_size=40, mixing="mixup_cutmix", pairing=pairing,
+        accumulate=3, world=2, ascent=ascent,
+    )  # fmt: skip
+    descend, ascend = [], []
+    for part in micro_batches(plan, 1):
+        size = len(part.cutmix) - part.others
+        assert part.ascent.tolist() == [False] * size + [True] * part.others
+        rows = list(zip(part.indices.tolist(), part.cutmix.tolist(), strict=False))
+        mates = part.indices[part.partners].tolist()
+        descend += zip(rows[:size], mates[:size], strict=True)
+        ascend += zip(rows[size : size + part.others], mates[size:], strict=True)
+    assert (len(descend), len(ascend)) == (40, 8)
+    first, second = ({row[0] for row, _ in some} for some in (descend, ascend))
+    assert not first & second  # no image of the batch
+    assert sum(cutmix for (_, cutmix), _ in descend) == 20
+    assert sum(cutmix for (_, cutmix), _ in ascend) == 4
+    mates = {mate for _, mate in ascend}
+    assert mates == second if pairing == "in_batch" else not mates & (first | second)
 
 
 def test_nothing_ascends_without_sam():

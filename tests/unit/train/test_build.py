@@ -63,6 +63,10 @@ def test_images_of_the_right_size_are_left_alone() -> None:
             {"sam_rho": 0.05, "sam_scope": "micro_batch", "accumulate": 2},
             {"ascent": Ascent(scope="micro_batch"), "accumulate": 2},
         ),
+        (
+            {"sam_rho": 0.05, "sam_scope": "other_batch", "sam_fraction": 0.5},
+            {"ascent": Ascent(fraction=0.5, scope="other_batch")},
+        ),
     ],
 )
 def test_the_plan_is_the_recipes(settings: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -26,7 +26,12 @@ STAGE = DeviceTransform(
 )  # fmt: skip
 SIZE = 24
 #: What decides whose gradient SAM ascends by.
-ASCENTS = {"none": None, "whole": Ascent(), "few": Ascent(fraction=0.3)}
+ASCENTS = {
+    "none": None,
+    "whole": Ascent(),
+    "few": Ascent(fraction=0.3),
+    "others": Ascent(fraction=0.3, scope="other_batch"),
+}
 
 
 def network(name: str = "nfnet_pico", **fields: Any) -> ImageClassifier:
@@ -115,7 +120,7 @@ def by_definition(model: ImageClassifier, micro_batches: list[Example]) -> list[
 
     def loss(some: list[Example]) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
-        for images, targets, keys, _ in some:
+        for images, targets, keys, *_ in some:
             x = STAGE.normalized(images).double()
             total = total + softmax_cross_entropy(model(x, keys), targets).sum()
         return total / SIZE
@@ -125,7 +130,7 @@ def by_definition(model: ImageClassifier, micro_batches: list[Example]) -> list[
     with torch.no_grad():
         for p, g in zip(params, ascent, strict=True):
             p.add_(0.05 * g / norm)
-    return list(torch.autograd.grad(loss(micro_batches), params))
+    return list(torch.autograd.grad(loss([one.descending for one in micro_batches]), params))
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.25])
@@ -135,6 +140,16 @@ def test_sam_is_its_definition(fraction: float, accumulate: int) -> None:
     wanted = by_definition(network(), some)
     assert distance(ascended(some), wanted) < 1.5e-6
     assert distance(computed(some)[0], wanted) > 1e-2  # and not without
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.25])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_another_batch_ascends_by_definition(fraction: float, accumulate: int) -> None:
+    some = examples(ascent=Ascent(fraction=fraction, scope="other_batch"), accumulate=accumulate)
+    wanted = by_definition(network(), some)
+    assert distance(ascended(some, scope="other_batch"), wanted) < 1.5e-6
+    own = [one.descending._replace(ascent=torch.arange(len(one.keys) - one.others)) for one in some]
+    assert distance(ascended(own), wanted) > 1e-3  # the batch's own gradient leads elsewhere
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.25])
@@ -184,6 +199,9 @@ def test_micro_batches_are_read_one_at_a_time() -> None:
 
 def test_an_ascent_by_a_share_of_the_batch_costs_its_share() -> None:
     reads, descents = [("read", 2)] * 12, [("forward", 2)] * 12
+    others = Ascent(fraction=0.3, scope="other_batch")
+    assert order_of(others, 2)[:2] == [("read", 15), ("read", 16)]
+    assert order_of(others, 2)[2:] == [("forward", 7), ("forward", 12), ("forward", 12)]
     ascents = [("forward", n) for n in (2, 2, 2, 1)]  # not 7 times 1, wherever the 7 were read
     assert order_of(Ascent(fraction=0.3), 12) == reads + ascents + descents
 
@@ -226,14 +244,16 @@ def test_bfloat16_is_near_float32_and_not_it() -> None:
 
 @pytest.mark.parametrize("ascent", ASCENTS)
 def test_running_statistics_move_once_for_each_micro_batch(ascent: str) -> None:
-    def statistics(of: Ascent | None) -> dict[str, Tensor]:
+    some = examples(ascent=ASCENTS[ascent], accumulate=2)
+
+    def statistics(some: list[Example], rho: float) -> dict[str, Tensor]:
         model = network("bn_resnet50", widths=(16, 32, 32, 32), depths=(1, 1, 1, 1))
-        sam = None if of is None else SAM(model.parameters(), rho=1e-30)  # stays where it is
-        some = examples(ascent=of, accumulate=2)
+        sam = SAM(model.parameters(), rho=rho) if rho else None
         computed(some, model, sam=sam, statistics=list(model.buffers()))
         return dict(model.named_buffers())
 
-    plain, got = statistics(None), statistics(ASCENTS[ascent])
+    plain = statistics([one.descending for one in some], rho=0)
+    got = statistics(some, rho=1e-30 if ASCENTS[ascent] else 0)  # the weights stay where they are
     for name, value in got.items():
         assert torch.equal(value, plain[name]), name
         if name.endswith("num_batches_tracked"):

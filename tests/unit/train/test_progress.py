@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -43,6 +44,20 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
     assert "step 2/8  loss 1.250  lr 0.0500  1234 images/s" in text
     assert "epoch 1/3  train 50.00% loss 1.500  val 75.00%  EMA 80.00%  3.2 s" in text
     assert "\x1b" not in text
+
+
+def test_a_terminal_is_not_obeyed() -> None:
+    """Names of classes, files and sources are in notes and in the table."""
+    recipe = tiny_recipe(Path("x"), name="a\x1b[2J[bold]name")
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    progress = Progress(console, tiny().span)
+    progress.note("no images of cat\x1b[2J\n[red]dog\u202e")
+    progress.show_derivation(replace(tiny(), recipe=recipe))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[2J" not in text
+    assert "\u202e" not in text
+    assert r"cat\x1b[2J\n[red]dog\u202e" in text
+    assert r"a\x1b[2J[bold]name" in text
 
 
 def test_a_bar_on_a_terminal() -> None:
