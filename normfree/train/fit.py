@@ -88,11 +88,7 @@ def fit(recipe: Recipe, console: Console | None = None) -> Result:
             try:
                 with run.progress, run.files.writer.closing():
                     train_loop(run)
-<<<<<<< HEAD
                 evaluate_mistakes(run)
-                _collect_unreadable(run)
-=======
->>>>>>> main
             finally:
                 run.reader.close()
                 run.metrics.close()
