@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import torch
 
 from normfree.analysis.doctor.finding import Finding, Patient, listed
-from normfree.analysis.signal import signal_propagation
+from normfree.analysis.signal import signal_propagation, tiled_noise
+from normfree.models import ImageClassifier
 from normfree.nn.modes import evaluating
 
 _LEAST, _MOST = 1e-4, 1e3  # channel variance
-_BRANCH = 20.0  # times one
+_BRANCH = 1e-3, 1e2  # around one; zero padding takes much of it where maps are small
 
 
 def dead_stage(patient: Patient) -> Iterator[Finding]:
@@ -45,12 +46,16 @@ def branch_off_one(patient: Patient) -> Iterator[Finding]:
     """A residual branch is far from unit variance at initialization."""
     if not patient.blocks or not patient.fresh:
         return
+    count, *_, size = patient.images.shape
     with evaluating(patient.model):
-        signals = signal_propagation(patient.model, patient.images, skip_gain=1)
+        own = isinstance(patient.model, ImageClassifier)
+        noise = torch.Generator().manual_seed(0)
+        images = tiled_noise(patient.model, count, size, noise) if own else patient.images
+        signals = signal_propagation(patient.model, images, skip_gain=1)
     off = [
         f"{one.name} ({one.branch_variance:.2g})"
         for one in signals
-        if not 1 / _BRANCH < one.branch_variance < _BRANCH
+        if not _BRANCH[0] < one.branch_variance < _BRANCH[1]
     ]
     if off:
         yield Finding(

@@ -12,7 +12,7 @@ from normfree.nn import ScaledActivation
 from normfree.nn.conv import FixedConv2d
 
 _PLAIN = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.Mish, nn.Tanh, nn.Hardswish)
-_GATES = ("se", "squeeze", "attn", "gate")  # parts of names, where no unit variance is wanted
+_GATES = (".se.", "squeeze", "attn", "gate")  # parts of names, where no unit variance is wanted
 
 
 def not_finite(patient: Patient) -> Iterator[Finding]:
@@ -61,7 +61,7 @@ def wrong_gain(patient: Patient) -> Iterator[Finding]:
     noise = torch.randn(1 << 16, generator=torch.Generator().manual_seed(0))
     off, seen = [], dict[tuple[str, float], float]()
     for name, m in patient.model.named_modules():
-        if isinstance(m, ScaledActivation):
+        if isinstance(m, ScaledActivation) and not _is_gate(name):
             key = (m.name, m.gain)
             if key not in seen:
                 seen[key] = float((m.function(noise) * m.gain).var())
@@ -82,7 +82,7 @@ def activation_without_gain(patient: Patient) -> Iterator[Finding]:
     plain = [
         name
         for name, m in patient.model.named_modules()
-        if isinstance(m, _PLAIN) and not any(word in name for word in _GATES)
+        if isinstance(m, _PLAIN) and not _is_gate(name)
     ]
     if patient.normfree and plain:
         yield Finding(
@@ -113,3 +113,7 @@ def no_alpha(patient: Patient) -> Iterator[Finding]:
     off = [f"{n} (α = {b.alpha:g})" for n, b in patient.blocks.items() if not 0 < b.alpha <= 1]
     if off:
         yield Finding("wrong_alpha", f"α is not in (0, 1]: {listed(off)}", "the paper takes 0.2")
+
+
+def _is_gate(name: str) -> bool:
+    return any(word in name for word in _GATES)

@@ -38,14 +38,15 @@ class NormFreeBlock(nn.Module):
     def __init__(self, channels: int, beta: float, out: int | None = None) -> None:
         super().__init__()
         self.alpha, self.beta = 0.2, beta
-        self.conv = nn.Conv2d(channels, out or channels, 3, padding=1)
+        self.conv0 = nn.Conv2d(channels, channels, 1)
+        self.conv1 = nn.Conv2d(channels, out or channels, 3, padding=1)
         self.downsample = nn.Conv2d(channels, out, 1) if out else None
         self.skipinit_gain = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, x: Tensor) -> Tensor:
         out = torch.relu(x) * self.beta
         shortcut = x if self.downsample is None else self.downsample(out)
-        out = self.conv(out)
+        out = self.conv1(torch.relu(self.conv0(out)))
         out.mul_(self.skipinit_gain)
         return out * self.alpha + shortcut
 
