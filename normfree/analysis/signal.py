@@ -219,8 +219,9 @@ def _skip_gains(blocks: Iterable[ResidualBlock], value: float) -> Iterator[None]
 def _set_gains(gains: Sequence[Tensor], value: float | None) -> Iterator[None]:
     """Set some gains, unless the value is None, then restore them."""
     own = [gain.clone() for gain in gains]
-    for gain in gains if value is not None else ():
-        gain.fill_(value)
+    if value is not None:
+        for gain in gains:
+            gain.fill_(value)
     try:
         yield
     finally:

@@ -58,7 +58,7 @@ def class_table(found: EvaluationFile) -> str:
         for row in rows[:_LISTED]
     )
     more = f'<p class="soft">{len(rows) - _LISTED} classes with a better recall are not listed.</p>'
-    balanced = np.nanmean([row.recall for row in rows]) if rows else float("nan")
+    balanced = float(np.nanmean([row.recall for row in rows])) if rows else float("nan")
     return (
         f"<p>Balanced accuracy, the mean recall of the classes: <b>{_percent(balanced)}</b></p>"
         '<div class="wide"><table><tr><th>class</th><th class=n>images</th>'

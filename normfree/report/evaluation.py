@@ -126,7 +126,8 @@ def evaluation_of(
         split: what the images are called.
         gather: this process's mistakes → those of all.
     """
-    mistakes, seen = Mistakes(), []
+    mistakes = Mistakes()
+    seen: list[Tensor] = []
 
     def remembered(batch: Batch) -> tuple[Tensor, Tensor]:
         mistakes.pixels = batch.images

@@ -38,7 +38,7 @@ class TelemetrySink(NoMetricsFile):
         super().__init__()
         self._telemetry = telemetry
         self._gather = engine.runtime.gathered if engine.splits else None
-        self._file = (
+        self._readings = (
             TelemetryFile(path, telemetry.layers, telemetry.thresholds, after)
             if engine.runtime.main
             else None
@@ -48,10 +48,10 @@ class TelemetrySink(NoMetricsFile):
         """Write a reading, if one is due."""
         if fields["kind"] == "train" and self._telemetry.due(fields["step"] - 1):
             reading = self._telemetry.read(self._gather)
-            if self._file is not None:
-                self._file.write(fields["step"], reading)
+            if self._readings is not None:
+                self._readings.write(fields["step"], reading)
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        if self._readings is not None:
+            self._readings.close()

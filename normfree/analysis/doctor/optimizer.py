@@ -41,7 +41,7 @@ def clipped_classifier(patient: Patient) -> Iterator[Finding]:
     classifier = find_classifier(patient.model) if patient.groups is not None else None
     if classifier is None:
         return
-    weight = patient.model.get_submodule(classifier).weight
+    weight = patient.model.get_parameter(f"{classifier}.weight")
     if any(group.get("clipping") is not None for group in _groups_of(patient, weight)):
         yield Finding(
             "clipped_classifier",
@@ -52,7 +52,8 @@ def clipped_classifier(patient: Patient) -> Iterator[Finding]:
 
 def clipping_threshold(patient: Patient) -> Iterator[Finding]:
     """λ is so small that nothing moves, or so large that nothing is clipped."""
-    values = {group.get("clipping") for group in patient.groups or ()} - {None}
+    found = (group.get("clipping") for group in patient.groups or ())
+    values = {float(value) for value in found if value is not None}
     off = sorted(value for value in values if not _SMALLEST <= value <= _LARGEST)
     if off:
         kind = "small" if off[0] < _SMALLEST else "large"
