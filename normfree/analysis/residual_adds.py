@@ -91,7 +91,7 @@ def watched(model: nn.Module, images: Tensor, seen: Any) -> Iterator[None]:
         for name, module in model.named_modules():
             if any(True for _ in module.children()):  # a leaf adds nothing that is residual
                 enter = module.register_forward_pre_hook(
-                    lambda module, args, name=name: stack.append(name)  # type: ignore[misc]
+                    lambda module, args, name=name: stack.append(name)
                 )
                 leave = module.register_forward_hook(lambda *_: _pop(stack))
                 hooks.callback(enter.remove)

@@ -37,7 +37,8 @@ def run(words: Sequence[str]) -> None:
         description="Short runs under several learning rates and λ, chosen between on validation; "
         "the same command goes on where it stopped.",
     )
-    rates, clippings = given.pop("lr", ()), given.pop("clipping", default=())
+    rates: tuple[float, ...] = given.pop("lr", None) or ()
+    clippings: tuple[float, ...] = given.pop("clipping", None) or ()
     if not rates:
         raise UsageError("name the learning rates: --lr 0.1 0.2 0.4 (see normfree sweep --help)")
     out = given.pop("out", Path("runs") / f"{name}-sweep")
