@@ -48,9 +48,9 @@ def branch_off_one(patient: Patient) -> Iterator[Finding]:
         return
     count, *_, size = patient.images.shape
     with evaluating(patient.model):
-        own = isinstance(patient.model, ImageClassifier)
-        noise = torch.Generator().manual_seed(0)
-        images = tiled_noise(patient.model, count, size, noise) if own else patient.images
+        images, noise = patient.images, torch.Generator().manual_seed(0)
+        if isinstance(patient.model, ImageClassifier):
+            images = tiled_noise(patient.model, count, size, noise)
         signals = signal_propagation(patient.model, images, skip_gain=1)
     off = [
         f"{one.name} ({one.branch_variance:.2g})"

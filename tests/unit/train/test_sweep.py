@@ -7,6 +7,9 @@ import pytest
 
 from normfree.errors import Interrupted, UserError
 from normfree.train import sweep as module
+from normfree.train.finite import NonFiniteError
+from normfree.train.fit import Result
+from normfree.train.recipe import Recipe
 from normfree.train.sweep import Point, grid, sweep
 from tests.unit.train.test_fit import stop_after
 from tests.unit.train.tiny import tiny_recipe
@@ -32,9 +35,12 @@ def test_a_sweep_that_stops_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         list(sweep(recipe.override(seed=5), POINTS, out))
 
 
-def test_a_run_that_diverges_is_an_outcome(tmp_path: Path) -> None:
-    recipe = tiny_recipe(tmp_path, warmup_epochs=0.0, epochs=3, ema="none", clipping="none")
-    (outcome,) = sweep(recipe, [Point(1e30)], tmp_path / "sweep")
+def test_a_run_that_diverges_is_an_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(recipe: Recipe) -> Result:
+        raise NonFiniteError("loss", 3)
+
+    monkeypatch.setattr(module, "fit", diverging)
+    (outcome,) = sweep(tiny_recipe(tmp_path), [Point(0.1)], tmp_path / "sweep")
     assert outcome.accuracy is None
     assert "not finite" in outcome.said
 
