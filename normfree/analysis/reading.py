@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -83,9 +84,11 @@ def _norms(found: Sequence[tuple[Any, ...]], eps: float) -> list[float]:
     """Quantiles of the ratio, and three norms."""
     if not found:
         return [float("nan")] * (len(COLUMNS) - 1)
-    weight, gradient = (np.concatenate([one[place] for one in found]) for place in (0, 1))
-    whole = [float(np.linalg.norm(x.astype(np.float64))) for x in (gradient, weight)]
-    update = float(np.linalg.norm([one[2] for one in found]))
+    weight, gradient, *_ = found[0]
+    if len(found) > 1:
+        weight, gradient = (np.concatenate([one[place] for one in found]) for place in (0, 1))
+    whole = [math.sqrt(np.square(x, dtype=np.float64).sum()) for x in (gradient, weight)]
+    update = math.hypot(*(one[2] for one in found))
     if any(one[3] for one in found):
         gradient, weight = np.array(whole[:1]), np.array(whole[1:])
     ratio = np.sort(gradient / np.maximum(weight, eps))

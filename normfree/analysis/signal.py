@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -10,10 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from normfree.analysis.residual_adds import ResidualAdd, watched
 from normfree.errors import UserError
 from normfree.models import ImageClassifier
 from normfree.nn import ResidualBlock
 from normfree.nn.modes import evaluating
+
+_GAINS = ("skip_gain", "skipinit_gain")  # SkipInit gains, as we and timm call them
 
 
 class BlockSignal(NamedTuple):
@@ -22,14 +26,15 @@ class BlockSignal(NamedTuple):
     Args:
         name: name of the block in the model.
         expected: analytic variance that β is derived from: 1 + α² after a transition block, the
-            input's variance plus α² after any other block.
+            input's variance plus α² after any other block; None where α and β are not known.
         variance: measured variance over examples and space, averaged over channels.
         mean_square: squared mean of each channel, averaged over channels.
-        branch_variance: variance of the residual branch before the SkipInit gain and α; ideally 1.
+        branch_variance: variance of the residual branch before the SkipInit gain and α, ideally 1;
+            of a network that is not ours, with all its factors, as it is added.
     """
 
     name: str
-    expected: float
+    expected: float | None
     variance: float
     mean_square: float
     branch_variance: float
@@ -48,8 +53,8 @@ def signal_propagation(
         \qquad\text{against}\qquad \mathrm{Var}_{l+1} = \mathrm{Var}_l + \alpha^2
 
     Args:
-        model: any network with :class:`normfree.nn.ResidualBlock` modules; its mode and gains are
-            restored afterwards.
+        model: any residual network. In one without :class:`normfree.nn.ResidualBlock` modules, the
+            additions are found while it runs. Its mode and gains are restored afterwards.
         images: input images; :func:`tiled_noise` satisfies the assumptions of the analytic values.
         skip_gain: value of every SkipInit gain during the measurement; 1 makes the branches
             visible, which are disabled at initialization. None uses the model's own gains.
@@ -58,7 +63,7 @@ def signal_propagation(
         One signal per block, in execution order.
 
     Raises:
-        UserError: the model has no residual block.
+        UserError: the model has no residual block, and adds nothing that looks like one.
 
     Example:
         >>> import normfree
@@ -71,7 +76,7 @@ def signal_propagation(
     """
     blocks = {name: m for name, m in model.named_modules() if isinstance(m, ResidualBlock)}
     if not blocks:
-        raise UserError(f"{type(model).__name__} has no ResidualBlock to measure")
+        return _of_any(model, images, skip_gain)
     outputs: dict[str, tuple[float, float]] = {}
     branches: dict[str, tuple[float, float]] = {}
     with ExitStack() as stack:
@@ -150,9 +155,43 @@ def expected_variance(block: ResidualBlock) -> float:
     return round(skip + block.alpha**2, 12)
 
 
+def _of_any(model: nn.Module, images: Tensor, skip_gain: float | None) -> list[BlockSignal]:
+    """The signal after each residual addition of a network that knows nothing of this package."""
+    found: list[BlockSignal] = []
+    times: Counter[str] = Counter()
+
+    def see(add: ResidualAdd) -> None:
+        times[add.name] += 1
+        number = f" #{times[add.name]}" if times[add.name] > 1 else ""
+        variance, mean_square = _moments(add.output)
+        expected = _known_variance(model.get_submodule(add.name))
+        branch = _moments(add.branch)[0]
+        found.append(BlockSignal(add.name + number, expected, variance, mean_square, branch))
+
+    gains = [p for name, p in model.named_parameters() if name.endswith(_GAINS)]
+    with evaluating(model), _set_gains(gains, skip_gain), watched(model, images, see):
+        model(images)
+    if not found:
+        raise UserError(
+            f"{type(model).__name__} has no ResidualBlock, and adds no two feature maps that lie "
+            "behind different numbers of layers: there is no residual branch to measure"
+        )
+    return found
+
+
+def _known_variance(block: nn.Module) -> float | None:
+    """The analytic variance after a block that has α and β, as timm's have."""
+    alpha, beta = getattr(block, "alpha", None), getattr(block, "beta", None)
+    if not (isinstance(alpha, float) and isinstance(beta, float) and beta > 0):
+        return None
+    transition = getattr(block, "downsample", None) is not None
+    return round((1.0 if transition else beta**-2) + alpha**2, 12)
+
+
 def _moments(x: Float[Tensor, "n c h w"]) -> tuple[float, float]:
     """Variance and squared mean of each channel, averaged over channels."""
-    var, mean = torch.var_mean(x.float(), dim=(0, 2, 3))
+    dims = (0, *range(2, x.ndim))
+    var, mean = torch.var_mean(x.float(), dim=dims)
     return var.mean().item(), mean.square().mean().item()
 
 
@@ -172,9 +211,17 @@ def _recorder(
 def _skip_gains(blocks: Iterable[ResidualBlock], value: float) -> Iterator[None]:
     """Set the SkipInit gain of every block, then restore the original gains."""
     gains = [block.skip_gain for block in blocks if block.skip_gain is not None]
+    with _set_gains(gains, value):
+        yield
+
+
+@contextmanager
+def _set_gains(gains: Sequence[Tensor], value: float | None) -> Iterator[None]:
+    """Set some gains, unless the value is None, then restore them."""
     own = [gain.clone() for gain in gains]
-    for gain in gains:
-        gain.fill_(value)
+    if value is not None:
+        for gain in gains:
+            gain.fill_(value)
     try:
         yield
     finally:

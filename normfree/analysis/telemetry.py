@@ -103,11 +103,9 @@ class Telemetry:
         self._steps += 1
         if not record.names:
             return
-        first = record.scales[0].device
-        flat = torch.cat([s.reshape(-1).to(first, non_blocking=True) for s in record.scales])
-        key = tuple(record.names)
+        flat, key = record.flat, tuple(record.names)
         if key not in self._clipped:
-            self._clipped[key] = torch.zeros(len(flat), dtype=torch.int32, device=first)
+            self._clipped[key] = torch.zeros(len(flat), dtype=torch.int32, device=flat.device)
             self._units |= {
                 name: s.numel() for name, s in zip(record.names, record.scales, strict=True)
             }

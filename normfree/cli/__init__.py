@@ -24,6 +24,8 @@ COMMANDS = {
     "pack": "images of a data source in one file, to be read many times",
     "convert": "weights of the authors or of timm to ours, or ours to timm's",
     "inspect-data": "counts, sizes, duplicates and unreadable images of a data source",
+    "sweep": "short runs under several learning rates and λ",
+    "doctor": "what is wrong with a network or a run, and how to mend it",
     "report": "one page on a run, or on several side by side",
     "bench": "measure the speed of this machine",
     "info": "the networks, or one of them in detail",

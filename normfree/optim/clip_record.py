@@ -36,11 +36,13 @@ class ClipRecord:
     ) -> None:
         self.names = list(names)
         self.scales = list(scales)
+        self._flat: Tensor | None = None
 
     def add(self, names: Iterable[str], scales: Iterable[Float[Tensor, "..."]]) -> None:
         """Append the scales of more parameters."""
         self.names.extend(names)
         self.scales.extend(scales)
+        self._flat = None
 
     def add_bucket(
         self, bucket: Bucket, scales: Iterable[Float[Tensor, "..."]], *, unitwise: bool
@@ -66,16 +68,20 @@ class ClipRecord:
         return dict(zip(self.names, self.scales, strict=True))
 
     @property
+    def flat(self) -> Float[Tensor, " units"]:
+        """The scales of all units in one vector, on the device of the first; made once."""
+        if self._flat is None:
+            device = self.scales[0].device if self.scales else None
+            parts = (scale.view(-1) for scale in self.scales)
+            self._flat = torch.cat(
+                [part.to(device, non_blocking=True) for part in parts] or [torch.ones(0)]
+            )
+        return self._flat
+
+    @property
     def clipped_units(self) -> Int[Tensor, ""]:
         """Number of clipped units, on the device of the first scales."""
-        by_device: dict[torch.device, list[Tensor]] = {}
-        for scale in self.scales:
-            by_device.setdefault(scale.device, []).append(scale.view(-1))
-        counts = [(torch.cat(scales) < 1).sum() for scales in by_device.values()]
-        first, *others = counts or [torch.tensor(0)]
-        for other in others:
-            first = first + other.to(first.device, non_blocking=True)
-        return first
+        return (self.flat < 1).sum()
 
     @property
     def total_units(self) -> int:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -127,7 +127,7 @@ def evaluation_of(
         gather: this process's mistakes → those of all.
     """
     mistakes = Mistakes()
-    seen: list[Any] = []
+    seen: list[Tensor] = []
 
     def remembered(batch: Batch) -> tuple[Tensor, Tensor]:
         mistakes.pixels = batch.images
@@ -262,7 +262,7 @@ def _jpeg(pixels: Tensor) -> str:
 def _signal(model: nn.Module, x: Tensor) -> list[BlockSignal]:
     blocks = any(isinstance(module, ResidualBlock) for module in model.modules())
     found = signal_propagation(model, x) if blocks else []
-    return [one for one in found if np.isfinite([*one[1:]]).all()]
+    return [one for one in found if np.isfinite([*one[2:]]).all()]
 
 
 def _plain(signal: BlockSignal) -> Signal:

@@ -47,7 +47,7 @@ def write_report(paths: Sequence[Path], out: Path) -> Path:
 
 def run_page(run: RunFiles) -> str:
     """The page of one run."""
-    return _page(run.name, _facts(run) + _notes(run), list(_sections(run)))
+    return html_page(run.name, _facts(run) + _notes(run), list(_sections(run)))
 
 
 def compare_page(runs: Sequence[RunFiles]) -> str:
@@ -58,7 +58,7 @@ def compare_page(runs: Sequence[RunFiles]) -> str:
         ("Speed", _plots(plots.curves(runs, plots.SPEED))),
         ("Settings that differ", _differences(runs)),
     ]
-    return _page(f"{len(runs)} runs", "".join(map(_notes, runs)), sections)
+    return html_page(f"{len(runs)} runs", "".join(map(_notes, runs)), sections)
 
 
 def _sections(run: RunFiles) -> Iterator[Section]:
@@ -89,7 +89,8 @@ def _sections(run: RunFiles) -> Iterator[Section]:
         yield "Environment", _table(run.environment)
 
 
-def _page(title: str, head: str, sections: Sequence[Section]) -> str:
+def html_page(title: str, head: str, sections: Sequence[Section]) -> str:
+    """A whole page, with links to its sections."""
     links = "".join(f'<a href="#s{n}">{escape(name)}</a>' for n, (name, _) in enumerate(sections))
     body = "".join(
         f'<section id="s{n}"><h2>{escape(name)}</h2>{content}</section>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ SPEED = (
 )
 
 
-def curves(runs: Sequence[RunFiles], chosen: Sequence[tuple] = CURVES) -> Iterator[str]:
+def curves(runs: Sequence[RunFiles], chosen: Sequence[Any] = CURVES) -> Iterator[str]:
     """Charts over epochs; with several runs, a line for each."""
     for title, unit, log, lines in chosen:
         series = []

@@ -139,8 +139,8 @@ def heat_map(
         return left + span * (place + 0.5) / len(columns)
 
     at = [(to_x(list(columns).index(v)), _label(v)) for v in dict.fromkeys(x_ticks)]
-    place = 0
     names: list[tuple[float, str]] = []
+    place = 0
     for name, group in groupby(rows):
         count = len(list(group))
         middle = top + (bottom - top) * (place + count / 2) / len(rows)

@@ -29,6 +29,7 @@ from normfree.train.saved import write_config
 from normfree.train.sources import Sources, open_sources
 from normfree.train.start import Start, started
 from normfree.train.telemetry import TelemetrySink
+from normfree.train.trackers import trackers
 from normfree.train.writer import CheckpointWriter
 
 _LISTED = 20  # unreadable images that are listed at the end of a run
@@ -157,7 +158,7 @@ def _built(start: Start, console: Console | None) -> Run:
 
 def _sinks(start: Start) -> MetricsFile:
     """What becomes of each line of the metrics."""
-    engine, _, state, step, *_ = start.parts
+    engine, resolved, state, step, *_ = start.parts
     file = (
         MetricsFile(start.directory.metrics, after=state.step)
         if engine.runtime.main
@@ -167,6 +168,9 @@ def _sinks(start: Start) -> MetricsFile:
     if step.telemetry is not None:
         path = start.directory.telemetry
         others.append(TelemetrySink(step.telemetry, path, engine, after=state.step))
+    if engine.runtime.main:
+        config = write_config(resolved)
+        others += trackers(resolved.recipe.loop, start.directory.path, config, state.step)
     return Tee(file, others)
 
 

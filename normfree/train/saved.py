@@ -28,7 +28,7 @@ FREE_ON_RESUME = frozenset(
         *("eval_every", "log_every", "checkpoint_dir"),
         *("checkpoint_every", "checkpoint_epochs", "checkpoint_minutes"),
         *("keep_checkpoints", "keep_best", "keep_epochs"),
-        *("telemetry", "report"),
+        *("telemetry", "report", "tensorboard", "wandb"),
     }
 )
 

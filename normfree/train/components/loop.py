@@ -33,6 +33,10 @@ class Loop:
     """Measure clipping, gradients, weights and updates of every layer (`telemetry.bin`)."""
     report: bool = True
     """Write `report.html` at the end: curves, clipping, signal, confusion, the worst images."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard, too."""
+    wandb: bool = False
+    """Send the metrics to Weights & Biases, too."""
 
 
 @component
