@@ -22,7 +22,8 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # as the command line does, before PyTorch loads
 
 from normfree.analysis.environment import environment
-from normfree.train.build import build_engine, build_reader, build_state, build_step
+from normfree.train.build import build_engine, build_state, build_step
+from normfree.train.build_reader import build_reader
 from normfree.train.components import Data, Loop, Network
 from normfree.train.init import new_model
 from normfree.train.keeping import NO_MARK

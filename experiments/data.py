@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,29 +43,33 @@ def fashion_part(count: int, test: int) -> Path:
 
 def fashion_select(held_out: int = 6000) -> Path:
     """The training images in two: the last ones, which validate, stand where ``t10k`` would."""
-    out = DATA / f"fashion-select-{held_out}"
-    if out.exists():
-        return out
-    made = out.with_suffix(".part")
-    made.mkdir(parents=True, exist_ok=True)
-    for kind, rank in (("images-idx3", 3), ("labels-idx1", 1)):
-        values = read_idx(FASHION / f"train-{kind}-ubyte.gz", rank)
-        write_idx(made / f"train-{kind}-ubyte.gz", values[:-held_out])
-        write_idx(made / f"t10k-{kind}-ubyte.gz", values[-held_out:])
-    made.rename(out)
-    return out
+
+    def parts() -> dict[str, np.ndarray]:
+        kinds = (("images-idx3", 3), ("labels-idx1", 1))
+        return {k: read_idx(FASHION / f"train-{k}-ubyte.gz", rank) for k, rank in kinds}
+
+    return _select("fashion", parts, held_out)
 
 
 def digits_select(held_out: int = 360) -> Path:
     """The training images of scikit-learn's digits in two, as IDX files."""
-    out = DATA / f"digits-select-{held_out}"
+
+    def parts() -> dict[str, np.ndarray]:
+        train = open_source("digits", "train")
+        assert isinstance(train, ArraySource)
+        return {"images-idx3": train.pixels[..., 0], "labels-idx1": train.labels}
+
+    return _select("digits", parts, held_out)
+
+
+def _select(name: str, parts: Callable[[], dict[str, np.ndarray]], held_out: int) -> Path:
+    """Images and labels in two, written once; the last ones as ``t10k``."""
+    out = DATA / f"{name}-select-{held_out}"
     if out.exists():
         return out
     made = out.with_suffix(".part")
     made.mkdir(parents=True, exist_ok=True)
-    train = open_source("digits", "train")
-    assert isinstance(train, ArraySource)
-    for kind, values in (("images-idx3", train.pixels[..., 0]), ("labels-idx1", train.labels)):
+    for kind, values in parts().items():
         write_idx(made / f"train-{kind}-ubyte.gz", values[:-held_out])
         write_idx(made / f"t10k-{kind}-ubyte.gz", values[-held_out:])
     made.rename(out)

@@ -72,7 +72,8 @@ def _measure(recipes: dict[str, Recipe], rounds: int) -> Iterator[dict[str, Any]
 
 def _step(recipe: Recipe) -> Callable[[], None]:
     """A call that does one step of a recipe and waits for it."""
-    from normfree.train.build import build_reader, build_state, build_step
+    from normfree.train.build import build_state, build_step
+    from normfree.train.build_reader import build_reader
     from normfree.train.init import init_fields, new_model, read_init
     from normfree.train.resolve import resolve
     from normfree.train.sources import open_sources

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from normfree.cli.options import Option, parse_options
+from normfree.cli.arguments import Option
+from normfree.cli.options import parse_options
 from normfree.cli.output import say
 from normfree.cli.train import recipe_options
 from normfree.errors import UsageError, UserError

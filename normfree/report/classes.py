@@ -12,7 +12,7 @@ from normfree.report.evaluation import EvaluationFile, Example
 from normfree.report.svg import Axes, heat_map
 
 _LISTED = 200  # classes, pairs
-_DRAWN = 1000  # classes of a picture
+_DRAWN = 1000  # classes in the confusion matrix
 
 
 class ClassRow(NamedTuple):

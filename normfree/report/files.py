@@ -75,7 +75,7 @@ def read_run(path: Path) -> RunFiles:
         path / EVALUATION,
         read_evaluation,
         notes,
-        "no evaluation of single images: the run has not ended, or was told not to",
+        "no evaluation of single images: the run has not ended, or --no-report left it out",
     )
     return RunFiles(
         path=path,

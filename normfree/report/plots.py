@@ -67,8 +67,8 @@ def clipping(history: History) -> Iterator[str]:
     names = [stage_of(history.layers[place]) for place in rows]
     places = _thinned(len(history.steps))
     axes = Axes("Clipped units, by layer and time", "step", "layers, from input to output")
-    picture = shares[places][:, rows].T.astype(np.float64)
-    yield heat_map(axes, picture, names, history.steps[places].tolist(), "share of units clipped")
+    image = shares[places][:, rows].T.astype(np.float64)
+    yield heat_map(axes, image, names, history.steps[places].tolist(), "share of units clipped")
     axes = Axes(
         "Gradient over weight, median of units", "step", "‖G‖ / ‖W‖ before clipping", log=True
     )

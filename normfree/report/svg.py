@@ -1,4 +1,4 @@
-"""Charts as SVG, small enough for a page: axes, lines and pictures of numbers.
+"""Charts as SVG, small enough for a page: axes, lines and heat maps.
 
 Colors, lines and text are classes of the page's style sheet, so that one chart fits light and dark.
 Nothing is drawn that is not finite.
@@ -115,7 +115,7 @@ def heat_map(
     columns: Sequence[float],
     unit: str = "share",
 ) -> str:
-    """A picture of numbers from 0 to 1; NaN is left transparent.
+    """Numbers from 0 to 1 as colors; NaN is left transparent.
 
     Args:
         axes: what is shown.
@@ -147,11 +147,11 @@ def heat_map(
         if not names or middle - names[-1][0] >= 13:
             names.append((middle, name))
         place += count
-    picture = (
+    image = (
         f'<image x="{left}" y="{top}" width="{span}" height="{bottom - top}" '
         f'preserveAspectRatio="none" class="pixels" href="{_png(colored(values))}"/>'
     )
-    inside = picture + _frame(axes, at, names, left=left, height=height, grid=False)
+    inside = image + _frame(axes, at, names, left=left, height=height, grid=False)
     return _figure(axes, _svg(axes, inside, height), _color_scale(unit))
 
 
@@ -282,7 +282,7 @@ def _color_scale(unit: str) -> str:
 
 
 def _png(pixels: UInt8[np.ndarray, "h w 4"]) -> str:
-    """A picture inside the page."""
+    """An image inside the page."""
     file = io.BytesIO()
     Image.fromarray(pixels, "RGBA").save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from normfree.errors import UserError, one_line, printable
 from normfree.train.store import Writable, checkpoint_name
+from normfree.url_secrets import conceal, reveal
 from normfree.weights.checkpoint_directory import SUMS
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ class RemoteStore:
     is there once its ``XXH128SUMS`` is, which is written last and removed first.
 
     Args:
-        url: such as ``s3://bucket/runs/7``, without a password in it: the run's files have it.
+        url: such as ``s3://bucket/runs/7``; a secret in it is the name of a variable, ``$NAME``.
 
     Raises:
         UserError: fsspec, or what it needs for this protocol, is not installed.
@@ -50,14 +51,15 @@ class RemoteStore:
         try:
             import fsspec.core
 
-            self._files, self._root = fsspec.core.url_to_fs(url)
+            self._files, self._root = fsspec.core.url_to_fs(reveal(url))
         except ImportError as error:
             raise UserError(
                 f"checkpoints in {self.where} need fsspec: pip install 'normfree[remote]' "
                 f"({one_line(error)})"
             ) from None
         except Exception as error:  # each protocol has exceptions of its own
-            raise UserError(f"--checkpoint-dir {self.where}: {one_line(error)}") from None
+            said = conceal(one_line(error), url)
+            raise UserError(f"--checkpoint-dir {self.where}: {said}") from None
 
     def prepare(self) -> None:
         """Make the directory, where there is such a thing, and remove what was interrupted."""

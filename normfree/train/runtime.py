@@ -33,7 +33,7 @@ _PATIENCE = 10.0  # seconds to find out whether another rank has said it
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """What the launcher told this process.
+    """What this process knows from its launcher.
 
     Args:
         rank: number of this process.

@@ -28,8 +28,8 @@ class SharedReading:
 
     A rank that cannot read would leave the others in the middle of a step. So each rank reads all
     its micro-batches of a step before it begins, and tells the others, host to host; the device
-    goes on with the step before meanwhile. Unreadable images that are skipped are told, too: the
-    main rank notes those of all ranks as they come, and the bound on them is for all.
+    goes on with the step before meanwhile. Unreadable images that are skipped are exchanged, too:
+    the main rank notes those of all ranks as they come, and the bound on them is for all.
 
     Args:
         runtime: the ranks; alone, micro-batches pass as they come.

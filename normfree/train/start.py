@@ -7,7 +7,8 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from normfree.errors import UserError
-from normfree.train.build import build_card, build_engine, build_reader, build_state, build_step
+from normfree.train.build import build_card, build_engine, build_state, build_step
+from normfree.train.build_reader import build_reader
 from normfree.train.checkpoint import newest_checkpoint
 from normfree.train.engine import Engine
 from normfree.train.init import init_fields, new_model, read_init

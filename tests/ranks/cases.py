@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from normfree.inference.evaluate import evaluate
-from normfree.train.build import build_engine, build_reader, build_state, build_step
+from normfree.train.build import build_engine, build_state, build_step
+from normfree.train.build_reader import build_reader
 from normfree.train.init import new_model
 from normfree.train.resolve import resolve
 from normfree.train.runtime import Runtime

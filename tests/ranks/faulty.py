@@ -17,6 +17,7 @@ from torch import Tensor
 from normfree.cli import main
 from normfree.data import MicroBatch
 from normfree.train import build
+from normfree.train.build_reader import build_reader
 from normfree.train.device_transform import DeviceTransform, Example
 from normfree.train.recipe import Recipe
 from normfree.train.resolve import Resolved, resolve
@@ -29,7 +30,7 @@ KINDS = ("loss", "gradient", "spike", "memory", "stopped", "stuck")
 def keys_of(steps: Iterable[int], resolved: Resolved) -> set[int]:
     """The examples of some steps."""
     sources = open_sources(resolved.recipe.data.source)
-    reader, found = build.build_reader(resolved, sources), set()
+    reader, found = build_reader(resolved, sources), set()
     for step in steps:
         with closing(reader.train(step)) as micro_batches:
             for micro_batch in islice(micro_batches, resolved.recipe.batch.accumulate):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from normfree.schema import Field
 from normfree.train.flags import component
+from normfree.url_secrets import check_no_secret
 
 
 @component
@@ -53,3 +54,8 @@ class Place:
     extend_to: int | None = Field(default=None, gt=0)
     """With --resume: the new length of the run, which may be finished; in epochs, or in steps where
     the run counts them. Not with a cosine, whose rates depend on the length."""
+
+    def __post_init__(self) -> None:
+        """Refuse a secret, which would be saved."""
+        if self.checkpoint_dir is not None:
+            check_no_secret(self.checkpoint_dir)

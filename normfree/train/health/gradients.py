@@ -27,7 +27,7 @@ class GradientWatch(StepWatch):
         skipped: steps that are left out.
         skips: whether a gradient or a loss that is not finite is refused.
         every: steps between two looks.
-        on_skip: told of a step that is refused, and why.
+        on_skip: called with a step that is refused, and why.
 
     Attributes:
         norms: of the gradients that were complete last, by parameter; of a sharded one, that of

@@ -33,7 +33,7 @@ def test_eval_repeats_the_number_of_the_run(trained: Path, capsys: Capture) -> N
     assert found["loss"] == pytest.approx(lines[-1]["val_loss_ema"], rel=1e-6)
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "checkpoints/step-00000011"])
+@pytest.mark.parametrize("file", ["model.safetensors", "checkpoints/step-00000022"])
 def test_eval_takes_files_too(file: str, trained: Path, capsys: Capture) -> None:
     assert run("eval", str(trained), "--json") == 0
     directory = json.loads(capsys.readouterr().out)

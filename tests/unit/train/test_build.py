@@ -11,15 +11,8 @@ import torch
 
 from normfree.augment import RandAugment
 from normfree.data import Ascent, BatchPlan, EvalTransform, TrainTransform, open_source
-from normfree.train.build import (
-    build_card,
-    build_device_transform,
-    build_plan,
-    build_state,
-    build_step,
-    eval_transform,
-    train_transform,
-)
+from normfree.train.build import build_card, build_device_transform, build_state, build_step
+from normfree.train.build_reader import build_plan, eval_transform, train_transform
 from normfree.train.init import new_model
 from normfree.train.resolve import Resolved, resolve
 from normfree.train.sources import open_sources

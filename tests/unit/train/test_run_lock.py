@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,11 @@ with locked(Path(sys.argv[1])):
 """
 
 
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lock."""
+@contextmanager
+def holding(directory: Path, before: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock, after it has run some lines."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)],
+        [sys.executable, "-c", before + HOLD, str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -39,6 +40,12 @@ def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    with holding(tmp_path) as process:
+        yield process
 
 
 def test_a_second_process_is_told_who_writes(writer: subprocess.Popen[str], tmp_path: Path) -> None:
@@ -89,19 +96,16 @@ def test_a_mark_of_a_dead_process_is_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_lock, "FileLock", _NoLocks)
-    hold = HOLD.replace("print(", "import os; print(")
-    broken = "import normfree.train.run_lock as r\nfrom tests.unit.train.test_run_lock import "
-    broken += "_NoLocks\nr.FileLock = _NoLocks\n" + hold
-    with subprocess.Popen(
-        [sys.executable, "-c", broken, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=f"process {process.pid} "), locked(tmp_path):
-            pass
-        process.kill()
+    broken = (
+        "import normfree.train.run_lock as r\n"
+        "from tests.unit.train.test_run_lock import _NoLocks\n"
+        "r.FileLock = _NoLocks\n"
+    )
+    with (
+        holding(tmp_path, broken) as process,
+        pytest.raises(UserError, match=f"process {process.pid} "),
+        locked(tmp_path),
+    ):
+        pass
     with locked(tmp_path):
         pass

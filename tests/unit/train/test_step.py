@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from normfree.data import MicroBatch, open_source, train_batches
 from normfree.optim import warmup_cosine
-from normfree.train.build import build_plan, build_state, build_step
+from normfree.train.build import build_state, build_step
+from normfree.train.build_reader import build_plan
 from normfree.train.init import new_model
 from normfree.train.resolve import Resolved, resolve
 from normfree.train.state import TrainState

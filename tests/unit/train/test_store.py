@@ -11,7 +11,7 @@ import torch
 
 from normfree.errors import UserError
 from normfree.train.checkpoint import newest_checkpoint
-from normfree.train.components import Loop
+from normfree.train.components import Loop, Place
 from normfree.train.fit import fit
 from normfree.train.keeping import Mark
 from normfree.train.remote_store import RemoteStore
@@ -139,3 +139,18 @@ def test_a_run_keeps_its_checkpoints_elsewhere(kind: str, tmp_path: Path) -> Non
     assert fit(again).steps == 8
     with pytest.raises(UserError, match="checkpoints of another run; choose another"):
         fit(tiny_recipe(tmp_path / "other", checkpoint_dir=place))
+
+
+def test_a_secret_in_the_place_of_checkpoints_is_refused_and_a_variable_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UserError, match=r"token=…"):
+        Place(checkpoint_dir="memory://here?token=a1b2")
+    place = Place(checkpoint_dir="memory://$BUCKET/run")
+    monkeypatch.setenv("BUCKET", "pets")
+    assert place.checkpoint_dir is not None
+    store = RemoteStore(place.checkpoint_dir)
+    with store.writing(1, "state.json") as file:
+        file.write(b"...")
+    assert RemoteStore("memory://pets/run").read(1, "state.json") == b"..."
+    store.discard(1)

@@ -19,7 +19,8 @@ from normfree import load
 from normfree.data import open_source
 from normfree.errors import Interrupted, UserError
 from normfree.nn.loss import class_weighted, sigmoid_cross_entropy, soft_labels
-from normfree.train.build import build_plan, build_reader, build_state, build_step
+from normfree.train.build import build_state, build_step
+from normfree.train.build_reader import build_plan, build_reader
 from normfree.train.fit import fit
 from normfree.train.init import new_model
 from normfree.train.order import build_order
