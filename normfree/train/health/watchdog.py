@@ -225,8 +225,8 @@ def about(before: dict[int, Beat], now: dict[int, Beat], world: int) -> str:
     >>> fine, slow = Beat(9, 70, 7, "training"), Beat(9, 60, 6, "training")
     >>> later = {0: fine._replace(looks=11), 1: slow._replace(looks=11), 2: slow}
     >>> print(about({0: fine, 1: slow, 2: slow}, later, world=4))
-    ; rank 1 is behind (6 steps done, training), rank 2 does not answer (6 steps done, training),
-    rank 3 has never answered
+    ; rank 1 is behind (6 steps done, training), rank 2 does not answer (last heard of: 6
+    steps done, training), rank 3 has never answered
     """
     most = max((beat.step for beat in now.values()), default=0)
     said = []
@@ -235,9 +235,9 @@ def about(before: dict[int, Beat], now: dict[int, Beat], world: int) -> str:
             said.append(f"rank {rank} has never answered")
             continue
         beat = now[rank]
-        where = f"({beat.step} steps done, {beat.doing})"
+        where = f"{beat.step} steps done, {beat.doing}"
         if rank in before and before[rank].looks == beat.looks:
-            said.append(f"rank {rank} does not answer {where}")
+            said.append(f"rank {rank} does not answer (last heard of: {where})")
         elif beat.step < most:
-            said.append(f"rank {rank} is behind {where}")
+            said.append(f"rank {rank} is behind ({where})")
     return f"; {', '.join(said)}" if said else ""

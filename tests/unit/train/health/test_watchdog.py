@@ -98,7 +98,7 @@ def test_ranks_that_are_all_as_far_are_not_named() -> None:
     now = {rank: beat._replace(looks=3) for rank, beat in before.items()}
     assert about(before, now, 2) == ""
     assert about(before, {0: now[0], 1: before[1]}, 2) == (
-        "; rank 1 does not answer (5 steps done, training)"
+        "; rank 1 does not answer (last heard of: 5 steps done, training)"
     )
 
 
