@@ -47,28 +47,46 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    _exit(_exit_code([word for word in words if word != "--debug"], debug))
+
+
+def _exit_code(words: list[str], debug: bool) -> int:
+    """Run the command; what it ended with, which has been said."""
     try:
-        _run([word for word in words if word != "--debug"])
+        _run(words)
     except BrokenPipeError:  # who read the output has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush
-        sys.exit(128 + signal.SIGPIPE)
+        return 128 + signal.SIGPIPE
     except UsageError as error:
         if os.environ.get("RANK", "0") == "0":  # all ranks have the same command line
             _complain(str(error))
-        sys.exit(error.exit_code)
+        return error.exit_code
     except EndedElsewhere as error:  # and says why there
-        sys.exit(error.exit_code)
+        return error.exit_code
     except Exception as error:
         if debug:
             raise
         _complain(_message(error))
-        sys.exit(error.exit_code if isinstance(error, UserError | Interrupted) else 1)
+        return error.exit_code if isinstance(error, UserError | Interrupted) else 1
     except KeyboardInterrupt:
         if debug:
             raise
         _complain("interrupted")
-        sys.exit(128 + signal.SIGINT)
-    sys.exit(0)
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _exit(code: int) -> NoReturn:
+    """End the process; as one of several ranks, without shutting the interpreter down.
+
+    A thread of Gloo that still frees a tensor then waits for an interpreter that is gone, and ends
+    the process by SIGABRT ("terminate called without an active exception").
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _run(words: list[str]) -> None:

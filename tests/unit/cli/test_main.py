@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -148,6 +149,28 @@ def test_what_is_only_looked_up_imports_no_torch(words: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("word", "code"), [("--version", 0), ("--nonsense", 2)])
+@pytest.mark.parametrize("world", ["1", "2"])
+def test_a_rank_ends_before_threads_of_gloo_can_miss_the_interpreter(
+    word: str, code: int, world: str
+) -> None:
+    script = (
+        "import atexit, sys, normfree.cli as c\n"
+        "atexit.register(sys.stderr.write, 'shut down')\n"
+        f"c.main(['{word}'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "WORLD_SIZE": world},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert done.stdout or code  # what was said is written
+    assert ("shut down" in done.stderr) == (world == "1")
 
 
 @pytest.mark.parametrize("words", [["info"], ["recipes"], ["--help"], ["eval", "--help"]])
