@@ -12,16 +12,21 @@ from normfree.errors import UserError
 from normfree.report import plots
 from normfree.report.classes import class_table, confusion, images
 from normfree.report.files import RunFiles, read_run
+from normfree.report.metrics import HEADLINES
 from normfree.report.style import STYLE
 
 Section = tuple[str, str]
 """Heading and content."""
 
 #: Label and field of the last ``epoch`` line, or of the ``test`` line.
-FACTS = (
-    ("best validation accuracy", "val_top1"),
-    ("the same, averaged weights", "val_top1_ema"),
-    ("test accuracy", "test_top1"),
+FACTS = tuple(
+    fact
+    for metric, name in HEADLINES.items()
+    for fact in (
+        (f"best validation {name}", f"val_{metric}"),
+        ("the same, averaged weights", f"val_{metric}_ema"),
+        (f"test {name}", f"test_{metric}"),
+    )
 )
 
 

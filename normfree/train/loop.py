@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import closing, suppress
 from itertools import islice
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from normfree.errors import BadImageError, UserError
+from normfree.report.metrics import headline
 from normfree.train.agreement import Agreement, Wish
 from normfree.train.cadence import Cadence
 from normfree.train.finite import check_weights
@@ -153,7 +155,8 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
     if final or epoch % run.loop.eval_every == 0:
         check_weights(state.model, state.step, run.runtime)
         line |= run.validate()
-        accuracy = line["val_top1" if state.ema is None else "val_top1_ema"]
+        value = line[f"val_{headline(line)}{'' if state.ema is None else '_ema'}"]
+        accuracy = 0.0 if math.isnan(value) else value  # no validation image has a label
         if accuracy >= state.best:
             state.best = accuracy
             run.files.save_weights(run.files.directory.best, state.deployed, line)

@@ -3,9 +3,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from normfree import load
 from normfree.cli import main
+from normfree.data import open_source
+from normfree.train.fit import fit
+from tests.unit.train.tiny import tiny_recipe
 
 Capture = pytest.CaptureFixture[str]
 
@@ -43,7 +48,54 @@ def test_eval_takes_files_too(file: str, trained: Path, capsys: Capture) -> None
 
 def test_eval_for_people(trained: Path, capsys: Capture) -> None:
     assert run("eval", str(trained)) == 0
-    assert "355 images classified, 0 unreadable" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "355 images classified, 0 unreadable"
+    assert lines[1].startswith("balanced accuracy")
+    assert max(map(len, lines)) <= 80
+    at = lines.index("confusion matrix: a row for each class, a column for each answer")
+    matrix = np.array([line.split()[1:] for line in lines[at + 2 : at + 12]], dtype=int)
+    assert matrix.sum() == 355
+    heading = next(line for line in lines if line.startswith("class"))
+    assert heading.split() == ["class", "precision", "recall", "F1", "images"]
+    assert [int(line.split()[-1]) for line in lines[4:14]] == matrix.sum(axis=1).tolist()
+
+
+def test_numbers_of_classes_equal_numpys(trained: Path, capsys: Capture) -> None:
+    assert run("eval", str(trained), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    source = open_source("digits", "val")
+    shares = load(trained).probabilities([source.image(i) for i in range(len(source))])
+    answers, labels = shares.argmax(axis=1), source.labels
+    for label, one in enumerate(found["classes"]):
+        right = np.sum((answers == label) & (labels == label))
+        assert one["class"] == str(label)
+        assert one["support"] == np.sum(labels == label)
+        assert one["recall"] == pytest.approx(right / np.sum(labels == label))
+        if answered := np.sum(answers == label):
+            assert one["precision"] == pytest.approx(right / answered)
+        else:
+            assert one["precision"] is None
+    matrix = np.array(found["confusion_matrix"])
+    assert matrix[3, 5] == np.sum((labels == 3) & (answers == 5))
+    assert found["top1"] == pytest.approx(np.trace(matrix) / matrix.sum())
+    recalls = [one["recall"] for one in found["classes"]]
+    assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+
+
+def test_five_classes_have_no_top5_and_many_are_cut(tmp_path: Path, capsys: Capture) -> None:
+    for classes in (5, 40):
+        out, data = tmp_path / str(classes), f"synthetic:{classes * 8}x8x1x{classes}"
+        fit(tiny_recipe(out, data=data, epochs=1))
+        assert run("eval", str(out), "--json") == 0
+        assert ("top5" in json.loads(capsys.readouterr().out)) == (classes > 5)
+    assert run("eval", str(out)) == 0
+    said = capsys.readouterr().out
+    assert "the 10 worst of 40 classes by F1 (--all-classes shows every one)" in said
+    assert "most confused" in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert run("eval", str(out), "--all-classes") == 0
+    every = capsys.readouterr().out.splitlines()
+    assert sum(line.endswith("%         2") for line in every) >= 40
 
 
 def test_other_classes_are_refused(trained: Path, capsys: Capture) -> None:
