@@ -33,12 +33,16 @@ class Found:
         result: its metrics.
         classes: of the source.
         confusion: empty for images with several labels each.
+        size: side of the network's input, pixels.
+        margin: how much larger than that an image was resized.
     """
 
     data: str
     result: Evaluation
     classes: Sequence[str]
     confusion: Confusion
+    size: int
+    margin: int
 
     @property
     def several(self) -> bool:
@@ -80,6 +84,7 @@ class Found:
         metrics = self.metrics()
         said = [f"{name} {metrics[key]:.2%}" for key, name in NAMES.items() if key in metrics]
         yield f"{self.data}: {', '.join(said)}, loss {metrics['loss']:.4f}"
+        yield f"images resized to {self.size + self.margin}, of which the network saw {self.size}"
         if not self.several:
             yield f"balanced accuracy, the mean recall: {metrics['balanced_accuracy']:.2%}"
         yield ""
@@ -112,6 +117,8 @@ class Found:
         found: dict[str, Any] = {
             "data": self.data,
             "images": self.result.images,
+            "test_size": self.size,
+            "test_margin": self.margin,
             **{name: _finite(value) for name, value in self.metrics().items()},
             "classes": classes,
         }

@@ -9,6 +9,7 @@ import pytest
 from normfree import load
 from normfree.cli import main
 from normfree.data import open_source
+from normfree.inference import card_transform
 from normfree.train.fit import fit
 from tests.unit.train.tiny import tiny_recipe
 
@@ -50,14 +51,14 @@ def test_eval_for_people(trained: Path, capsys: Capture) -> None:
     assert run("eval", str(trained)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "355 images classified, 0 unreadable"
-    assert lines[1].startswith("balanced accuracy")
+    assert lines[2].startswith("balanced accuracy")
     assert max(map(len, lines)) <= 80
     at = lines.index("confusion matrix: a row for each class, a column for each answer")
     matrix = np.array([line.split()[1:] for line in lines[at + 2 : at + 12]], dtype=int)
     assert matrix.sum() == 355
     heading = next(line for line in lines if line.startswith("class"))
     assert heading.split() == ["class", "precision", "recall", "F1", "images"]
-    assert [int(line.split()[-1]) for line in lines[4:14]] == matrix.sum(axis=1).tolist()
+    assert [int(line.split()[-1]) for line in lines[5:15]] == matrix.sum(axis=1).tolist()
 
 
 def test_numbers_of_classes_equal_numpys(trained: Path, capsys: Capture) -> None:
@@ -96,6 +97,39 @@ def test_five_classes_have_no_top5_and_many_are_cut(tmp_path: Path, capsys: Capt
     assert run("eval", str(out), "--all-classes") == 0
     every = capsys.readouterr().out.splitlines()
     assert sum(line.endswith("%         2") for line in every) >= 40
+
+
+def test_another_size_has_a_margin_of_its_own(tmp_path: Path, capsys: Capture) -> None:
+    """The margin follows the rule that training has, which a run at that size shows."""
+    data = "synthetic:64x40x3x5"
+    for size in (32, 24):
+        changes = {"train_size": 16, "test_size": size, "augment": "crop_flip", "epochs": 1}
+        fit(tiny_recipe(tmp_path / f"{size}", data=data, **changes))
+    cards = {size: load(tmp_path / f"{size}").card for size in (32, 24)}
+    assert [cards[size].test_margin for size in (32, 24)] == [4, 3]
+    assert run("eval", str(tmp_path / "32"), "--test-size", "24", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["test_size"], found["test_margin"]) == (24, 3)
+
+    source = open_source(data, "val")
+    predictor = load(tmp_path / "32")
+    predictor.transform = card_transform(cards[24])  # the same weights as a network of 24 has them
+    shares = predictor.probabilities([source.image(i) for i in range(len(source))])
+    assert found["top1"] == pytest.approx(np.mean(shares.argmax(axis=1) == source.labels))
+    logs = np.log(shares[np.arange(len(source)), source.labels])
+    assert found["loss"] == pytest.approx(-logs.mean(), rel=1e-4)
+
+    assert run("eval", str(tmp_path / "32"), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["test_margin"] == 4
+
+
+def test_a_graph_has_one_size(trained: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert run("export", str(trained), str(tmp_path / "model.pt2")) == 0
+    words = (str(tmp_path / "model.pt2"), "--data", "digits", "--trust")
+    assert run("eval", *words, "--test-size", "16") == 1
+    assert "takes images of 8 pixels only" in capsys.readouterr().err
+    assert run("eval", *words, "--test-size", "8") == 0
+    assert run("eval", *words, "--test-size", "0") == 2
 
 
 def test_other_classes_are_refused(trained: Path, capsys: Capture) -> None:
