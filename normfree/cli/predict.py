@@ -105,16 +105,21 @@ def _about_bad(bad: BadImages, options: Options, count: int) -> None:
     Raises:
         UserError: there are some and they are an error, or there is no other image.
     """
-    skips = options.on_bad_image == "skip"
-    for name, reason in bad.reasons.items():
+    if not bad.count:
+        return
+    skips, named = options.on_bad_image == "skip", list(bad.reasons.items())
+    said = f"{bad.count} of {count + bad.count} images could not be read"
+    if len(named) == 1 and not skips:  # one line says it all
+        ((name, reason),) = named
+        others = f" ({said}; the others were classified)" if count else ""
+        raise UserError(f"cannot read image {name}: {reason}{others}")
+    for name, reason in named:
         say(f"{'skipped' if skips else 'cannot read image'} {name}: {reason}", stderr=True)
     if not count:
         raise UserError("none of the images could be read")
-    if bad.count:
-        said = f"{bad.count} of {count + bad.count} images could not be read"
-        if not skips:
-            raise UserError(f"{said}; the others were classified (--on-bad-image skip accepts it)")
-        say(said, stderr=True)
+    if not skips:
+        raise UserError(f"{said}; the others were classified (--on-bad-image skip accepts it)")
+    say(said, stderr=True)
 
 
 def _check(options: Options) -> None:
