@@ -10,6 +10,7 @@ from typing import Any
 from normfree.atomic import write_atomic
 from normfree.errors import UserError
 from normfree.report import plots
+from normfree.report.choice import kept
 from normfree.report.classes import class_table, confusion, images
 from normfree.report.files import RunFiles, read_run
 from normfree.report.metrics import HEADLINES
@@ -127,6 +128,9 @@ def facts(run: RunFiles) -> Iterator[tuple[str, str]]:
         found = [line[field] for line in run.lines if isinstance(line.get(field), int | float)]
         if found:
             yield name, f"{max(found):.2%}"
+    if (chosen := kept(epochs)) is not None:
+        epoch, better = chosen
+        yield "weights kept", f"{better.weights}, epoch {epoch}"
     seconds = [line["seconds"] for line in epochs if isinstance(line.get("seconds"), int | float)]
     if seconds:
         yield "time of the epochs", _duration(sum(seconds))

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from normfree.data.sources.folder import FolderSource
 from normfree.data.sources.source import class_counts
+from normfree.report.choice import AVERAGED, kept
 from normfree.report.curves import plot_curves
 from normfree.report.metrics import HEADLINES, headline, read_metrics
 from normfree.train.compilation import about_compilation
@@ -232,12 +233,14 @@ def _finish(run: Run) -> Result:
     if not run.runtime.main:
         return Result(directory.path, run.state.step, {}, run.state.best, ())
     note = plot_curves(directory.metrics, directory.curves)
-    last = _last(read_metrics(directory.metrics))
+    lines = read_metrics(directory.metrics)
+    last = _last(lines)
     run.progress.note(_after_the_last_epoch(last, directory.metrics))
     run.progress.note(note)
     if run.loop.report:
         run.progress.note(report(directory))
-    run.progress.note(f"best on validation ({run.state.best:.2%}): {directory.best}")
+    said = f"best on validation ({run.state.best:.2%}): {directory.best}"
+    run.progress.note(said + _which_weights(lines))
     if tested := next((name for name in HEADLINES if f"test_{name}" in last), None):
         share = _share(last, f"test_{tested}")
         run.progress.note(f"the same weights on the test images: {share}")
@@ -270,6 +273,16 @@ def _after_the_last_epoch(last: dict[str, Any], metrics: Path) -> str:
     if f"val_{metric}_ema" not in last:
         return said
     return f"{said}, averaged weights {_share(last, f'val_{metric}_ema')}"
+
+
+def _which_weights(lines: list[dict[str, Any]]) -> str:
+    """Whether raw or averaged weights were kept, and of which epoch."""
+    found = kept(lines)
+    if found is None:
+        return ""
+    epoch, chosen = found
+    others = "raw" if chosen.weights == AVERAGED else "averaged"
+    return f", the {chosen.weights} weights of epoch {epoch} ({others}: {chosen.other:.2%})"
 
 
 def _share(line: dict[str, Any], name: str) -> str:

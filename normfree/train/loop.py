@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import closing, suppress
 from itertools import islice
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from normfree.errors import BadImageError, UserError
-from normfree.report.metrics import headline
+from normfree.report.choice import AVERAGED, RAW, choose
 from normfree.train.agreement import Agreement, Wish
 from normfree.train.cadence import Cadence
 from normfree.train.finite import check_weights
@@ -141,7 +140,7 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
 
 def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
     """An ``epoch`` line, with an evaluation if one is due; the best weights are kept."""
-    accuracy: float | None = None
+    accuracy = None
     run.guards.monitor.inspect()
     state, final = run.state, run.state.step == run.span.steps
     means = state.epoch.read(run.runtime)
@@ -155,11 +154,7 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
     if final or epoch % run.loop.eval_every == 0:
         check_weights(state.model, state.step, run.runtime)
         line |= run.validate()
-        value = line[f"val_{headline(line)}{'' if state.ema is None else '_ema'}"]
-        accuracy = 0.0 if math.isnan(value) else value  # no validation image has a label
-        if accuracy >= state.best:
-            state.best = accuracy
-            run.files.save_weights(run.files.directory.best, state.deployed, line)
+        accuracy = _keep_better(run, line)
         if final:
             run.files.save_weights(run.files.directory.last, state.deployed, line)
     state.epoch.reset()
@@ -167,6 +162,23 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
     run.metrics.write(**line)
     run.progress.report_epoch(line)
     return Mark(epoch, accuracy)
+
+
+def _keep_better(run: Run, line: dict[str, Any]) -> float | None:
+    """Keep the better of raw and averaged weights, if none were as good before.
+
+    Returns:
+        The score of the deployed weights, which a checkpoint of this step is read as.
+    """
+    state, chosen = run.state, choose(line)
+    assert chosen is not None
+    if chosen.other is not None:
+        line["better"] = chosen.weights
+    if chosen.score >= state.best:
+        state.best = chosen.score
+        better = state.model if chosen.weights == RAW else state.deployed
+        run.files.save_weights(run.files.directory.best, better, line)
+    return chosen.score if chosen.weights == AVERAGED or chosen.other is None else chosen.other
 
 
 def _test(run: Run) -> None:

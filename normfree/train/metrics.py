@@ -8,7 +8,8 @@ gradient was whole at any time, because weights were updated in the backward pas
 (batches that the run has left out so far).
 Lines of kind ``epoch`` hold ``train_loss``, ``train_accuracy``, ``seconds`` and, where the epoch
 was evaluated, ``val_top1``, ``val_top5`` (with more than five classes) and ``val_loss``, and the
-same of the averaged weights, ending in ``_ema``; of images with several labels each ``val_map``,
+same of the averaged weights, ending in ``_ema``, and which of the two are ``better``, ``raw`` or
+``averaged``; of images with several labels each ``val_map``,
 ``val_micro_f1`` and ``val_macro_f1`` in place of the accuracies. A line of kind ``test`` is
 written once, at the end of a run that has test images: ``test_top1`` and so on, of the weights
 that validation chose. A
