@@ -131,9 +131,10 @@ def facts(run: RunFiles) -> Iterator[tuple[str, str]]:
     if (chosen := kept(epochs)) is not None:
         epoch, better = chosen
         yield "weights kept", f"{better.weights}, epoch {epoch}"
-    seconds = [line["seconds"] for line in epochs if isinstance(line.get("seconds"), int | float)]
-    if seconds:
-        yield "time of the epochs", _duration(sum(seconds))
+    for name, field in (("time of training", "seconds"), ("time of evaluation", "eval_seconds")):
+        seconds = [line[field] for line in epochs if isinstance(line.get(field), int | float)]
+        if seconds:
+            yield name, _duration(sum(seconds))
     speed = sorted(run.column("train", "images_per_second")[1])
     if speed:
         yield "images per second, median", f"{speed[len(speed) // 2]:,.0f}"

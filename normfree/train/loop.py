@@ -68,7 +68,7 @@ def _steps(run: Run) -> None:
     first = state.step
     ended = span.epoch_ended(first)
     if ended is not None and state.epoch.steps:  # an unreadable image ended the evaluation
-        save(run, _end_epoch(run, ended, 0.0))
+        save(run, _end_epoch(run, ended, epoch_began))
     read = run.reading.steps(wait.measured(run.reader.train(state.step)), run.accumulate)
     reading = uploaded(read, run.step.transform.device)
     with (
@@ -92,7 +92,7 @@ def _steps(run: Run) -> None:
             ended = span.epoch_ended(state.step)
             if ended is not None:
                 began = time.perf_counter()
-                mark = _end_epoch(run, ended, began - epoch_began)
+                mark = _end_epoch(run, ended, epoch_began)
                 epoch_began = time.perf_counter()
                 stopwatch.skip(epoch_began - began)
             last = state.step == span.steps
@@ -138,12 +138,13 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
         run.progress.note(advice)
 
 
-def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
+def _end_epoch(run: Run, epoch: int, began: float) -> Mark:
     """An ``epoch`` line, with an evaluation if one is due; the best weights are kept."""
     accuracy = None
     run.guards.monitor.inspect()
     state, final = run.state, run.state.step == run.span.steps
-    means = state.epoch.read(run.runtime)
+    means = state.epoch.read(run.runtime)  # here the host waits for the last step
+    trained = time.perf_counter()
     line: dict[str, Any] = {
         "kind": "epoch",
         "step": state.step,
@@ -158,7 +159,9 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
         if final:
             run.files.save_weights(run.files.directory.last, state.deployed, line)
     state.epoch.reset()
-    line["seconds"] = seconds
+    line["seconds"] = trained - began
+    if accuracy is not None:
+        line["eval_seconds"] = time.perf_counter() - trained
     run.metrics.write(**line)
     run.progress.report_epoch(line)
     return Mark(epoch, accuracy)

@@ -96,7 +96,10 @@ class Progress:
             text += f"  val {name}{line[f'val_{metric}']:.2%}"
             if (averaged := line.get(f"val_{metric}_ema")) is not None:
                 text += f"  EMA {averaged:.2%}"
-        self.note(f"{text}  {line['seconds']:.1f} s")
+        text += f"  {line['seconds']:.1f} s training"
+        if "eval_seconds" in line:
+            text += f" + {line['eval_seconds']:.1f} s evaluation"
+        self.note(text)
 
     def _epoch(self) -> str:
         last = self.span.epochs
