@@ -84,7 +84,8 @@ class Found:
         metrics = self.metrics()
         said = [f"{name} {metrics[key]:.2%}" for key, name in NAMES.items() if key in metrics]
         yield f"{self.data}: {', '.join(said)}, loss {metrics['loss']:.4f}"
-        yield f"images resized to {self.size + self.margin}, of which the network saw {self.size}"
+        margin = f"a margin of {self.margin}" if self.margin else "no margin"
+        yield f"at {self.size} pixels, with {margin} around the center crop"
         if not self.several:
             yield f"balanced accuracy, the mean recall: {metrics['balanced_accuracy']:.2%}"
         yield ""
