@@ -14,6 +14,9 @@ from rich.console import Console
 from normfree.cli.output import say
 from normfree.errors import EndedElsewhere, Interrupted, UsageError, UserError, unknown_name
 
+#: What the script of a shell sets to ask what may come next, see :mod:`normfree.cli.completion`.
+ASKED = "_ARGCOMPLETE"
+
 #: Command → what it does. Each is a module of this package with a function ``run(arguments)``.
 COMMANDS = {
     "train": "train a recipe, or go on with an interrupted run",
@@ -90,6 +93,10 @@ def _exit(code: int) -> NoReturn:
 
 
 def _run(words: list[str]) -> None:
+    if ASKED in os.environ:
+        from normfree.cli.completion import answer
+
+        answer(COMMANDS)
     command = words[0] if words else "--help"
     if command in ("--help", "-h"):
         Console().print(_help(), markup=False, highlight=False, soft_wrap=True)
@@ -97,6 +104,10 @@ def _run(words: list[str]) -> None:
         from normfree import __version__
 
         Console().print(f"normfree {__version__}", highlight=False)
+    elif command in ("--install-completion", "--show-completion"):
+        from normfree.cli import completion
+
+        (completion.install if "install" in command else completion.show)(words[1:])
     elif command in COMMANDS:
         import_module(f"normfree.cli.{command.replace('-', '_')}").run(words[1:])
     else:
@@ -109,7 +120,8 @@ def _help() -> str:
         "usage: normfree COMMAND [options]\n\n"
         "Image recognition without normalization layers.\n\n"
         f"{commands}\n\n"
-        "normfree COMMAND --help lists its options; --debug shows tracebacks."
+        "normfree COMMAND --help lists its options; --debug shows tracebacks.\n"
+        "normfree --install-completion makes TAB complete commands, options and names."
     )
 
 

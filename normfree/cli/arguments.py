@@ -46,15 +46,14 @@ def place(option: Option) -> str:
     return option.name.upper() + several
 
 
-def add_argument(parser: Any, option: Option) -> None:
-    """Tell argparse about an option."""
+def add_argument(parser: Any, option: Option) -> Any:
+    """Tell argparse about an option; returns its action."""
     text = " ".join(option.help.split()).replace("%", "%%")
     if not option.positional and (default := _shown(option.default)):
         text += f" (default: {default})".replace("%", "%%")
     if _is_bool(option.annotation):
         action = argparse.BooleanOptionalAction if option.default is not False else "store_true"
-        parser.add_argument(option.flag, dest=option.name, action=action, help=text)
-        return
+        return parser.add_argument(option.flag, dest=option.name, action=action, help=text)
     several = _items(option.annotation) is not None
     settings: dict[str, Any] = {
         "type": _converter(option.annotation),
@@ -66,11 +65,9 @@ def add_argument(parser: Any, option: Option) -> None:
     elif option.positional and option.default is not MISSING:
         settings["nargs"] = "?"
     if option.positional:
-        parser.add_argument(option.name, **settings)
-    else:
-        parser.add_argument(
-            option.flag, dest=option.name, required=option.default is MISSING, **settings
-        )
+        return parser.add_argument(option.name, **settings)
+    required = option.default is MISSING
+    return parser.add_argument(option.flag, dest=option.name, required=required, **settings)
 
 
 def _converter(annotation: Any) -> Any:
@@ -141,6 +138,16 @@ def _parts(annotation: Any) -> list[Any]:
     return [annotation]
 
 
+def literals(annotation: Any) -> list[Any]:
+    """The values that a type lists.
+
+    >>> literals(Literal["a", "b"] | None)
+    ['a', 'b']
+    """
+    literal = [part for part in _parts(annotation) if get_origin(part) is Literal]
+    return [word for part in literal for word in get_args(part)]
+
+
 def _is_bool(annotation: Any) -> bool:
     return _parts(annotation) == [bool]
 
@@ -149,12 +156,7 @@ def _metavar(option: Option) -> str:
     """The placeholder of the value in the help text."""
     if option.positional:
         return option.name.upper()
-    words = [
-        word
-        for part in _parts(option.annotation)
-        if get_origin(part) is Literal
-        for word in get_args(part)
-    ]
+    words = literals(option.annotation)
     kinds = {int: "N", float: "X", Path: "PATH", str: "NAME"}
     item = _items(option.annotation)
     names = [kinds[part] for part in _parts(item or option.annotation) if part in kinds]

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 from normfree.cli.card_data import card_data
+from normfree.cli.eval_output import Found
 from normfree.cli.options import Positional, parse
 from normfree.cli.output import say
 from normfree.errors import UsageError, UserError, printable
 from normfree.schema import record
 
 if TYPE_CHECKING:
-    from normfree.data import Source
+    from normfree.data import EvalTransform, Source
+    from normfree.inference import Predictor
     from normfree.weights import ModelCard
+
+_LARGEST = 4096  # pixels of a side
 
 
 @record
@@ -33,6 +37,9 @@ class Options:
     val_fraction: float | None = None
     """Part of each class that validates if the source has no validation images of its own; the
     rest was trained on. None: as when the network was trained."""
+    test_size: int | None = None
+    """Side of the network's input, pixels; the margin around the center crop follows by the rule of
+    the network. None: the network's own, which it was validated at."""
     resize: Literal["tensorflow", "bicubic", "bilinear"] | None = None
     """The filter. None: the network's own, which it was trained with."""
     image_dtype: Literal["float32", "uint8"] | None = None
@@ -47,6 +54,8 @@ class Options:
     """Open a .pt2 file: PyTorch's reader can run code from one, so say that you trust its maker."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Stop at an unreadable image, or leave it out and count it."""
+    all_classes: bool = False
+    """Show every class, rather than the worst if there are many."""
     json: bool = False
     """Print one JSON object."""
 
@@ -56,17 +65,22 @@ def run(words: Sequence[str]) -> None:
     options = parse(Options, words, prog="normfree eval")
     if options.batch_size < 1 or options.workers < 0:
         raise UsageError("--batch-size must be positive and --workers not negative")
+    if options.test_size is not None and not 1 <= options.test_size <= _LARGEST:
+        raise UsageError(f"--test-size must be from 1 to {_LARGEST}; got {options.test_size}")
     from normfree.data import BadImages, eval_batches
-    from normfree.inference import evaluate, load, source_transform
+    from normfree.inference import METRICS, evaluate, load, source_transform
+    from normfree.inference.class_scores import Confusion
     from normfree.inference.preprocess import override_transform
 
     predictor = load(options.checkpoint, options.device, trusted=options.trust)
     card = predictor.card
     data = options.data or card_data(card, options.checkpoint, "evaluate it on")
     source = _open(data, options, card)
-    transform = override_transform(predictor.transform, options.resize, options.image_dtype)
+    transform = override_transform(
+        _resized(predictor, options), options.resize, options.image_dtype
+    )
     warning = compare_with_data(card, data, source.classes, source.channels)
-    bad = BadImages()
+    bad, confusion = BadImages(), Confusion()
     batches = eval_batches(
         source,
         source_transform(transform, source),
@@ -75,24 +89,41 @@ def run(words: Sequence[str]) -> None:
         on_bad_image=options.on_bad_image,
         bad_images=bad,
     )
-    result = evaluate({"": predictor.model}, batches, predictor.inputs, card.loss)[""]
+    result = evaluate(
+        {"": predictor.model},
+        batches,
+        predictor.inputs,
+        card.loss,
+        {**METRICS, "confusion": confusion.see},
+    )[""]
     if warning:
         say(warning, stderr=True)
     if not math.isfinite(result["loss"]):
         say(f"{options.checkpoint} gives logits that are not finite: did it diverge?", stderr=True)
+    found = Found(data, result, source.classes, confusion, transform.size, transform.margin)
     if options.json:
-        metrics = {name: _json(value) for name, value in result.metrics.items()}
-        found = {"data": data, "images": result.images, **metrics, "unreadable": bad.names}
-        say(json.dumps(found, allow_nan=False))
+        shown = found.plain() | {"unreadable": bad.names}
+        say(json.dumps(shown, allow_nan=False))
         return
-    top5 = "" if result.metrics["top5"] is None else f"top-5 {result['top5']:.2%}, "
-    say(f"{data}: accuracy {result['top1']:.2%}, {top5}loss {result['loss']:.4f}")
+    for line in found.lines(everything=options.all_classes):
+        say(line)
     say(f"{result.images} images classified, {bad.count} unreadable")
 
 
-def _json(value: float | None) -> float | None:
-    """A number as JSON has them: what is not finite becomes null."""
-    return value if value is None or math.isfinite(value) else None
+def _resized(predictor: Predictor, options: Options) -> EvalTransform:
+    """The preprocessing at ``--test-size``."""
+    from normfree.inference.preprocess import resized_transform
+    from normfree.models import ImageClassifier
+
+    transform, size = predictor.transform, options.test_size
+    if size is None or size == transform.size:
+        return transform
+    if not isinstance(predictor.trained, ImageClassifier):
+        raise UserError(
+            f"{options.checkpoint} takes images of {transform.size} pixels only: an exported graph "
+            "has one size; evaluate the weights that it was exported from"
+        )
+    return resized_transform(transform, size)
 
 
 def _open(data: str, options: Options, card: ModelCard) -> Source:

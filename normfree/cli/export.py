@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 from normfree.cli.card_data import card_data
+from normfree.cli.export_check import Images, check_images, checked
 from normfree.cli.options import Positional, parse
 from normfree.cli.output import say
-from normfree.errors import BadImageError, UsageError, UserError
+from normfree.errors import BadImageError, UsageError, UserError, printable
 from normfree.schema import record
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from normfree.data import BadImages
+    from normfree.inference import Predictor
     from normfree.models import ImageClassifier
     from normfree.weights import ModelCard
 
@@ -39,11 +42,13 @@ class Options:
     batch_size: int = 1
     """With --optimize: images at a time that it should be fast for."""
     data: str | None = None
-    """With --int8: images to measure activations on. None: what the run was trained on; a file may
-    only name digits or synthetic:N. With --optimize: images to measure errors and int8 on; None:
-    noise, and no int8."""
+    """Its validation images check the file, and with --int8 its training images measure
+    activations. None: what the run was trained on, if it is at hand; a file may only name digits or
+    synthetic:N. With --optimize: images to measure errors and int8 on; None: noise, and no int8."""
     calibration_images: int = 256
-    """With --int8 or --data: how many of them."""
+    """With --int8 or --optimize: how many of them."""
+    overwrite: bool = False
+    """Replace OUT if it exists; without it, a terminal asks, and anything else is refused."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -58,7 +63,7 @@ def run(words: Sequence[str]) -> None:
     model, card = predictor.model, predictor.card
     if not isinstance(model, ImageClassifier):
         raise AssertionError
-    bad = BadImages()
+    bad, known = BadImages(), check_images(card, options.checkpoint, options.data)
     if options.int8:
         images = _calibration_images(card, options, bad)
         with TemporaryDirectory() as directory:
@@ -69,10 +74,20 @@ def run(words: Sequence[str]) -> None:
         _optimize(model, card, options, bad)
     else:
         export_model(model, options.out, card)
-    size = options.out.stat().st_size / 1e6
-    say(f"wrote {options.out}, {size:.1f} MB")
+    _say_written(predictor, options, known)
     if bad.count:
         say(f"{bad.count} images could not be read, others were measured: {', '.join(bad.names)}")
+
+
+def _say_written(predictor: Predictor, options: Options, images: Images) -> None:
+    """The size of the file, and how far it agrees with the network once it is opened again."""
+    from normfree.inference import load
+
+    size = options.out.stat().st_size / 1e6
+    say(f"wrote {options.out}, {size:.1f} MB")
+    exported = load(options.out, trusted=True).model  # it was written just now
+    for line in checked(predictor.model, exported, images, predictor.card, int8=options.int8):
+        say(line)
 
 
 def _check(options: Options) -> None:
@@ -82,8 +97,6 @@ def _check(options: Options) -> None:
         raise UsageError("--optimize considers int8 itself; leave out --int8 and give --data")
     if options.optimize and options.out.suffix not in (".onnx", ".pt2"):
         raise UsageError("--optimize needs OUT.onnx or OUT.pt2")
-    if not (options.int8 or options.optimize) and options.data is not None:
-        raise UsageError("--data is for --int8 only, or --optimize")
     if not options.optimize and (options.tolerance is not None or options.batch_size != 1):
         raise UsageError("--tolerance and --batch-size are for --optimize only")
     if options.calibration_images < (4 if options.optimize else 1):
@@ -117,7 +130,27 @@ def _source(options: Options) -> Path:
     out = check_writable(options.out)
     if source.exists() and out.exists() and out.samefile(source):
         raise UserError(f"{out} is the source itself; name another file")
+    if not options.overwrite:
+        _keep(out)
     return source
+
+
+def _keep(out: Path) -> None:
+    """Refuse to replace a file, unless somebody at a terminal agrees.
+
+    Raises:
+        UserError: there is one.
+    """
+    written = [out, *([out.with_suffix(".json")] if out.suffix == ".safetensors" else [])]
+    there = next((path for path in written if path.exists()), None)
+    if there is None:
+        return
+    if sys.stdin.isatty():
+        sys.stderr.write(f"{printable(str(there))} exists; replace it? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() in ("y", "yes"):
+            return
+    raise UserError(f"{there} exists and was kept; name another file, or replace it by --overwrite")
 
 
 def _calibration_images(card: ModelCard, options: Options, bad: BadImages) -> Tensor:

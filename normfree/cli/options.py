@@ -51,7 +51,7 @@ def parse(kind: type[T], words: Sequence[str], *, prog: str) -> T:
         UsageError: an option does not exist (the message has the nearest), or a value is of the
             wrong kind or missing.
     """
-    given = parse_options(_options(kind), words, prog=prog, description=kind.__doc__ or "")
+    given = parse_options(options_of(kind), words, prog=prog, description=kind.__doc__ or "")
     try:
         return kind(**given)
     except UserError as error:
@@ -160,7 +160,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{text} (see {self.prog} --help)")
 
 
-def _options(kind: Any) -> list[Option]:
+def options_of(kind: Any) -> list[Option]:
+    """The fields of a record as options."""
     hints = hints_of(kind, include_extras=True)
     return [
         Option(

@@ -32,7 +32,7 @@ def run(words: Sequence[str]) -> None:
     except UserError as error:
         raise UsageError(str(error)) from error
     given = parse_options(
-        _options(recipe),
+        sweep_options(recipe),
         words,
         prog=f"normfree sweep {name}",
         description="Short runs under several learning rates and λ, chosen between on validation; "
@@ -61,7 +61,7 @@ def run(words: Sequence[str]) -> None:
     say(f"plot: {out / 'sweep.html'}")
 
 
-def _options(recipe: Recipe) -> Iterator[Option]:
+def sweep_options(recipe: Recipe) -> Iterator[Option]:
     """Those of training, but for what a sweep sets itself."""
     many = tuple[float, ...]
     yield Option(

@@ -9,6 +9,15 @@ from normfree.data.resize import Resize
 from normfree.data.view import Box, Pixels, View, render
 
 
+def photograph_margin(test_size: int) -> int:
+    """The margin of photographs: an eighth of their size, but no more than the paper's 32.
+
+    >>> photograph_margin(192), photograph_margin(320)
+    (24, 32)
+    """
+    return min(32, test_size // 8)
+
+
 def resize_crop_view(
     height: int, width: int, size: int, margin: int = 32, *, resize: Resize = "tensorflow"
 ) -> View:

@@ -4,6 +4,7 @@ from normfree.inference.evaluate import METRICS, Answers, Evaluation, Metric, ev
 from normfree.inference.export import SUFFIXES, export_model, open_exported
 from normfree.inference.export_optimized import export_optimized
 from normfree.inference.forms import FORMS
+from normfree.inference.image_files import ImageFiles, find_images, predict_files
 from normfree.inference.int8 import quantize_onnx
 from normfree.inference.load import load
 from normfree.inference.optimize import Candidate, Optimized, optimize
@@ -19,6 +20,7 @@ __all__ = [
     "Candidate",
     "CardInputs",
     "Evaluation",
+    "ImageFiles",
     "Metric",
     "ModelCard",
     "Optimized",
@@ -28,9 +30,11 @@ __all__ = [
     "evaluate",
     "export_model",
     "export_optimized",
+    "find_images",
     "load",
     "open_exported",
     "optimize",
+    "predict_files",
     "quantize_onnx",
     "source_transform",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -15,6 +15,13 @@ from torch import Tensor, nn
 from normfree.data import Batch
 from normfree.data.batch import Labels
 from normfree.errors import UserError
+from normfree.inference.several_labels import (
+    SPLIT_METRICS,
+    ScoreList,
+    Scores,
+    SplitMetric,
+    joined,
+)
 from normfree.nn.loss import LOSSES, correct, soft_labels
 
 
@@ -36,14 +43,17 @@ Metric: TypeAlias = Callable[[Answers], Tensor | None]
 """Returns the sum of a per-image metric over a batch, or None if the metric does not apply."""
 
 
-def top1(answers: Answers) -> Tensor:
-    """Number of images whose label has the largest logit."""
-    return correct(answers.logits, answers.labels)
+def top1(answers: Answers) -> Tensor | None:
+    """Number of images whose label has the largest logit; None with several labels an image."""
+    return None if answers.labels.ndim == 2 else correct(answers.logits, answers.labels)
 
 
 def top5(answers: Answers) -> Tensor | None:
-    """Number of images whose label is in the top five; None with fewer than five classes."""
-    if answers.logits.shape[1] < 5:
+    """Number of images whose label is in the top five.
+
+    None with several labels an image, and with five classes or fewer, of which it is every image.
+    """
+    if answers.labels.ndim == 2 or answers.logits.shape[1] <= 5:
         return None
     return correct(answers.logits, answers.labels, top=5)
 
@@ -63,11 +73,14 @@ class Evaluation:
 
     Attributes:
         images: number of images.
-        metrics: name → mean over the images; None if the metric does not apply.
+        metrics: name → mean over the images, or what a :data:`SplitMetric` finds; None if the
+            metric does not apply.
+        scores: of images with several labels each; None with one label each.
     """
 
     images: int
     metrics: Mapping[str, float | None]
+    scores: Scores | None = field(default=None, repr=False, compare=False)
 
     def __getitem__(self, name: str) -> float:
         """The value of a metric."""
@@ -85,7 +98,9 @@ def evaluate(
     loss: str = "softmax",
     metrics: Mapping[str, Metric] = METRICS,
     *,
+    split_metrics: Mapping[str, SplitMetric] = SPLIT_METRICS,
     add_up: Callable[[Tensor], Tensor] = lambda sums: sums,
+    gather: Callable[[Scores | None], list[Scores | None]] = lambda scores: [scores],
 ) -> dict[str, Evaluation]:
     """Evaluate networks in one pass over the images, in float32; sums are taken in float64.
 
@@ -96,8 +111,12 @@ def evaluate(
         prepare: maps a batch to normalized images and labels, on the device of the networks.
         loss: a key of :data:`normfree.nn.loss.LOSSES`.
         metrics: the metrics to compute.
+        split_metrics: those of images with several labels each, which need all scores at once;
+            empty keeps no scores.
         add_up: sum of a tensor of the host over processes that each evaluate a part of the
             batches; called once, at the end.
+        gather: the scores of this process → those of all of them; called after ``add_up`` for each
+            network, with the loss ``sigmoid`` only.
 
     Returns:
         Name → evaluation.
@@ -106,6 +125,7 @@ def evaluate(
         UserError: no image could be read.
     """
     sums = {name: _Sums(len(metrics)) for name in models}
+    scores = {name: ScoreList() for name in models}
     with _evaluating(models.values()):
         for batch in batches:
             x, labels = prepare(batch)
@@ -114,10 +134,17 @@ def evaluate(
                 losses = LOSSES[loss](logits, soft_labels(labels, logits.shape[1]))
                 found = [metric(Answers(logits, labels, losses)) for metric in metrics.values()]
                 sums[name].add(found, len(labels))
+                if labels.ndim == 2 and split_metrics:
+                    scores[name].add(logits, labels)
     totals = add_up(torch.stack([total.on_host() for total in sums.values()]))
     if not totals[0, -1]:
         raise UserError("there is no readable image to evaluate on; check the data directory")
-    return {name: _means(total, metrics) for name, total in zip(models, totals, strict=True)}
+    evaluations = {}
+    for (name, own), total in zip(scores.items(), totals, strict=True):
+        shared = bool(split_metrics) and loss == "sigmoid"
+        whole = joined(gather(own.on_host()) if shared else [own.on_host()])
+        evaluations[name] = _evaluation(total, metrics, whole, split_metrics)
+    return evaluations
 
 
 @contextmanager
@@ -161,11 +188,18 @@ class _Sums:
         return torch.tensor([*values, *self.applied, self.images], dtype=torch.float64)
 
 
-def _means(total: Float[Tensor, " sums"], metrics: Mapping[str, Metric]) -> Evaluation:
+def _evaluation(
+    total: Float[Tensor, " sums"],
+    metrics: Mapping[str, Metric],
+    scores: Scores | None,
+    split_metrics: Mapping[str, SplitMetric],
+) -> Evaluation:
     *sums, images = total.tolist()
     values, applied = sums[: len(metrics)], sums[len(metrics) :]
-    means = {
+    found: dict[str, float | None] = {
         name: value / images if batches else None
         for name, value, batches in zip(metrics, values, applied, strict=True)
     }
-    return Evaluation(int(images), means)
+    if scores is not None:
+        found |= {name: metric(scores) for name, metric in split_metrics.items()}
+    return Evaluation(int(images), found, scores)

@@ -15,6 +15,7 @@ from torch import Tensor
 from normfree.augment import normalize
 from normfree.data import ArraySource, Batch, EvalTransform, Source, Transform, decode
 from normfree.data.pillow import orientation, upright, without_pillow_warnings
+from normfree.data.preprocess import photograph_margin
 from normfree.data.resize import Resize
 from normfree.data.view import PixelType
 from normfree.errors import BadImageError, UserError
@@ -55,6 +56,24 @@ def override_transform(
         resize=transform.resize if resize is None else resize,
         dtype=transform.dtype if dtype is None else dtype,
     )
+
+
+def resized_transform(transform: EvalTransform, size: int) -> EvalTransform:
+    """The transform for another size of the network's input, with a margin by the same rule.
+
+    The rule is :func:`normfree.data.preprocess.photograph_margin` where the margin follows it;
+    any other margin stays the same part of the resized image.
+
+    >>> resized_transform(EvalTransform(256, margin=32), 32).margin
+    4
+    >>> resized_transform(EvalTransform(100, margin=20), 50).margin
+    10
+    >>> resized_transform(EvalTransform(28, margin=0), 32).margin
+    0
+    """
+    if transform.margin and transform.margin == photograph_margin(transform.size):
+        return replace(transform, size=size, margin=photograph_margin(size))
+    return replace(transform, size=size, margin=round(size * transform.margin / transform.size))
 
 
 def source_transform(transform: EvalTransform, source: Source) -> Transform | None:

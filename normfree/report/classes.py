@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from normfree.inference.class_scores import ClassScores, scores_of_counts
 from normfree.report.evaluation import EvaluationFile, Example
 from normfree.report.svg import Axes, heat_map
 
@@ -16,37 +17,25 @@ _DRAWN = 1000  # classes in the confusion matrix
 
 
 class ClassRow(NamedTuple):
-    """How a class fared.
-
-    Attributes:
-        name: of the class.
-        images: of it.
-        precision: share of those answered so that were of it; NaN without an answer.
-        recall: share of its images that were answered so; NaN without an image.
-    """
+    """How a class fared, see :class:`normfree.inference.class_scores.ClassScores`."""
 
     name: str
-    images: int
     precision: float
     recall: float
+    f1: float
+    images: int
 
 
 def class_rows(found: EvaluationFile) -> list[ClassRow]:
-    """Precision and recall of each class, the worst recall first."""
-    k = len(found.classes)
-    images, answers, right = (np.zeros(k, np.int64) for _ in range(3))
-    for label, answer, count in found.confusion:
-        images[label] += count
-        answers[answer] += count
-        right[label] += count * (label == answer)
-    with np.errstate(invalid="ignore"):
-        precision, recall = right / answers, right / images
-    rows = [
-        ClassRow(name, int(images[i]), float(precision[i]), float(recall[i]))
-        for i, name in enumerate(found.classes)
-        if images[i] or answers[i]
-    ]
+    """The scores of each class that has images or answers, the worst recall first."""
+    columns = (found.classes, *(column.tolist() for column in _scores(found)))
+    rows = [ClassRow(*row) for row in zip(*columns, strict=True) if not np.isnan(row[3])]
     return sorted(rows, key=lambda row: (np.isnan(row.recall), row.recall))
+
+
+def _scores(found: EvaluationFile) -> ClassScores:
+    counts = {(label, answer): count for label, answer, count in found.confusion}
+    return scores_of_counts(counts, len(found.classes))
 
 
 def class_table(found: EvaluationFile) -> str:
@@ -54,16 +43,17 @@ def class_table(found: EvaluationFile) -> str:
     rows = class_rows(found)
     cells = "".join(
         f"<tr><td>{escape(row.name)}</td><td class=n>{row.images}</td>"
-        f"<td class=n>{_percent(row.precision)}</td><td class=n>{_percent(row.recall)}</td></tr>"
+        f"<td class=n>{_percent(row.precision)}</td><td class=n>{_percent(row.recall)}</td>"
+        f"<td class=n>{_percent(row.f1)}</td></tr>"
         for row in rows[:_LISTED]
     )
     more = f'<p class="soft">{len(rows) - _LISTED} classes with a better recall are not listed.</p>'
-    balanced = float(np.nanmean([row.recall for row in rows])) if rows else float("nan")
+    balanced = _percent(_scores(found).balanced_accuracy)
     return (
-        f"<p>Balanced accuracy, the mean recall of the classes: <b>{_percent(balanced)}</b></p>"
+        f"<p>Balanced accuracy, the mean recall of the classes: <b>{balanced}</b></p>"
         '<div class="wide"><table><tr><th>class</th><th class=n>images</th>'
-        "<th class=n>precision</th>"
-        f"<th class=n>recall</th></tr>{cells}</table></div>{more * (len(rows) > _LISTED)}"
+        "<th class=n>precision</th><th class=n>recall</th><th class=n>F1</th></tr>"
+        f"{cells}</table></div>{more * (len(rows) > _LISTED)}"
     )
 
 

@@ -43,6 +43,8 @@ def plot_curves(metrics: Path, out: Path) -> str:
     _curve(accuracy, epochs, "epoch", "train_accuracy", label="training", alpha=0.5)
     _curve(accuracy, epochs, "epoch", "val_top1", label="validation")
     _curve(accuracy, epochs, "epoch", "val_top1_ema", label="validation, averaged weights")
+    _curve(accuracy, epochs, "epoch", "val_map", label="validation, mAP")
+    _curve(accuracy, epochs, "epoch", "val_map_ema", label="validation, mAP of averaged weights")
     for axes, title in ((loss, "loss"), (rate, "learning rate"), (accuracy, "accuracy")):
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)

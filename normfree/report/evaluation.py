@@ -138,7 +138,8 @@ def evaluation_of(
 
     metrics = {"mistakes": mistakes.see}
     if seen_any := list(_first_of(batches)):
-        evaluate({"": model}, seen_any[0], remembered, loss, metrics, add_up=_as_is)
+        model_only = {"": model}
+        evaluate(model_only, seen_any[0], remembered, loss, metrics, split_metrics={})
     mistakes.pixels = None
     signal = [_plain(one) for one in _signal(model, seen[0])] if seen else []
     return _joined(gather(mistakes), classes, split, signal)
@@ -152,10 +153,6 @@ def _first_of(batches: Iterable[Batch]) -> Iterable[Iterable[Batch]]:
     for first in iterator:
         yield chain([first], iterator)
         return
-
-
-def _as_is(sums: Tensor) -> Tensor:
-    return sums
 
 
 @dataclass

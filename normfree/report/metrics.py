@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from normfree.errors import UserError
 
+#: Metric that chooses weights → its name, of images with one label each, and with several.
+HEADLINES = {"top1": "accuracy", "map": "mean average precision"}
+
 _KINDS = ("train", "epoch", "test")
 _LONGEST = 200  # letters of a text
 _LARGEST = 2**63  # of a whole number
+
+
+def headline(line: Mapping[str, Any]) -> str | None:
+    """The metric that chooses weights, of an evaluated ``epoch`` line; None of any other.
+
+    >>> headline({"kind": "epoch", "val_map": 0.5}), headline({"kind": "epoch"})
+    ('map', None)
+    """
+    return next((name for name in HEADLINES if f"val_{name}" in line), None)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

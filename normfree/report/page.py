@@ -10,18 +10,24 @@ from typing import Any
 from normfree.atomic import write_atomic
 from normfree.errors import UserError
 from normfree.report import plots
+from normfree.report.choice import kept
 from normfree.report.classes import class_table, confusion, images
 from normfree.report.files import RunFiles, read_run
+from normfree.report.metrics import HEADLINES
 from normfree.report.style import STYLE
 
 Section = tuple[str, str]
 """Heading and content."""
 
 #: Label and field of the last ``epoch`` line, or of the ``test`` line.
-FACTS = (
-    ("best validation accuracy", "val_top1"),
-    ("the same, averaged weights", "val_top1_ema"),
-    ("test accuracy", "test_top1"),
+FACTS = tuple(
+    fact
+    for metric, name in HEADLINES.items()
+    for fact in (
+        (f"best validation {name}", f"val_{metric}"),
+        ("the same, averaged weights", f"val_{metric}_ema"),
+        (f"test {name}", f"test_{metric}"),
+    )
 )
 
 
@@ -122,9 +128,13 @@ def facts(run: RunFiles) -> Iterator[tuple[str, str]]:
         found = [line[field] for line in run.lines if isinstance(line.get(field), int | float)]
         if found:
             yield name, f"{max(found):.2%}"
-    seconds = [line["seconds"] for line in epochs if isinstance(line.get("seconds"), int | float)]
-    if seconds:
-        yield "time of the epochs", _duration(sum(seconds))
+    if (chosen := kept(epochs)) is not None:
+        epoch, better = chosen
+        yield "weights kept", f"{better.weights}, epoch {epoch}"
+    for name, field in (("time of training", "seconds"), ("time of evaluation", "eval_seconds")):
+        seconds = [line[field] for line in epochs if isinstance(line.get(field), int | float)]
+        if seconds:
+            yield name, _duration(sum(seconds))
     speed = sorted(run.column("train", "images_per_second")[1])
     if speed:
         yield "images per second, median", f"{speed[len(speed) // 2]:,.0f}"

@@ -32,6 +32,8 @@ CURVES = (
             ("training", "epoch", "train_accuracy"),
             ("validation", "epoch", "val_top1"),
             ("validation, averaged weights", "epoch", "val_top1_ema"),
+            ("validation, mAP", "epoch", "val_map"),
+            ("validation, mAP of averaged weights", "epoch", "val_map_ema"),
         ),
     ),
     (*("Learning rate", "learning rate", False), (("learning rate", "train", "lr"),)),

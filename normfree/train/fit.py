@@ -11,8 +11,9 @@ from rich.console import Console
 
 from normfree.data.sources.folder import FolderSource
 from normfree.data.sources.source import class_counts
+from normfree.report.choice import AVERAGED, kept
 from normfree.report.curves import plot_curves
-from normfree.report.metrics import read_metrics
+from normfree.report.metrics import HEADLINES, headline, read_metrics
 from normfree.train.compilation import about_compilation
 from normfree.train.health.guards import build_guards
 from normfree.train.health.memory import enough_memory
@@ -44,7 +45,8 @@ class Result:
         steps: optimizer steps done.
         last: the last ``epoch`` line of its metrics, with those of the test images if there are
             any; empty if someone removed the lines.
-        best: best validation accuracy, that of the weights in ``model.safetensors``.
+        best: best validation accuracy, that of the weights in ``model.safetensors``; of images
+            with several labels each, their mean average precision.
         unreadable: the images that were skipped.
 
     Ranks other than the main one know neither the last line nor the unreadable images.
@@ -231,14 +233,17 @@ def _finish(run: Run) -> Result:
     if not run.runtime.main:
         return Result(directory.path, run.state.step, {}, run.state.best, ())
     note = plot_curves(directory.metrics, directory.curves)
-    last = _last(read_metrics(directory.metrics))
+    lines = read_metrics(directory.metrics)
+    last = _last(lines)
     run.progress.note(_after_the_last_epoch(last, directory.metrics))
     run.progress.note(note)
     if run.loop.report:
         run.progress.note(report(directory))
-    run.progress.note(f"best on validation ({run.state.best:.2%}): {directory.best}")
-    if "test_top1" in last:
-        run.progress.note(f"the same weights on the test images: {_share(last, 'test_top1')}")
+    said = f"best on validation ({run.state.best:.2%}): {directory.best}"
+    run.progress.note(said + _which_weights(lines))
+    if tested := next((name for name in HEADLINES if f"test_{name}" in last), None):
+        share = _share(last, f"test_{tested}")
+        run.progress.note(f"the same weights on the test images: {share}")
     return Result(
         directory=directory.path,
         steps=run.state.step,
@@ -260,12 +265,24 @@ def _last(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _after_the_last_epoch(last: dict[str, Any], metrics: Path) -> str:
     """What to say of the last epoch."""
-    if "val_top1" not in last:
+    metric = headline(last)
+    if metric is None:
         return f"{metrics} has no accuracy after the last epoch: lines of it were removed"
-    said = f"after the last epoch: validation {_share(last, 'val_top1')}"
-    if "val_top1_ema" not in last:
+    called = "" if metric == "top1" else f"{HEADLINES[metric]} "
+    said = f"after the last epoch: validation {called}{_share(last, f'val_{metric}')}"
+    if f"val_{metric}_ema" not in last:
         return said
-    return f"{said}, averaged weights {_share(last, 'val_top1_ema')}"
+    return f"{said}, averaged weights {_share(last, f'val_{metric}_ema')}"
+
+
+def _which_weights(lines: list[dict[str, Any]]) -> str:
+    """Whether raw or averaged weights were kept, and of which epoch."""
+    found = kept(lines)
+    if found is None:
+        return ""
+    epoch, chosen = found
+    others = "raw" if chosen.weights == AVERAGED else "averaged"
+    return f", the {chosen.weights} weights of epoch {epoch} ({others}: {chosen.other:.2%})"
 
 
 def _share(line: dict[str, Any], name: str) -> str:

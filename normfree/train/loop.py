@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from normfree.errors import BadImageError, UserError
+from normfree.report.choice import AVERAGED, RAW, choose
 from normfree.train.agreement import Agreement, Wish
 from normfree.train.cadence import Cadence
 from normfree.train.finite import check_weights
@@ -67,7 +68,7 @@ def _steps(run: Run) -> None:
     first = state.step
     ended = span.epoch_ended(first)
     if ended is not None and state.epoch.steps:  # an unreadable image ended the evaluation
-        save(run, _end_epoch(run, ended, 0.0))
+        save(run, _end_epoch(run, ended, epoch_began))
     read = run.reading.steps(wait.measured(run.reader.train(state.step)), run.accumulate)
     reading = uploaded(read, run.step.transform.device)
     with (
@@ -91,7 +92,7 @@ def _steps(run: Run) -> None:
             ended = span.epoch_ended(state.step)
             if ended is not None:
                 began = time.perf_counter()
-                mark = _end_epoch(run, ended, began - epoch_began)
+                mark = _end_epoch(run, ended, epoch_began)
                 epoch_began = time.perf_counter()
                 stopwatch.skip(epoch_began - began)
             last = state.step == span.steps
@@ -137,12 +138,13 @@ def _report(run: Run, stopwatch: Stopwatch, wait: DataWait) -> None:
         run.progress.note(advice)
 
 
-def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
+def _end_epoch(run: Run, epoch: int, began: float) -> Mark:
     """An ``epoch`` line, with an evaluation if one is due; the best weights are kept."""
-    accuracy: float | None = None
+    accuracy = None
     run.guards.monitor.inspect()
     state, final = run.state, run.state.step == run.span.steps
-    means = state.epoch.read(run.runtime)
+    means = state.epoch.read(run.runtime)  # here the host waits for the last step
+    trained = time.perf_counter()
     line: dict[str, Any] = {
         "kind": "epoch",
         "step": state.step,
@@ -153,17 +155,33 @@ def _end_epoch(run: Run, epoch: int, seconds: float) -> Mark:
     if final or epoch % run.loop.eval_every == 0:
         check_weights(state.model, state.step, run.runtime)
         line |= run.validate()
-        accuracy = line["val_top1" if state.ema is None else "val_top1_ema"]
-        if accuracy >= state.best:
-            state.best = accuracy
-            run.files.save_weights(run.files.directory.best, state.deployed, line)
+        accuracy = _keep_better(run, line)
         if final:
             run.files.save_weights(run.files.directory.last, state.deployed, line)
     state.epoch.reset()
-    line["seconds"] = seconds
+    line["seconds"] = trained - began
+    if accuracy is not None:
+        line["eval_seconds"] = time.perf_counter() - trained
     run.metrics.write(**line)
     run.progress.report_epoch(line)
     return Mark(epoch, accuracy)
+
+
+def _keep_better(run: Run, line: dict[str, Any]) -> float | None:
+    """Keep the better of raw and averaged weights, if none were as good before.
+
+    Returns:
+        The score of the deployed weights, which a checkpoint of this step is read as.
+    """
+    state, chosen = run.state, choose(line)
+    assert chosen is not None
+    if chosen.other is not None:
+        line["better"] = chosen.weights
+    if chosen.score >= state.best:
+        state.best = chosen.score
+        better = state.model if chosen.weights == RAW else state.deployed
+        run.files.save_weights(run.files.directory.best, better, line)
+    return chosen.score if chosen.weights == AVERAGED or chosen.other is None else chosen.other
 
 
 def _test(run: Run) -> None:

@@ -6,11 +6,14 @@ Lines of kind ``train``, one every ``log_every`` steps, hold ``step``, ``epoch``
 ``grad_norm`` (L2 norm of the last step's gradient, before it was clipped; ``null`` where no
 gradient was whole at any time, because weights were updated in the backward pass) and ``skipped``
 (batches that the run has left out so far).
-Lines of kind ``epoch`` hold ``train_loss``, ``train_accuracy``, ``seconds`` and, where the epoch
-was evaluated, ``val_top1``, ``val_top5`` and ``val_loss``, and the same of the averaged weights,
-ending in ``_ema``. A line of kind ``test`` is written once, at the end of a run that has test
-images: ``test_top1``, ``test_top5`` and ``test_loss`` of the weights that validation chose. A
-number that is not finite is written as ``null``. Two runs of one recipe on one machine differ in
+Lines of kind ``epoch`` hold ``train_loss``, ``train_accuracy``, ``seconds`` (of training) and,
+where the epoch was evaluated, ``eval_seconds`` (of that, and of keeping the best weights),
+``val_top1``, ``val_top5`` (with more than five classes), ``val_loss``, the same of the averaged
+weights, ending in ``_ema``, and which of the two are ``better``, ``raw`` or ``averaged``. Of images
+with several labels each, ``val_map``, ``val_micro_f1`` and ``val_macro_f1`` take the place of the
+accuracies. A line of kind ``test`` is written once, at the end of a run that has test images:
+``test_top1`` and so on, of the weights that validation chose. A number that is not finite is
+written as ``null``. Two runs of one recipe on one machine differ in
 :data:`TIMINGS` only.
 """
 
@@ -27,7 +30,7 @@ from normfree.report.metrics import is_plain, read_metrics
 from normfree.train.health.writing import writing
 
 #: Fields that say how long something took.
-TIMINGS = frozenset({"images_per_second", "data_wait", "seconds"})
+TIMINGS = frozenset({"images_per_second", "data_wait", "seconds", "eval_seconds"})
 
 
 class MetricsFile:

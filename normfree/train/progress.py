@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from normfree.errors import printable
+from normfree.report.metrics import headline
 from normfree.train.derivation import derivation
 from normfree.train.resolve import Resolved
 from normfree.train.span import Span
@@ -90,11 +91,15 @@ class Progress:
             f"epoch {line['epoch']}/{self.span.epochs}  "
             f"train {line['train_accuracy']:.2%} loss {line['train_loss']:.3f}"
         )
-        if "val_top1" in line:
-            text += f"  val {line['val_top1']:.2%}"
-        if "val_top1_ema" in line:
-            text += f"  EMA {line['val_top1_ema']:.2%}"
-        self.note(f"{text}  {line['seconds']:.1f} s")
+        if (metric := headline(line)) is not None:
+            name = "" if metric == "top1" else "mAP "
+            text += f"  val {name}{line[f'val_{metric}']:.2%}"
+            if (averaged := line.get(f"val_{metric}_ema")) is not None:
+                text += f"  EMA {averaged:.2%}"
+        text += f"  {line['seconds']:.1f} s training"
+        if "eval_seconds" in line:
+            text += f" + {line['eval_seconds']:.1f} s evaluation"
+        self.note(text)
 
     def _epoch(self) -> str:
         last = self.span.epochs

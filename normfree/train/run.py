@@ -101,7 +101,10 @@ class Run:
         return self.engine.runtime
 
     def validate(self) -> dict[str, Any]:
-        """Metrics of the raw weights, ``val_top1``, and of the averaged ones, ``val_top1_ema``."""
+        """Metrics of the raw weights, ``val_top1``, and of the averaged ones, ``val_top1_ema``.
+
+        Those that do not apply are left out.
+        """
         models: dict[str, nn.Module] = {"": self.state.model}
         if self.state.ema is not None:
             models["_ema"] = self.state.ema.model
@@ -132,9 +135,11 @@ class Run:
                 self.step.transform.evaluation,
                 self.loss,
                 add_up=add_up,
+                gather=self.runtime.gathered,
             )
         return {
             f"{name}{suffix}": value
             for suffix, evaluation in found.items()
             for name, value in evaluation.metrics.items()
+            if value is not None
         }

@@ -64,12 +64,15 @@ class RunDirectory:
 
     @property
     def best(self) -> Path:
-        """The weights that were best on the validation images, with all that prediction needs."""
+        """The weights, raw or averaged, that were best on the validation images.
+
+        With all that prediction needs.
+        """
         return self.path / "model.safetensors"
 
     @property
     def last(self) -> Path:
-        """The weights after the last epoch, which nothing was chosen by."""
+        """The averaged weights after the last epoch, which nothing was chosen by."""
         return self.path / "last.safetensors"
 
     @property

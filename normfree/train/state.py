@@ -26,7 +26,8 @@ class TrainState:
         epoch: sums over the current epoch.
         window: sums since the last report.
         step: steps done.
-        best: best validation accuracy so far; -1 before the first evaluation.
+        best: best validation accuracy so far, of raw or averaged weights; -1 before the first
+            evaluation.
     """
 
     model: ImageClassifier
@@ -45,7 +46,7 @@ class TrainState:
 
     @property
     def deployed(self) -> ImageClassifier:
-        """The network to keep: the averaged one, if there is one."""
+        """The network that a checkpoint is read as: the averaged one, if there is one."""
         averaged: ImageClassifier = self.model if self.ema is None else self.ema.model  # type: ignore[assignment]
         return averaged
 

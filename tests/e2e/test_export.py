@@ -39,6 +39,8 @@ def test_every_file_predicts_what_the_run_does(run: Path, photographs: Path) -> 
         done = normfree("export", run, file)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"wrote {file}, ")
+        assert f"validation images of folder:{photographs}" in done.stdout
+        assert "100.00% have the same top-1 class" in done.stdout
         found = predictions(file, images)
         for ours, theirs in zip(found, want, strict=True):
             assert list(ours) == list(theirs)
@@ -89,7 +91,8 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
     done = normfree("export", run, tmp_path / "model.pt2", "--int8")
     assert_one_line(done, 2, "--int8 needs OUT.onnx")
     done = normfree("export", run, tmp_path / "model.onnx", "--data", "digits")
-    assert_one_line(done, 2, "--data is for --int8 only")
+    assert_one_line(done, 1, "takes images of 3 channels")
+    assert not (tmp_path / "model.onnx").exists()
     done = normfree("export", run, tmp_path / "model.safetensors", "--optimize")
     assert_one_line(done, 2, "--optimize needs OUT.onnx or OUT.pt2")
     done = normfree("export", run, tmp_path / "model.onnx", "--tolerance", "0.1")
@@ -113,8 +116,10 @@ def test_int8_keeps_the_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
     run, file = str(tmp_path / "run"), str(tmp_path / "digits.onnx")
     command("train", "digits", "--epochs", "10", "--out", run)
-    command("export", run, file, "--int8")
+    said = command("export", run, file, "--int8")
     exact, small = (json.loads(command("eval", checkpoint, "--json")) for checkpoint in (run, file))
     assert exact["top1"] > 0.9
     assert exact["top1"] - small["top1"] <= 0.01
     assert small["loss"] != exact["loss"]
+    assert "on 256 validation images of digits" in said
+    assert "points of accuracy on them" in said

@@ -42,7 +42,8 @@ def test_finetune_on_a_folder_with_the_whole_recipe(
     assert found.returncode == 0, found.stderr
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     best = max(
-        json.loads(line).get("val_top1_ema", -1)
+        json.loads(line).get(name, -1)
+        for name in ("val_top1", "val_top1_ema")
         for line in (out / "metrics.jsonl").read_text().splitlines()
     )
     assert last["kind"] == "epoch"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.ranks.cases import distance
 from tests.ranks.launch import TIMEOUT, finish, start
@@ -34,7 +37,8 @@ def assert_same_run(a: Path, b: Path) -> None:
     """The same weights and the same metrics, but for rounding."""
     assert distance(tensors(a), tensors(b)) < 1e-6
     for mine, other in zip(timeless_metrics(a), timeless_metrics(b), strict=True):
-        assert mine.pop("kind") == other.pop("kind")
+        for text in ("kind", "better"):
+            assert mine.pop(text, None) == other.pop(text, None)
         assert [k for k in mine if mine[k] is None] == [k for k in other if other[k] is None]
         mine, other = ({k: v for k, v in x.items() if v is not None} for x in (mine, other))
         assert mine == pytest.approx(other, rel=1e-5, abs=1e-7)
@@ -158,3 +162,26 @@ def test_the_launcher_starts_ranks_again_and_they_go_on(alone: Path, tmp_path: P
     assert launcher.returncode == 0, errors
     assert "going on after step" in said
     assert_same_run(alone, out)
+
+
+def test_several_labels_are_measured_over_all_ranks(tmp_path: Path) -> None:
+    """Ranks see other images each; mAP and F1 are of all of them."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for number in range(60):
+        labels = [name for name in ("left", "top", "none") if rng.random() < 0.4]
+        pixels = rng.integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        split = "val" if number % 3 == 2 else "train"
+        lines.append(json.dumps({"path": f"{number}.png", "labels": labels, "split": split}))
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    words = (
+        *("--data", f"jsonl:{tmp_path}/list.jsonl", "--loss", "sigmoid", "--epochs", "2"),
+        *("--train-size", "8", "--test-size", "8"),
+    )
+    for world in (1, 2):
+        outcomes = train(world, tmp_path / str(world), *words)
+        assert all(code == 0 for code, *_ in outcomes), outcomes
+    assert_same_run(tmp_path / "1", tmp_path / "2")
+    last = timeless_metrics(tmp_path / "2")[-1]
+    assert {"val_map", "val_micro_f1", "val_macro_f1", "val_map_ema"} <= last.keys()

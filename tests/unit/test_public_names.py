@@ -40,6 +40,7 @@ PUBLIC = {
         *("FORMS", "METRICS", "SUFFIXES", "Answers", "Candidate", "CardInputs", "Evaluation"),
         *("Metric", "ModelCard", "Optimized", "export_optimized", "optimize"),
         *("Prediction", "Predictor", "card_transform", "evaluate", "export_model", "load"),
+        *("ImageFiles", "find_images", "predict_files"),
         *("open_exported", "quantize_onnx", "source_transform"),
     ],
 }

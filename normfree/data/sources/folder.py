@@ -29,6 +29,11 @@ _DIRECTORIES: dict[Split, tuple[str, ...]] = {
 _LAYOUTS = (
     "expected DIR/train/CLASS/ and DIR/val/CLASS/ with images in them, or DIR/CLASS/ without splits"
 )
+#: What people call splits, in lower case; no layout may have classes of only such names.
+_LIKE_SPLITS = frozenset(
+    {"train", "training", "trainset", "val", "valid", "validation", "valset", "dev", "eval"}
+    | {"evaluation", "test", "testing", "testset"}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +146,7 @@ def open_folder(argument: str, split: Split, opening: Opening) -> FolderSource:
     builder = NamesBuilder()
     trees = dict(_class_trees(place, known, builder))
     if not trees:
-        raise UserError(f"{place} is empty: {_LAYOUTS}")
+        raise _wrong(f"{place} is empty")
     files = builder.built(prefix=f"{place}/")
     label_of = {name: label for label, name in enumerate(known)}
     labels = np.repeat(
@@ -166,7 +171,7 @@ def open_folder(argument: str, split: Split, opening: Opening) -> FolderSource:
 def _layout(argument: str) -> _Layout:
     directory = _expanded(argument)
     if not directory.is_dir():
-        raise UserError(f"there is no directory {directory}; name yours as folder:DIR")
+        raise _wrong(f"there is no directory {directory}; name yours as folder:DIR")
     found: dict[Split, Path] = {}
     for split, names in _DIRECTORIES.items():
         places = (directory / name for name in names)
@@ -191,7 +196,7 @@ def _class_trees(
             raise UserError(f"{place / name}: {unknown_name('class', name, known)}")
         tree = read_tree(place / name, endings, builder, f"{name}/")
         if not tree.files:
-            raise UserError(f"{place / name} has no images: add some or remove the directory")
+            raise _wrong(f"{place / name} has no images; add some or remove the directory")
         yield name, tree
 
 
@@ -238,17 +243,42 @@ def _training_classes(layout: _Layout) -> tuple[str, ...]:
     place = _place(layout, "train")
     classes = tuple(_class_names(place))
     if len(classes) < 2:
-        raise UserError(
-            f"{place} has {len(classes)} class directories, and a classifier needs two or more: "
-            f"{_LAYOUTS}"
+        found = f"{place} has {_listed(classes, 'class directory', 'class directories')}"
+        raise _wrong(f"{found}, and a classifier needs two or more")
+    if _like_splits(classes):
+        raise _wrong(f"the class directories of {place} have the names of splits: {_some(classes)}")
+    inside = tuple(x.name for x in visible(place / classes[0]) if is_directory(x))
+    if _like_splits(inside):
+        raise _wrong(
+            f"{place / classes[0]} has directories with the names of splits ({_some(inside)}), but "
+            "a split goes above its classes"
         )
     return classes
+
+
+def _like_splits(names: tuple[str, ...]) -> bool:
+    return len(names) > 1 and _LIKE_SPLITS.issuperset(name.lower() for name in names)
+
+
+def _listed(names: tuple[str, ...], one: str, several: str) -> str:
+    """How many there are, and some of them."""
+    named = f" ({_some(names)})" if names else ""
+    return f"{len(names)} {one if len(names) == 1 else several}{named}"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+
+
+def _wrong(problem: str) -> UserError:
+    """The error for a directory that has another layout."""
+    return UserError(f"{problem}: {_LAYOUTS}")
 
 
 def _place(layout: _Layout, split: Split) -> Path:
     if split in layout.places:
         return layout.places[split]
-    raise UserError(f"{layout.root} has no directory '{_DIRECTORIES[split][0]}': {_LAYOUTS}")
+    raise _wrong(f"{layout.root} has no directory '{_DIRECTORIES[split][0]}'")
 
 
 def _class_names(directory: Path) -> Iterator[str]:

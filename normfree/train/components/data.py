@@ -100,4 +100,8 @@ class Data:
         """Pixels that an evaluation image is resized larger than its center crop."""
         if self.test_margin is not None:
             return self.test_margin
-        return min(32, test_size // 8) if photographs else 0
+        if not photographs:
+            return 0
+        from normfree.data.preprocess import photograph_margin
+
+        return photograph_margin(test_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from normfree.analysis.telemetry_file import read_telemetry
 from normfree.data.sources.folder import FolderSource
@@ -21,6 +23,7 @@ from normfree.train.checkpoint import list_checkpoints
 from normfree.train.finite import NonFiniteError
 from normfree.train.fit import _about_data, fit
 from normfree.train.progress import Progress
+from normfree.train.run import Run
 from normfree.train.saved import FORMAT
 from normfree.train.sources import Sources
 from normfree.train.step import StepOutput, TrainStep
@@ -208,18 +211,51 @@ def test_weights_that_are_not_finite_are_not_saved(
     assert final_state(tmp_path / "run")[".step"] == 3
 
 
-def test_the_model_file_holds_the_best_averaged_weights(finished: Path) -> None:
-    predictor = load(finished)
-    epochs = [line for line in timeless_metrics(finished) if line["kind"] == "epoch"]
-    best = max(line["val_top1_ema"] for line in epochs)
-    assert predictor.card.metrics["val_top1_ema"] == best
-    if epochs[-1]["val_top1_ema"] == best:
-        averaged = {
-            name.removeprefix(".ema."): value
-            for name, value in final_state(finished).items()
-            if name.startswith(".ema.")
-        }
-        assert_same_bits(dict(predictor.model.state_dict()), averaged)
+@pytest.mark.parametrize("better", ["raw", "averaged"])
+def test_the_model_file_holds_the_better_weights_of_the_best_epoch(
+    better: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of the best epochs, and there the weights that did better."""
+    scores = {"raw": iter((0.3, 0.5, 0.5)), "averaged": iter((0.4, 0.4, 0.4))}
+    if better == "averaged":
+        scores["averaged"] = iter((0.5, 0.2, 0.5))
+    real = Run.validate
+
+    def scored(self: Run) -> dict[str, Any]:
+        found = {"val_top1": next(scores["raw"]), "val_top1_ema": next(scores["averaged"])}
+        return real(self) | found
+
+    monkeypatch.setattr(Run, "validate", scored)
+    out, said = tmp_path / "run", io.StringIO()
+    result = fit(tiny_recipe(out), Console(file=said, width=1000))
+    epochs = [line for line in timeless_metrics(out) if line["kind"] == "epoch"]
+    wanted = {"raw": ["averaged", "raw", "raw"], "averaged": ["averaged", "raw", "averaged"]}
+    assert [line["better"] for line in epochs] == wanted[better]
+    assert result.best == 0.5
+    predictor = load(out)
+    assert predictor.card.metrics["epoch"] == 3
+    part = {"raw": ".model.", "averaged": ".ema."}
+    kept = {
+        name.removeprefix(part[better]): value
+        for name, value in final_state(out).items()
+        if name.startswith(part[better])
+    }
+    assert_same_bits(dict(predictor.model.state_dict()), kept)
+    other = {"raw": "averaged: 40.00%", "averaged": "raw: 50.00%"}
+    assert f"the {better} weights of epoch 3 ({other[better]})" in said.getvalue()
+    assert f"<b>{better}, epoch 3</b>" in (out / "report.html").read_text()
+
+
+def test_the_better_weights_stay_through_an_interruption(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(4, patch)
+        with pytest.raises(Interrupted):
+            fit(tiny_recipe(tmp_path / "run"))
+    fit(tiny_recipe(tmp_path / "run", resume=True))
+    again, before = (run / "model.safetensors" for run in (tmp_path / "run", finished))
+    assert again.read_bytes() == before.read_bytes()
 
 
 def test_accumulated_parts_give_the_same_training(finished: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from normfree.errors import UserError
 from normfree.inference import load
 from normfree.train.fit import fit
+from normfree.train.run import Run
 from normfree.train.run_dir import RunDirectory
 from tests.unit.train.tiny import assert_same_bits, final_state, timeless_metrics, tiny_recipe
 
@@ -75,6 +77,28 @@ def test_the_last_weights_lie_beside_the_best(finished: Path) -> None:
         if name.startswith(".ema.")
     }
     assert_same_bits(dict(last.model.state_dict()), averaged)
+
+
+def test_training_and_evaluation_are_timed_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Run.validate
+
+    def slow(self: Run) -> dict[str, Any]:
+        time.sleep(0.5)
+        return real(self)
+
+    monkeypatch.setattr(Run, "validate", slow)
+    began = time.perf_counter()
+    fit(tiny_recipe(tmp_path / "run", eval_every=2, report=False, telemetry=False))
+    whole = time.perf_counter() - began
+    lines = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    first, second, third = (line for line in lines if line["kind"] == "epoch")
+    assert "eval_seconds" not in first
+    assert min(second["eval_seconds"], third["eval_seconds"]) >= 0.5
+    spent = [line.get(name, 0) for line in lines for name in ("seconds", "eval_seconds")]
+    assert sum(spent) <= whole
+    assert all(line["seconds"] > 0 for line in (first, second, third))
 
 
 def test_without_an_average_the_weights_themselves_are_kept(tmp_path: Path) -> None:

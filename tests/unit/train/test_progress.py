@@ -19,6 +19,7 @@ EPOCH_LINE = {
     "val_top1": 0.75,
     "val_top1_ema": 0.8,
     "seconds": 3.21,
+    "eval_seconds": 0.52,
 }
 
 
@@ -42,7 +43,8 @@ def shown(*, terminal: bool) -> str:
 def test_plain_lines_where_there_is_no_terminal() -> None:
     text = shown(terminal=False)
     assert "step 2/8  loss 1.250  lr 0.0500  1234 images/s" in text
-    assert "epoch 1/3  train 50.00% loss 1.500  val 75.00%  EMA 80.00%  3.2 s" in text
+    assert "epoch 1/3  train 50.00% loss 1.500  val 75.00%  EMA 80.00%  3.2 s training" in text
+    assert "3.2 s training + 0.5 s evaluation\n" in text
     assert "\x1b" not in text
 
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from normfree import load
+from normfree.cli import main
 from normfree.data import BatchPlan, open_source, train_batches
 from normfree.errors import UserError
 from normfree.nn.loss import correct, sigmoid_cross_entropy, soft_labels
@@ -69,7 +70,40 @@ def test_both_labels_are_learned(striped, tmp_path, mixing):
     ]
     epoch = [line for line in lines if line["kind"] == "epoch"][-1]
     assert 0 < epoch["train_accuracy"] <= 1
-    assert 0 < epoch["val_top1"] <= 1
+    assert "val_top1" not in epoch
+    assert 0.9 < epoch["val_map"] <= 1
+    assert result.best >= epoch["val_map"]
+    answered, truth = probabilities > 0.5, val.labels
+    right = (answered & truth).sum()
+    best = max((line for line in lines if line["kind"] == "epoch"), key=best_and_last)
+    assert best["val_micro_f1"] == pytest.approx(2 * right / (answered.sum() + truth.sum()))
+
+
+def best_and_last(line):
+    """Orders lines by what chooses the weights."""
+    return line["val_map"], line["epoch"]
+
+
+def test_eval_repeats_the_numbers_of_the_run(striped, tmp_path, capsys):
+    run = tmp_path / "run"
+    fit(tiny_recipe(run, data=striped, loss="sigmoid", epochs=1, base_lr=1.0, ema_decay=0))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    with pytest.raises(SystemExit):
+        main(["eval", str(run), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    for name in ("map", "micro_f1", "macro_f1"):
+        assert found[name] == pytest.approx(lines[-1][f"val_{name}"])
+    assert not {"top1", "top5", "confusion_matrix"} & found.keys()
+    mean = np.mean([one["average_precision"] for one in found["classes"]])
+    assert found["map"] == pytest.approx(mean)
+    with pytest.raises(SystemExit):
+        main(["eval", str(run)])
+    said = capsys.readouterr().out
+    assert f"mAP {found['map']:.2%}, micro F1" in said
+    assert max(map(len, said.splitlines()[1:])) <= 80
+    with pytest.raises(SystemExit):
+        main(["report", str(run)])
+    assert "best validation mean average precision" in (run / "report.html").read_text()
 
 
 def test_equations_of_several_labels():

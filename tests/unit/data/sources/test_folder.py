@@ -106,9 +106,9 @@ def _remove_images(place):
     [
         ("train", shutil.rmtree, "there is no directory"),
         ("train", lambda d: shutil.rmtree(d / "train"), "no directory 'train': .*train/CLASS/"),
-        ("train", lambda d: shutil.rmtree(d / "train/china"), "1 class directories.*DIR/CLASS/"),
-        ("train", lambda d: _remove_images(d / "train/china"), "china has no images: add"),
-        ("val", lambda d: _remove_images(d / "val/flower"), "flower has no images: add"),
+        ("train", lambda d: shutil.rmtree(d / "train/china"), "1 class directory .*DIR/CLASS/"),
+        ("train", lambda d: _remove_images(d / "train/china"), "china has no images; add"),
+        ("val", lambda d: _remove_images(d / "val/flower"), "flower has no images; add"),
         ("val", lambda d: [shutil.rmtree(c) for c in (d / "val").iterdir()], "val is empty: "),
         ("val", lambda d: (d / "val/china").rename(d / "val/chino"), "'chino'; did you mean china"),
     ],
@@ -118,6 +118,60 @@ def test_what_is_wrong_with_a_folder(folder, split, damage, message):
     with pytest.raises(UserError, match=message) as caught:
         open_source(f"folder:{folder}", split)
     assert str(folder) in str(caught.value)
+
+
+LAYOUT = "expected DIR/train/CLASS/ and DIR/val/CLASS/ with images in them, or DIR/CLASS/ without"
+
+
+def _flat(d):
+    for file in d.rglob("*.jpg"):
+        file.rename(d / f"{'-'.join(file.relative_to(d).parts)}")
+    shutil.rmtree(d / "train")
+    shutil.rmtree(d / "val")
+
+
+def _renamed(**names):
+    def rename(d):
+        for old, new in names.items():
+            (d / old).rename(d / new)
+
+    return rename
+
+
+def _classes_above(d):
+    for split in ("train", "val"):
+        for name in ("china", "flower"):
+            (d / name).mkdir(exist_ok=True)
+            (d / split / name).rename(d / name / split)
+        (d / split).rmdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (shutil.rmtree, "there is no directory {}"),
+        (_flat, "{} has 0 class directories"),
+        (_renamed(train="Train", val="Val"), "{} have the names of splits: Train, Val"),
+        (_renamed(train="training", val="testing"), "{} have the names of splits: testing, tra"),
+        (_classes_above, "{}/china has directories with the names of splits (train, val)"),
+        (lambda d: shutil.rmtree(d / "train"), "{} has no directory 'train'"),
+        (lambda d: _remove_images(d / "train/china"), "{}/train/china has no images"),
+    ],
+)
+def test_every_wrong_layout_is_told_the_right_one(folder, damage, problem):
+    damage(folder)
+    with pytest.raises(UserError) as caught:
+        open_source(f"folder:{folder}", "train")
+    assert problem.format(folder) in str(caught.value)
+    assert LAYOUT in str(caught.value)
+
+
+def test_a_class_may_be_called_like_a_split(folder):
+    _renamed(train="x")(folder)
+    (folder / "x/china").rename(folder / "x/Test")
+    source = open_source(f"folder:{folder}/x", "train")
+    assert source.classes == ("Test", "flower")
+    assert "validate" in " ".join(open_source(f"folder:{folder}/x", "val").notes)
 
 
 def test_a_test_directory_beside_val_is_a_split_of_its_own(folder):
