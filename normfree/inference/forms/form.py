@@ -137,4 +137,4 @@ def bfloat16(example: Example) -> str:
     if example.images.device.type != "cpu":
         return ""
     known = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "" if known else "the processor does not compute in bfloat16"
+    return "" if known else "needs a processor that computes in bfloat16"

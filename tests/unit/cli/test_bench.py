@@ -24,10 +24,13 @@ def test_infer(tmp_path: Path, capsys: Capture) -> None:
     forms = ("--forms", "folded", "channels_last", "bfloat16", "--threads", "1")
     assert run("infer", *words, *forms, "--json", str(file)) == 0
     assert torch.get_num_threads() == threads
-    assert sum(line.startswith("nf") for line in capsys.readouterr().out.splitlines()) == 8
+    said, measured = capsys.readouterr(), ["trained", *forms[1:4]]
+    if "bfloat16 is left out: it needs a processor" in said.err:
+        measured.remove("bfloat16")
+    assert sum(line.startswith("nf") for line in said.out.splitlines()) == 2 * len(measured)
     found = json.loads(file.read_text())
     assert (found["benchmark"], found["threads"]) == ("infer", 1)
-    assert [row["form"] for row in found["results"]][:4] == ["trained", *forms[1:4]]
+    assert [row["form"] for row in found["results"]] == 2 * measured
     for row in found["results"]:
         seconds = row["seconds"]
         assert 0 < seconds["low"] <= seconds["median"] <= seconds["high"]
