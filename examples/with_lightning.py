@@ -3,9 +3,9 @@
     pip install lightning
     python examples/with_lightning.py
 
-AGC takes the place of Lightning's gradient clipping, whose hook runs after gradients are accumulated
-and unscaled. The average is validated instead of the network, and saved in its checkpoints. SAM
-needs two backward passes, and so manual optimization.
+AGC takes the place of Lightning's gradient clipping, whose hook runs after gradients are
+accumulated and unscaled. The average is validated instead of the network, and saved in its
+checkpoints. SAM needs two backward passes, and so manual optimization.
 """
 
 from __future__ import annotations
