@@ -43,8 +43,8 @@ _BY_AUTHORS = (
 )
 
 _COPY = "the authors; copied by timm, whose own code computes a slightly different function"
-_OWN = "timm; pooled shortcuts; accuracy measured with timm's padding at an even size"
-_OWN_REGNET = "timm; channels in multiples of 8; accuracy measured with timm's padding, even size"
+_OWN = "timm; pooled shortcuts, symmetric padding"
+_OWN_REGNET = "timm; channels in multiples of 8, symmetric padding"
 
 #: top-1: timm's results-imagenet.csv.
 _BY_TIMM = (

@@ -18,8 +18,7 @@ gain. Their function is preserved by moving constants,
 where :math:`g'` includes γ only if no activation precedes the convolution (the first one of the
 stem and the last one of the network). Elsewhere our activation already multiplies by γ.
 
-Differs from: timm, for the second kind, in the zero padding of strided convolutions at even sizes,
-where timm pads both sides. At sizes :math:`32k + 1` both agree, so these are the default here.
+They pad strided convolutions at both sides (``padding="symmetric"``), unlike the authors' networks.
 """
 
 from __future__ import annotations
@@ -58,10 +57,10 @@ _FIRST = ("stem.conv", "stem.conv0")
 _ALPHA, _FLOOR, _EPS = 0.2, 1e-4, 1e-5
 
 #: Fields that make our networks equal to timm's networks of the same name.
-RESNET: Mapping[str, Any] = MappingProxyType({"pool_shortcut": True})
-REGNET: Mapping[str, Any] = MappingProxyType({"channel_divisor": 8})
+RESNET: Mapping[str, Any] = MappingProxyType({"pool_shortcut": True, "padding": "symmetric"})
+REGNET: Mapping[str, Any] = MappingProxyType({"channel_divisor": 8, "padding": "symmetric"})
 #: timm trained its own networks at 256 pixels and tests them at 288.
-SIZES: Mapping[str, Any] = MappingProxyType({"train_size": 257, "test_size": 289})
+SIZES: Mapping[str, Any] = MappingProxyType({"train_size": 256, "test_size": 288})
 
 #: timm's name → our name, and the fields that make our network equal to timm's.
 MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
@@ -165,7 +164,8 @@ def timm_model(config: Any) -> str:
             return timm
     raise UserError(
         f"timm has no network like this {config.name}; it has nfnet_f0 to f6, nf_resnet50 and 101 "
-        "with pool_shortcut=True, and nf_regnet_b0 to b5 with channel_divisor=8"
+        "with pool_shortcut=True, and nf_regnet_b0 to b5 with channel_divisor=8, both with "
+        "padding='symmetric'"
     )
 
 

@@ -189,6 +189,20 @@ def test_variants(name: str, variant: str) -> None:
         assert (changes > 1e-6) == unnormalized  # a twin has neither β nor γ
 
 
+@pytest.mark.parametrize("name", ["nfnet_pico", "nf_resnet50", "nf_regnet_b0", "bn_resnet50"])
+@torch.no_grad()
+def test_symmetric_padding(name: str) -> None:
+    """It makes no difference at odd sizes, and does at even ones."""
+    fields = shrunk(name) | ({"stem_stride": 4} if name == "nfnet_pico" else {})
+    model = trained(name, padding="symmetric", **fields)
+    same = build_model(name, dtype=torch.float64, **fields).eval()
+    same.load_state_dict(model.state_dict())
+    for x in images((33, 33), (32, 46)):
+        want = model(x.double())
+        assert relative_error(fold(model)(x.double()), want) <= 1e-13
+        assert (relative_error(same(x.double()), want) > 1e-6) == (x.shape[2] % 2 == 0)
+
+
 @torch.no_grad()
 def test_dropout_is_left_out() -> None:
     model = trained("nfnet_pico", drop_rate=0.5, stochastic_depth_rate=0.5)
