@@ -33,7 +33,7 @@ from tests.parity.test_timm import SIDES, images, values
 install()
 import timm  # noqa: E402 - it needs the stand-in
 
-NAMES = ("dm_nfnet_f0", "nf_resnet50", "nf_regnet_b1")
+NAMES = ("dm_nfnet_f0", "nf_resnet50", "nf_regnet_b1", "nfnet_l0", "eca_nfnet_l0")
 
 
 def drawn(name: str) -> nn.Module:

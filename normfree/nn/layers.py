@@ -15,6 +15,7 @@ from torch import nn
 
 from normfree.errors import UserError
 from normfree.nn.activations import GainKind, ScaledActivation
+from normfree.nn.channel_attention import EfficientChannelAttention
 from normfree.nn.channels import MOST_CHANNELS
 from normfree.nn.conv import SameConv2d, WSConv2d
 from normfree.nn.normalization import BatchNormActivation, Normalization
@@ -96,13 +97,16 @@ class Layers:
 
     def squeeze_excite(
         self, spec: SESpec, channels: int, source_channels: int | None = None
-    ) -> SqueezeExcite:
+    ) -> SqueezeExcite | EfficientChannelAttention:
         """Squeeze-and-excite for a feature map; without normalization the gate is doubled."""
+        factor = 2.0 if self.normfree else 1.0
+        if spec.kind == "eca":
+            return EfficientChannelAttention(channels, factor=factor, **self.on)
         return SqueezeExcite(
             channels,
             spec.ratio,
             source_channels,
-            factor=2.0 if self.normfree else 1.0,
+            factor=factor,
             divisor=spec.divisor,
             activation=self.function() if spec.activation == "network" else None,
             **self.on,

@@ -15,7 +15,10 @@ from normfree.weights import load_model
 from normfree.weights.timm import parameters, timm_model
 from tests.parity import reference
 
-OURS = {"dm_nfnet_f0": "nfnet_f0", "nf_resnet50": "nf_resnet50", "nf_regnet_b1": "nf_regnet_b1"}
+OURS = {
+    "dm_nfnet_f0": "nfnet_f0",
+    **{name: name for name in ("nf_resnet50", "nf_regnet_b1", "nfnet_l0", "eca_nfnet_l0")},
+}
 
 #: An odd size, at which all ways to pad agree, and an even one, at which they do not.
 SIDES = (65, 64)
