@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from normfree.lazy import lazy
 
 if TYPE_CHECKING:
+    from normfree.conversion import convert
     from normfree.errors import BadImageError, UserError
     from normfree.factory import create_model
     from normfree.inference.load import load
@@ -18,6 +19,7 @@ __all__ = [
     "BadImageError",
     "Predictor",
     "UserError",
+    "convert",
     "create_model",
     "fold",
     "list_models",
@@ -28,6 +30,7 @@ __version__ = "0.1.0"
 __getattr__ = lazy(
     __name__,
     {
+        "conversion": "convert",
         "errors": "BadImageError UserError",
         "factory": "create_model",
         "inference": "Predictor load",

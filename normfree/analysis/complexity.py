@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from normfree.models import ImageClassifier
 from normfree.nn import SqueezeExcite
+from normfree.nn.channel_attention import EfficientChannelAttention
 
 _ONCE: Mapping[nn.Module, int] = MappingProxyType({})
 
@@ -88,6 +89,8 @@ def layer_macs(
             macs = layer.weight.numel() * output.shape[0] * output.shape[2] * output.shape[3]
         elif isinstance(layer, SqueezeExcite):
             macs = (layer.fc0.weight.numel() + layer.fc1.weight.numel()) * output.shape[0]
+        elif isinstance(layer, EfficientChannelAttention):
+            macs = layer.weight.numel() * output.shape[:2].numel()
         elif isinstance(layer, nn.Linear):
             macs = layer.weight.numel() * output.shape[:-1].numel()
         else:

@@ -43,6 +43,7 @@ class ImageClassifier(nn.Module):
             normalization=config.normalization,
             activation=config.activation,
             gain=config.gain,
+            padding=config.padding,
             device=device,
             dtype=dtype,
         )

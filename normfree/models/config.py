@@ -12,8 +12,9 @@ from normfree.errors import UserError, unknown_name
 from normfree.nn import ACTIVATIONS, Normalization, SEPlace, SESpec
 from normfree.nn.activations import GainKind
 from normfree.nn.channels import Channels
+from normfree.nn.layers import Padding
 from normfree.nn.residual import BetaPlace, Rate
-from normfree.nn.squeeze_excite import SEActivation
+from normfree.nn.squeeze_excite import SEActivation, SEKind
 from normfree.schema import Field, record
 
 #: Upper bound on the number of blocks in a network.
@@ -51,6 +52,9 @@ class ClassifierConfig:
         alpha: :math:`\alpha`, the scale of every residual branch.
         beta_place: whether β is applied ``"after"`` the activation, as in the authors' code, or
             ``"before"`` it, as in the paper's text.
+        padding: how strided convolutions and pools are padded: ``"same"``, as in the authors' code,
+            or ``"symmetric"``, as in timm's own networks. They differ at even sizes.
+        se_kind: ``"se"``, or ``"eca"`` for efficient channel attention, as in timm's light NFNets.
         se_place: position of squeeze-and-excite within the block.
         se_ratio: hidden units of squeeze-and-excite per channel.
         se_activation: activation of the hidden layer of squeeze-and-excite: ``"relu"``, plain and
@@ -79,6 +83,8 @@ class ClassifierConfig:
     gain: GainKind = "reference"
     alpha: Annotated[float, Field(ge=0, le=100)] = 0.2
     beta_place: BetaPlace = "after"
+    padding: Padding = "same"
+    se_kind: SEKind = "se"
     se_place: SEPlace = "output"
     se_ratio: Ratio = 0.5
     se_activation: SEActivation = "relu"
@@ -119,7 +125,12 @@ class ClassifierConfig:
     @property
     def squeeze_excite(self) -> SESpec:
         """The squeeze-and-excite configuration of every block."""
-        return SESpec(place=self.se_place, ratio=self.se_ratio, activation=self.se_activation)
+        return SESpec(
+            kind=self.se_kind,
+            place=self.se_place,
+            ratio=self.se_ratio,
+            activation=self.se_activation,
+        )
 
     def structure(self) -> dict[str, Any]:
         """The fields that determine the computation on an image, whatever the task.

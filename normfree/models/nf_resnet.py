@@ -9,7 +9,6 @@ from normfree.models.classifier import ImageClassifier
 from normfree.models.config import ChannelTuple, ClassifierConfig, Ratio, RatioTuple, Side
 from normfree.models.places import Place
 from normfree.nn import BottleneckSpec, Layers, SameConv2d, SEPlace
-from normfree.nn.pooling import SameMaxPool2d
 from normfree.nn.residual import Rate
 from normfree.schema import record
 
@@ -52,10 +51,9 @@ class NFResNetConfig(ClassifierConfig):
 class ResNetStem(nn.Module):
     """A 7×7 convolution with stride 2, then 3×3 max pooling with stride 2."""
 
-    def __init__(self, conv: SameConv2d) -> None:
+    def __init__(self, conv: SameConv2d, pool: nn.Module) -> None:
         super().__init__()
-        self.conv = conv
-        self.pool = SameMaxPool2d()
+        self.conv, self.pool = conv, pool
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h4 w4"]:
         """Map images to the input of the first stage."""
@@ -90,7 +88,8 @@ class NFResNet(ImageClassifier):
     def build_stem(self, layers: Layers) -> tuple[nn.Module, int]:
         """A 7×7 convolution as wide as the first stage's 3×3 convolutions, and max pooling."""
         channels = self.config.block_width(0)
-        return ResNetStem(layers.conv(self.config.in_channels, channels, 7, 2)), channels
+        conv = layers.conv(self.config.in_channels, channels, 7, 2)
+        return ResNetStem(conv, layers.max_pool()), channels
 
     def block_spec(self, place: Place, in_channels: int) -> BottleneckSpec:
         """A bottleneck with one dense 3×3 convolution."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from normfree.models.nfnet import NFNetConfig
 from normfree.nn import Normalization
+from normfree.nn.squeeze_excite import SEKind
 
 #: Blocks per stage in F0; variant FN has N + 1 times as many.
 DEPTHS = (1, 2, 6, 3)
@@ -22,6 +23,15 @@ PAPER = {
     "f5": (416, 544, 0.5, 15),
     "f6": (448, 576, 0.5, 15),
     "f7": (480, 608, 0.5, 15),
+}
+
+#: timm's light NFNets: attention, multiple of F0's depths, train and test size, and the channels of
+#: the head per channel of the last stage.
+LIGHT: dict[str, tuple[SEKind, int, int, int, float]] = {
+    "nfnet_l0": ("se", 1, 224, 288, 1.5),
+    "eca_nfnet_l0": ("eca", 1, 224, 288, 1.5),
+    "eca_nfnet_l1": ("eca", 2, 256, 320, 2.0),
+    "eca_nfnet_l2": ("eca", 3, 320, 384, 2.0),
 }
 
 #: Our own small variants, built from the same blocks, for small images and limited hardware.
@@ -82,11 +92,30 @@ def _small() -> Iterator[NFNetConfig]:
         )
 
 
+def _light() -> Iterator[NFNetConfig]:
+    for name, (kind, number, train_size, test_size, head) in LIGHT.items():
+        yield NFNetConfig(
+            name=name,
+            widths=WIDTHS[""],
+            depths=tuple(number * depth for depth in DEPTHS),
+            group_widths=(64,) * 4,
+            bottleneck_ratios=(0.25,) * 4,
+            activation="silu",
+            padding="symmetric",
+            se_kind=kind,
+            se_ratio=0.25,
+            head_multiplier=head,
+            train_size=train_size,
+            test_size=test_size,
+        )
+
+
 #: Every NFNet that ``create_model`` can build by name. The batch-normalized twins are the row
 #: "−NF, +BN" of table 6.
 CONFIGS: tuple[NFNetConfig, ...] = (
     *_paper("nfnet", "", "none"),
     *_paper("nfnet", "_plus", "none"),
     *_small(),
+    *_light(),
     *_paper("bn_nfnet", "", "batch"),
 )

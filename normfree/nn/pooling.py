@@ -43,3 +43,18 @@ class SameMaxPool2d(nn.Module):
         """Fold to plain max pooling over an input padded with minus infinity."""
         padded = pad_same(x.proxy(), (3, 3), (2, 2), -torch.inf)
         return Value(graph.call(name, nn.MaxPool2d(3, 2), padded))
+
+
+class SymmetricMaxPool2d(nn.MaxPool2d):
+    """3×3 maximum with stride 2, padded by one pixel at every side, as in PyTorch's ResNets.
+
+    >>> SymmetricMaxPool2d()(torch.tensor([[[[-1.0, -2.0, -3.0, -4.0]]]]))
+    tensor([[[[-1., -2.]]]])
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, stride=2, padding=1)
+
+    def fold(self, graph: FoldedGraph, name: str, x: Value) -> Value:
+        """The layer itself."""
+        return Value(graph.call(name, nn.MaxPool2d(3, 2, 1), x.proxy()))

@@ -156,7 +156,7 @@ class ResidualBlock(nn.Module):
         self.build_branch(spec, layers)
         self.stochastic_depth = StochasticDepth(residual.stochastic_depth_rate, residual.stream)
         self.skip_gain = nn.Parameter(torch.zeros((), **layers.on)) if normfree else None
-        self.shortcut = Shortcut(spec, layers) if spec.transition else None
+        self.shortcut: nn.Module | None = Shortcut(spec, layers) if spec.transition else None
 
     def build_branch(self, spec: BlockSpec, layers: Layers) -> None:
         """Create the layers of the branch F, from ``in_channels`` to ``out_channels``."""

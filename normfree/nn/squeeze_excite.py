@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from normfree.errors import UserError
 from normfree.nn.activations import ScaledActivation
 from normfree.nn.channels import Channels, round_channels
 from normfree.nn.folding import FoldedGraph, Gated, Value, affine
@@ -20,6 +21,9 @@ from normfree.schema import Field, record
 #: straddling it (computed from its input, applied to its output), or absent.
 SEPlace = Literal["output", "bottleneck", "straddled", "none"]
 
+#: Squeeze-and-excite itself, or efficient channel attention, whose gate has no hidden layer.
+SEKind = Literal["se", "eca"]
+
 #: Activation of the hidden layer: a plain, unscaled ReLU, or the network's scaled activation.
 SEActivation = Literal["relu", "network"]
 
@@ -29,19 +33,32 @@ class SESpec:
     """Squeeze-and-excite in a residual block.
 
     Args:
+        kind: ``"se"``, or ``"eca"`` for efficient channel attention, which ignores what follows
+            the place.
         place: position within the block.
         ratio: hidden units per output channel.
         divisor: the number of hidden units is a multiple of it; 1 rounds down.
         activation: activation of the hidden layer.
 
+    Raises:
+        UserError: efficient channel attention straddles a convolution.
+
     Differs from: the paper's text, where the hidden layer uses the scaled activation of the network
     (``"network"``). The authors' code, which produced the paper's numbers, uses a plain ReLU.
     """
 
+    kind: SEKind = "se"
     place: SEPlace = "output"
     ratio: Annotated[float, Field(gt=0, le=64)] = 0.5
     divisor: Channels = 1
     activation: SEActivation = "relu"
+
+    def __post_init__(self) -> None:
+        if self.kind == "eca" and self.place == "straddled":
+            raise UserError(
+                "efficient channel attention gates the map that it reads and cannot be straddled; "
+                "set the place to 'output' or 'bottleneck'"
+            )
 
 
 class SqueezeExcite(nn.Module):

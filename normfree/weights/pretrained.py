@@ -43,8 +43,9 @@ _BY_AUTHORS = (
 )
 
 _COPY = "the authors; copied by timm, whose own code computes a slightly different function"
-_OWN = "timm; pooled shortcuts; accuracy measured with timm's padding at an even size"
-_OWN_REGNET = "timm; channels in multiples of 8; accuracy measured with timm's padding, even size"
+_LIGHT = "timm; its own light NFNets, symmetric padding"
+_OWN = "timm; pooled shortcuts, symmetric padding"
+_OWN_REGNET = "timm; channels in multiples of 8, symmetric padding"
 
 #: top-1: timm's results-imagenet.csv.
 _BY_TIMM = (
@@ -55,6 +56,10 @@ _BY_TIMM = (
     Pretrained("nfnet_f4", "hf:timm/dm_nfnet_f4.dm_in1k", "Apache-2.0", 85.838, 512, _COPY),
     Pretrained("nfnet_f5", "hf:timm/dm_nfnet_f5.dm_in1k", "Apache-2.0", 86.102, 544, _COPY),
     Pretrained("nfnet_f6", "hf:timm/dm_nfnet_f6.dm_in1k", "Apache-2.0", 86.364, 576, _COPY),
+    Pretrained("nfnet_l0", "hf:timm/nfnet_l0.ra2_in1k", "Apache-2.0", 82.752, 288, _LIGHT),
+    Pretrained("eca_nfnet_l0", "hf:timm/eca_nfnet_l0.ra2_in1k", "Apache-2.0", 82.578, 288, _LIGHT),
+    Pretrained("eca_nfnet_l1", "hf:timm/eca_nfnet_l1.ra2_in1k", "Apache-2.0", 84.010, 320, _LIGHT),
+    Pretrained("eca_nfnet_l2", "hf:timm/eca_nfnet_l2.ra3_in1k", "Apache-2.0", 84.702, 384, _LIGHT),
     Pretrained("nf_resnet50", "hf:timm/nf_resnet50.ra2_in1k", "Apache-2.0", 80.658, 288, _OWN),
     Pretrained(
         "nf_regnet_b1", "hf:timm/nf_regnet_b1.ra2_in1k", "Apache-2.0", 79.368, 288, _OWN_REGNET

@@ -18,8 +18,7 @@ gain. Their function is preserved by moving constants,
 where :math:`g'` includes γ only if no activation precedes the convolution (the first one of the
 stem and the last one of the network). Elsewhere our activation already multiplies by γ.
 
-Differs from: timm, for the second kind, in the zero padding of strided convolutions at even sizes,
-where timm pads both sides. At sizes :math:`32k + 1` both agree, so these are the default here.
+They pad strided convolutions at both sides (``padding="symmetric"``), unlike the authors' networks.
 """
 
 from __future__ import annotations
@@ -46,6 +45,7 @@ _BLOCK = {
     "attn.fc2": "squeeze_excite.fc1",
     "attn_last.fc1": "squeeze_excite.fc0",
     "attn_last.fc2": "squeeze_excite.fc1",
+    "attn_last.conv": "squeeze_excite",
 }
 _REST = {
     "stem.conv": "stem.conv",
@@ -58,15 +58,16 @@ _FIRST = ("stem.conv", "stem.conv0")
 _ALPHA, _FLOOR, _EPS = 0.2, 1e-4, 1e-5
 
 #: Fields that make our networks equal to timm's networks of the same name.
-RESNET: Mapping[str, Any] = MappingProxyType({"pool_shortcut": True})
-REGNET: Mapping[str, Any] = MappingProxyType({"channel_divisor": 8})
-#: timm trained its own networks at 256 pixels and tests them at 288.
-SIZES: Mapping[str, Any] = MappingProxyType({"train_size": 257, "test_size": 289})
+RESNET: Mapping[str, Any] = MappingProxyType({"pool_shortcut": True, "padding": "symmetric"})
+REGNET: Mapping[str, Any] = MappingProxyType({"channel_divisor": 8, "padding": "symmetric"})
+#: timm trained these at 256 pixels and tests them at 288.
+SIZES: Mapping[str, Any] = MappingProxyType({"train_size": 256, "test_size": 288})
 
 #: timm's name → our name, and the fields that make our network equal to timm's.
 MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
     {
         **{f"dm_nfnet_f{i}": (f"nfnet_f{i}", {}) for i in range(7)},
+        **{name: (name, {}) for name in ("nfnet_l0", *(f"eca_nfnet_l{i}" for i in range(3)))},
         **{f"nf_resnet{n}": (f"nf_resnet{n}", RESNET) for n in (50, 101)},
         **{f"nf_regnet_b{i}": (f"nf_regnet_b{i}", REGNET) for i in range(6)},
     }
@@ -164,8 +165,10 @@ def timm_model(config: Any) -> str:
         if model_config(ours, **fields).structure() == config.structure():
             return timm
     raise UserError(
-        f"timm has no network like this {config.name}; it has nfnet_f0 to f6, nf_resnet50 and 101 "
-        "with pool_shortcut=True, and nf_regnet_b0 to b5 with channel_divisor=8"
+        f"timm has no network like this {config.name}; it has nfnet_f0 to f6, nfnet_l0, "
+        "eca_nfnet_l0 to l2, nf_resnet50 and 101 "
+        "with pool_shortcut=True, and nf_regnet_b0 to b5 with channel_divisor=8, both with "
+        "padding='symmetric'"
     )
 
 
@@ -191,6 +194,7 @@ def parameters(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
     attention = "attn" if isinstance(config, NFRegNetConfig) else "attn_last"
     theirs = {ours: timm for timm, ours in _BLOCK.items() if not timm.startswith("attn")}
     theirs |= {f"squeeze_excite.fc{i}": f"{attention}.fc{i + 1}" for i in range(2)}
+    theirs["squeeze_excite"] = f"{attention}.conv"
     rest = {ours: timm for timm, ours in _REST.items()}
     renamed = {}
     for name, value in state.items():
@@ -239,7 +243,7 @@ def _times(value: Tensor, scale: Tensor | float) -> Tensor:
 
 
 def _our_shape(name: str, value: Tensor) -> Tensor:
-    if name.endswith(".gain"):
+    if name.endswith((".gain", ".squeeze_excite.weight")):
         return value.reshape(-1)
     return value[:, :, 0, 0] if ".squeeze_excite." in name and value.ndim == 4 else value
 
@@ -247,4 +251,6 @@ def _our_shape(name: str, value: Tensor) -> Tensor:
 def _their_shape(name: str, value: Tensor) -> Tensor:
     if name.endswith(".gain"):
         return value.reshape(-1, 1, 1, 1)
-    return value[:, :, None, None] if re.search(r"\.attn.*\.weight", name) else value
+    if re.search(r"\.attn.*\.weight", name):
+        return value[None, None] if value.ndim == 1 else value[:, :, None, None]
+    return value

@@ -15,10 +15,13 @@ from normfree.weights import load_model
 from normfree.weights.timm import parameters, timm_model
 from tests.parity import reference
 
-OURS = {"dm_nfnet_f0": "nfnet_f0", "nf_resnet50": "nf_resnet50", "nf_regnet_b1": "nf_regnet_b1"}
+OURS = {
+    "dm_nfnet_f0": "nfnet_f0",
+    **{name: name for name in ("nf_resnet50", "nf_regnet_b1", "nfnet_l0", "eca_nfnet_l0")},
+}
 
-#: Of the form 32k + 1, where timm's padding and ours agree in every layer.
-IMAGE_SIDE = 65
+#: An odd size, at which all ways to pad agree, and an even one, at which they do not.
+SIDES = (65, 64)
 
 
 def values(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -51,10 +54,11 @@ def test_logits_and_conversion_back(timm: str, tmp_path: Path) -> None:
     assert model.config.name == OURS[timm]
     assert timm_model(model.config) == timm
 
-    want = reference.arrays("timm_logits")[timm]
-    with torch.no_grad():
-        error = reference.relative_error(model(images(IMAGE_SIDE)), want)
-    assert error < 1e-5
+    for side in SIDES:
+        want = reference.arrays("timm_logits")[f"{timm} {side}"]
+        with torch.no_grad():
+            error = reference.relative_error(model(images(side)), want)
+        assert error < 1e-5, side
 
     back = parameters(model.state_dict(), model.config)
     assert back.keys() == state.keys()

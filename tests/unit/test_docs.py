@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs"
     "page",
     [
         *("augmentation", "networks", "optimizer", "prediction", "deployment", "training", "data"),
-        *("howto/own_network", "howto/contrastive"),
+        *("howto/own_network", "howto/convert", "howto/contrastive"),
     ],
 )
 def test_the_blocks_of_a_page_run_in_order(

@@ -8,8 +8,10 @@ import pytest
 
 PUBLIC = {
     "normfree": [
-        *("BadImageError", "Predictor", "UserError", "create_model", "fold", "list_models", "load")
+        *("BadImageError", "Predictor", "UserError", "convert", "create_model", "fold"),
+        *("list_models", "load"),
     ],
+    "normfree.conversion": ["Change", "Converted", "Left", "Report", "convert"],
     "normfree.nn": [
         *("ACTIVATIONS", "Activation", "BatchNormActivation", "BlockSpec", "BottleneckSpec"),
         *("Dropout", "Layers", "NFBlock", "Normalization", "Residual", "ResidualBlock"),

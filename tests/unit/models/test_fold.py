@@ -171,6 +171,7 @@ VARIANTS = {
     "beta_place": {"beta_place": "before"},
     "se_activation": {"se_activation": "network", "activation": "silu"},
     "head_multiplier": {"head_multiplier": 1.3},
+    "se_kind": {"se_kind": "eca"},
 }
 
 
@@ -182,11 +183,25 @@ def test_variants(name: str, variant: str) -> None:
     want = model(x.double())
     assert relative_error(fold(model)(x.double()), want) <= 1e-13
     plain = build_model(name, dtype=torch.float64, **shrunk(name)).eval()
-    if variant != "head_multiplier":
+    if variant not in ("head_multiplier", "se_kind"):  # those have other parameters
         plain.load_state_dict(model.state_dict())
         changes = relative_error(plain(x.double()), want)
         unnormalized = name == "nfnet_pico" or variant == "se_activation"
         assert (changes > 1e-6) == unnormalized  # a twin has neither β nor γ
+
+
+@pytest.mark.parametrize("name", ["nfnet_pico", "nf_resnet50", "nf_regnet_b0", "bn_resnet50"])
+@torch.no_grad()
+def test_symmetric_padding(name: str) -> None:
+    """It makes no difference at odd sizes, and does at even ones."""
+    fields = shrunk(name) | ({"stem_stride": 4} if name == "nfnet_pico" else {})
+    model = trained(name, padding="symmetric", **fields)
+    same = build_model(name, dtype=torch.float64, **fields).eval()
+    same.load_state_dict(model.state_dict())
+    for x in images((33, 33), (32, 46)):
+        want = model(x.double())
+        assert relative_error(fold(model)(x.double()), want) <= 1e-13
+        assert (relative_error(same(x.double()), want) > 1e-6) == (x.shape[2] % 2 == 0)
 
 
 @torch.no_grad()
