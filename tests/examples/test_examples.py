@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+#: A small form of those that take longer.
+SMALL = {
+    "differential_privacy": ("--epochs", "0.5"),
+    "federated": ("--rounds", "1", "--clients", "50", "--chosen", "2"),
+}
 
 
 def _run(example, *, cwd):
@@ -21,7 +26,7 @@ def _run(example, *, cwd):
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.run(
-        [sys.executable, "-W", "error", str(example)],
+        [sys.executable, "-W", "error", str(example), *SMALL.get(example.stem, ())],
         capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=environment,
     )  # fmt: skip
 
