@@ -67,6 +67,8 @@ def privacy_table() -> str:
 def federated_table() -> str:
     """A column for some of the rounds."""
     lines = [line for line in stored("federated") if line["rounds"] == ROUNDS]
+    if not lines:
+        return ""
     means = [summary([{"top1": x["top1"][r - 1]} for x in lines], "top1") for r in SHOWN]
     return "\n".join(
         [
