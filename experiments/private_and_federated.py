@@ -74,7 +74,7 @@ def federated_table() -> str:
         [
             f"| after round | {' | '.join(map(str, SHOWN))} |",
             "|---" * (len(SHOWN) + 1) + "|",
-            f"| validation top-1, %, {len(lines)} runs | {' | '.join(means)} |",
+            f"| validation top-1, %; runs: {len(lines)} | {' | '.join(means)} |",
         ]
     )
 
