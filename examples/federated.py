@@ -3,7 +3,7 @@
     pip install 'normfree[demo]'
     python examples/federated.py --rounds 12
 
-Each client holds digits of two or three classes. In a round, some clients train the weights of the
+Each client holds digits of a few classes. In a round, some clients train the weights of the
 server on their own images, at batch size 1, and the server averages what they return. Networks with
 batch normalization have nothing to take statistics of at that batch size, and statistics of clients
 with different classes do not average to those of all.
