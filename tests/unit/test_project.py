@@ -46,6 +46,16 @@ def test_the_citation_names_the_paper() -> None:
     assert paper["url"].endswith("/abs/2102.06171")
 
 
+def test_every_extra_is_explained() -> None:
+    """In the table of docs/install.md, and none beside."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (ROOT / "docs" / "install.md").read_text()
+    rows = re.findall(r"^\| (`[a-z`, ]+`) \|", page, re.M)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(
+        project["optional-dependencies"]
+    )
+
+
 def test_links_of_the_readme_lead_to_files() -> None:
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / "README.md").read_text())
     local = [link for link in links if "://" not in link]
