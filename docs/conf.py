@@ -24,6 +24,7 @@ html_title = "normfree"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_sidebars = {page: [] for page in ("install", "tutorial", "changes", "citing")}  # no section
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navbar_align": "left",

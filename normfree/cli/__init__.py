@@ -26,6 +26,8 @@ COMMANDS = {
     "export": "a trained network as ONNX, .pt2 or .safetensors, to deploy",
     "pack": "images of a data source in one file, to be read many times",
     "convert": "weights of the authors or of timm to ours, or ours to timm's",
+    "push": "a trained network, with a page on it, to the Hugging Face Hub",
+    "pull": "a network from the Hugging Face Hub, checked",
     "inspect-data": "counts, sizes, duplicates and unreadable images of a data source",
     "sweep": "short runs under several learning rates and λ",
     "doctor": "what is wrong with a network or a run, and how to mend it",

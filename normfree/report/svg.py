@@ -128,10 +128,7 @@ def heat_map(
         return _figure(axes, '<p class="none">Nothing was measured.</p>', "")
     height = int(min(max(220, 9 * len(rows)), 620))
     top, bottom = _TOP, height - _BOTTOM
-    x_ticks = [
-        float(columns[i])
-        for i in np.linspace(0, len(columns) - 1, min(5, len(columns))).astype(int)
-    ]
+    x_ticks = [float(column) for column in columns[:: -(-len(columns) // 5)]]
     left = _LEFT + 26
     span = _WIDTH - _RIGHT - left
 
@@ -170,14 +167,16 @@ def colored(values: Float[np.ndarray, "rows columns"]) -> UInt8[np.ndarray, "row
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that enclose an interval.
+    """Round numbers that enclose an interval; from zero where there is nothing but zeros.
 
     >>> ticks(0.03, 0.97), ticks(5, 5)
     ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [4.0, 4.5, 5.0, 5.5, 6.0])
+    >>> ticks(0, 0)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
     if high - low <= 1e-9 * max(abs(low), abs(high)):
-        pad = abs(low) * 0.2 or 1.0
-        low, high = low - pad, high + pad
+        pad = abs(low) * 0.2
+        low, high = (low - pad, high + pad) if pad else (0.0, 1.0)
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)

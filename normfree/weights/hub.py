@@ -43,12 +43,7 @@ def locate(weights: str | Path) -> Path:
     if not str(weights).startswith(PREFIX):
         path = Path(weights)
         return _of_run(path) if path.is_dir() else path
-    match = _REPOSITORY.fullmatch(str(weights).removeprefix(PREFIX))
-    if match is None or ".." in str(weights):
-        raise UserError(
-            f"{printable(str(weights), 200)} is not a repository: expected {PREFIX}owner/name"
-        )
-    repository, revision = match.groups()
+    repository, revision = repository_of(str(weights))
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
@@ -64,6 +59,25 @@ def locate(weights: str | Path) -> Path:
             f"cannot download {FILE} from {repository}: {reason[:300]}; if this machine is "
             "offline, download it elsewhere and pass its path"
         ) from error
+
+
+def repository_of(name: str) -> tuple[str, str | None]:
+    """A repository on the hub, and the revision if one is named.
+
+    Args:
+        name: ``owner/name`` or ``owner/name@revision``; ``hf:`` in front of it is ignored.
+
+    Raises:
+        UserError: it names no repository.
+
+    >>> repository_of("hf:ann/pets@v1"), repository_of("ann/pets")
+    (('ann/pets', 'v1'), ('ann/pets', None))
+    """
+    match = _REPOSITORY.fullmatch(name.removeprefix(PREFIX))
+    if match is None or ".." in name:
+        raise UserError(f"{printable(name, 200)} is not a repository: expected {PREFIX}owner/name")
+    repository, revision = match.groups()
+    return repository, revision
 
 
 def _check_path(weights: object) -> None:

@@ -22,6 +22,11 @@ WITH_OTHERS = {
     "with_transformers": ["transformers", "accelerate"],
 }
 ALONE = sorted(path for path in EXAMPLES.glob("*.py") if path.stem not in WITH_OTHERS)
+#: A small form of those that take longer.
+SMALL = {
+    "differential_privacy": ("--epochs", "0.5"),
+    "federated": ("--rounds", "1", "--clients", "50", "--chosen", "2"),
+}
 
 
 def _run(example, *, cwd, warnings="error"):
@@ -32,7 +37,7 @@ def _run(example, *, cwd, warnings="error"):
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.run(
-        [sys.executable, "-W", warnings, str(example)],
+        [sys.executable, "-W", warnings, str(example), *SMALL.get(example.stem, ())],
         capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=environment,
     )  # fmt: skip
 

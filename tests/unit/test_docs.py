@@ -20,6 +20,8 @@ DOCS = Path(__file__).parents[2] / "docs"
     [
         *("augmentation", "networks", "optimizer", "prediction", "deployment", "training", "data"),
         *("howto/own_network", "howto/convert", "howto/contrastive"),
+        *("howto/differential_privacy", "howto/federated", "howto/finetune"),
+        *("howto/imbalance", "howto/deploy"),
     ],
 )
 def test_the_blocks_of_a_page_run_in_order(
