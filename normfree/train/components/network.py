@@ -42,7 +42,7 @@ class Network:
     classifier is new unless the file names the same classes. None: train from scratch."""
     calibrate: bool = False
     """Scale the initial gains so that convolutions have outputs of unit variance on the first
-    images; for a network from scratch."""
+    images. The weights of --init stay as they are."""
     freeze: int = Field(default=0, ge=0, le=4)
     """Stages, 1 to 4, that keep the weights they start from, and the stem with them; 0: none."""
     activation_checkpointing: bool = False
@@ -55,10 +55,6 @@ class Network:
             raise UserError(
                 f"--freeze {self.freeze} keeps the weights that a run starts from; "
                 "give them by --init"
-            )
-        if self.calibrate and self.init is not None:
-            raise UserError(
-                "--calibrate sets the gains of a network from scratch; leave it out with --init"
             )
         if "name" in self.options:
             raise UserError("--model-options cannot set name; choose the network with --model")
