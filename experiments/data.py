@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from normfree.data import ArraySource, open_source
 from normfree.data.sources.idx import read_idx
@@ -60,6 +61,24 @@ def digits_select(held_out: int = 360) -> Path:
         return {"images-idx3": train.pixels[..., 0], "labels-idx1": train.labels}
 
     return _select("digits", parts, held_out)
+
+
+def fashion_folder(each: int = 40, held_out: int = 100) -> Path:
+    """The first images of each class as a user would have them: PNG files in directories."""
+    out = DATA / f"fashion-folder-{each}"
+    if out.exists():
+        return out
+    made = out.with_suffix(".part")
+    pixels = read_idx(FASHION / "train-images-idx3-ubyte.gz", 3)
+    labels = read_idx(FASHION / "train-labels-idx1-ubyte.gz", 1)
+    for split, start, count in (("train", 0, each), ("val", len(labels) - 6000, held_out)):
+        for label in np.unique(labels):
+            directory = made / split / str(label)
+            directory.mkdir(parents=True, exist_ok=True)
+            for index in np.flatnonzero(labels[start:] == label)[:count] + start:
+                Image.fromarray(pixels[index]).save(directory / f"{index}.png")
+    made.rename(out)
+    return out
 
 
 def _select(name: str, parts: Callable[[], dict[str, np.ndarray]], held_out: int) -> Path:

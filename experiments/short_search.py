@@ -46,7 +46,7 @@ def first_steps(lines: list[Line]) -> str:
     rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for line in lines:
         for seen in line.get("steps", ()):
-            if seen["step"] not in (4, 9, 19, 49, 99, 199):
+            if seen["step"] not in (9, 19, 49, 199):
                 continue
             gains = [abs(gain) for gain in seen["skip"]]
             moved = [f"{seen['ratio'][key][1]:.2g}" for key in ("conv weight", "classifier")]

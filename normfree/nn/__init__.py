@@ -1,6 +1,7 @@
 """Building blocks of normalizer-free networks."""
 
 from normfree.nn.activations import ACTIVATIONS, Activation, ScaledActivation, estimate_gain
+from normfree.nn.calibration import calibrate_gains
 from normfree.nn.conv import SameConv2d, WSConv2d
 from normfree.nn.dropout import Dropout, StochasticDepth
 from normfree.nn.layers import Layers
@@ -35,5 +36,6 @@ __all__ = [
     "SqueezeExcite",
     "StochasticDepth",
     "WSConv2d",
+    "calibrate_gains",
     "estimate_gain",
 ]

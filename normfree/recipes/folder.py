@@ -1,5 +1,7 @@
 """Your own photographs, a few hundred or thousand, in a directory for each class.
 
+Optimizer and rate are ours, for few steps (docs/experiments/short_runs.md).
+
 ``DIR/train/CLASS/*.jpg`` are trained on; ``DIR/val/CLASS/*.jpg`` select the weights that are kept;
 ``DIR/test/CLASS/*.jpg``, if there are any, are looked at once, at the end.
 
@@ -7,12 +9,13 @@ Command:   normfree train folder --data folder:DIR
 Hardware:  2 CPU cores
 Time:      depends on the images
 Expected:  not measured
-Source:    not in the paper; its whole optimizer and preprocessing at a smaller size
+Source:    not in the paper: its network and preprocessing at a small size, without its optimizer
 Status:    unmeasured
 """
 
 from __future__ import annotations
 
+from normfree.recipes.small import SMALL
 from normfree.train.components import Data, Network
 from normfree.train.recipe import Recipe
 
@@ -21,10 +24,8 @@ RECIPE = Recipe(
     data=Data(source="folder:."),
     model=Network(name="nfnet_micro", train_size=96, test_size=128),
 ).override(
+    **SMALL,
     epochs=30,
     batch_size=32,
-    base_lr=0.4,
-    clipping=0.1,
-    channels_last=True,
     log_every=10,
 )

@@ -1,10 +1,9 @@
 """What our recipes for 1,000 to 100,000 images share: ours, not the paper's.
 
 The paper's optimizer was made for 100,000 steps. In the hundreds to thousands of a short run AGC
-holds what starts at zero, the SkipInit gains and biases, to λε a step, and the learning rate that
-its weights need is too large for the classifier. Muon moves every unit by one share of its norm and
-Adam opens the branches within tens of steps; nothing is left for AGC to limit. Short runs do not
-overfit, so there is no dropout. The measurements are in docs/experiments/short_runs.md.
+hardly moves the convolutions, and the learning rate that they need is too large for the classifier.
+Muon moves every unit by one share of its norm, so that nothing is left for AGC to limit. Short runs
+do not overfit, so there is no dropout. The measurements are in docs/experiments/short_runs.md.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from normfree.train.updater import Updater
 from normfree.weights.card import ModelCard, read_card
 
 
-def build_device_transform(resolved: Resolved) -> DeviceTransform:
-    """The device stage."""
+def build_device_transform(resolved: Resolved, device: str | None = None) -> DeviceTransform:
+    """The device stage, on the device of the run or another one."""
     augment, geometry = resolved.recipe.augment, resolved.recipe.augment.geometry
     shifts = isinstance(geometry, Shift) and geometry.applies(resolved.epochs)
     shift = geometry if shifts else None
@@ -46,7 +46,7 @@ def build_device_transform(resolved: Resolved) -> DeviceTransform:
     return DeviceTransform(
         mean=resolved.mean,
         std=resolved.std,
-        device=resolved.device,
+        device=device or resolved.device,
         num_classes=resolved.outputs,
         label_smoothing=resolved.recipe.loss.label_smoothing,
         channels_last=resolved.recipe.compute.channels_last,

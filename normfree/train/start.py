@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from normfree.errors import UserError
 from normfree.train.build import build_card, build_engine, build_state, build_step
 from normfree.train.build_reader import build_reader
+from normfree.train.calibration import calibrate
 from normfree.train.checkpoint import newest_checkpoint
 from normfree.train.engine import Engine
 from normfree.train.init import init_fields, new_model, read_init
@@ -162,6 +163,8 @@ def _parts(
     recipe = resolved.recipe
     warnings = check_memory(resolved, runtime.world)
     model, notes = new_model(resolved.model, resolved.classes, weights, seed=recipe.seed)
+    if recipe.model.calibrate and weights is None:
+        calibrate(model, resolved, sources)
     engine = build_engine(recipe, runtime)
     state = build_state(resolved, model, engine)
     step = build_step(resolved, state, engine)

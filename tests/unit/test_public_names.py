@@ -16,7 +16,7 @@ PUBLIC = {
         *("ACTIVATIONS", "Activation", "BatchNormActivation", "BlockSpec", "BottleneckSpec"),
         *("Dropout", "Layers", "NFBlock", "Normalization", "Residual", "ResidualBlock"),
         *("SEPlace", "SESpec", "SameConv2d", "ScaledActivation", "Shortcut"),
-        *("SqueezeExcite", "StochasticDepth", "WSConv2d", "estimate_gain"),
+        *("SqueezeExcite", "StochasticDepth", "WSConv2d", "calibrate_gains", "estimate_gain"),
     ],
     "normfree.optim": [
         *("AGC", "AGCSGD", "ClipRecord", "EMA", "GlobalNorm", "LARS", "ListOptimizer", "RMSProp"),

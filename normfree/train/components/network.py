@@ -40,6 +40,9 @@ class Network:
     """Weights to start from: `pretrained`, those published for the network; a file of ours, timm's
     or the authors', a URL of one, a run, or `hf:OWNER/NAME`, which name the network themselves. The
     classifier is new unless the file names the same classes. None: train from scratch."""
+    calibrate: bool = False
+    """Scale the initial gains so that convolutions have outputs of unit variance on the first
+    images. The weights of --init stay as they are."""
     freeze: int = Field(default=0, ge=0, le=4)
     """Stages, 1 to 4, that keep the weights they start from, and the stem with them; 0: none."""
     activation_checkpointing: bool = False

@@ -54,12 +54,10 @@ def test_no_words_train_digits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_options_override_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["folder", "--lr", "0.3", "--clipping", "None", "--no-nesterov", "--out", "x"]
+    words = ["finetune", "--lr", "0.3", "--clipping", "None", "--no-nesterov", "--out", "x"]
     recipe = asked_to_fit(monkeypatch, *words, "--model-options", "alpha=0.3", "se_ratio=0.25")
     flags = ("model", "lr", "clipping", "nesterov", "out")
-    assert [current(recipe, flag) for flag in flags] == [
-        *("nfnet_micro", 0.3, None, False, Path("x"))
-    ]
+    assert [current(recipe, flag) for flag in flags] == [*("nfnet_f0", 0.3, None, False, Path("x"))]
     assert recipe.model.options == {"alpha": 0.3, "se_ratio": 0.25}
 
 
@@ -113,7 +111,7 @@ def test_the_smoke_form_of_a_recipe_takes_options_too(monkeypatch: pytest.Monkey
 
 def test_what_outdoes_each_other_is_not_taken_together(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["train", "folder", "--lr", "0.1", "--base-lr", "0.2"])
+        main(["train", "finetune", "--lr", "0.1", "--base-lr", "0.2"])
     assert end.value.code == 2
     assert "give --base-lr or --lr, not both" in capsys.readouterr().err
 

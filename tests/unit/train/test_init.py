@@ -165,3 +165,19 @@ def test_weights_for_color_do_not_take_gray_images(tmp_path: Path) -> None:
 def test_another_network_is_not_resumed(trained: Path) -> None:
     with pytest.raises(UserError, match="model: nfnet_pico → nf_resnet50"):
         fit(tiny_recipe(trained, warmup_epochs=0, base_lr=1.0, model="nf_resnet50", resume=True))
+
+
+def test_calibration_scales_the_first_gains_by_the_images(tmp_path: Path) -> None:
+    for name, calibrate in (("plain", False), ("calibrated", True)):
+        fit(tiny_recipe(tmp_path / name, calibrate=calibrate, lr=1e-30))
+    plain, calibrated = weights(tmp_path / "plain"), weights(tmp_path / "calibrated")
+    gains = {name for name in plain if name.endswith(".gain")}
+    assert all(float(plain[name].min()) == float(plain[name].max()) == 1.0 for name in gains)
+    assert not any(float(calibrated[name].min()) == 1.0 for name in gains)
+    assert max(float(calibrated[name].max()) for name in gains) > 2.0
+
+
+def test_weights_of_a_file_are_not_calibrated(trained: Path, tmp_path: Path) -> None:
+    init = str(trained / "model.safetensors")
+    fit(tiny_recipe(tmp_path / "run", calibrate=True, init=init, lr=1e-30))
+    assert_same_bits(weights(tmp_path / "run"), weights(trained))
