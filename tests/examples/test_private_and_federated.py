@@ -114,6 +114,17 @@ def test_the_noise_has_the_deviation_that_the_accountant_is_told():
     assert noise.std() == pytest.approx(2.0, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("order", "noise", "share"), [(2, 1.0, 0.1), (7, 2.0, 0.25), (32, 4, 0.01)]
+)
+def test_the_divergence_is_that_of_the_two_densities(order, noise, share):
+    x = torch.linspace(-20 * noise, order + 20 * noise, 400_001, dtype=torch.float64)
+    without = (-(x**2) / (2 * noise**2)).exp() / (noise * math.sqrt(2 * math.pi))
+    ratio = (1 - share) + share * ((2 * x - 1) / (2 * noise**2)).exp()
+    integral = torch.trapezoid(without * ratio**order, x)
+    assert private.renyi(order, noise, share) == pytest.approx(math.log(integral) / (order - 1))
+
+
 #: Noise, sampling probability, epochs, δ and the ε published for them: Abadi et al. (2016);
 #: TensorFlow Privacy's tutorial on MNIST, which also tries orders between integers.
 PUBLISHED = [
