@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.ticker import FormatStrFormatter
 
 from normfree.models import PAPER_TOP1
 
@@ -105,6 +106,8 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
             axes.annotate(one.name, at, beside, textcoords="offset points", fontsize=6, color=color)
     batch = found["options"]["batch_size"]
     axes.set_xscale("log")
+    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        set_formatter(FormatStrFormatter("%g"))
     where = f"{found['accelerator'] or found['processor']}, {found['threads']} threads"
     axes.set_xlabel(f"training step, batch {batch}, seconds (measured: {where})")
     axes.set_ylabel("ImageNet top-1, % (the paper's)")
