@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from normfree.analysis.doctor.finding import NORMS, Finding, Patient, _is_standardized, listed
-from normfree.nn import ScaledActivation
+from normfree.nn import ResidualBlock, ScaledActivation, WSConv2d
 from normfree.nn.conv import FixedConv2d
 
 _PLAIN = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.Mish, nn.Tanh, nn.Hardswish)
@@ -95,7 +95,10 @@ def activation_without_gain(patient: Patient) -> Iterator[Finding]:
 def wrong_beta(patient: Patient) -> Iterator[Finding]:
     """β is not the inverse standard deviation of the block's input."""
     variance, off = 1.0, []
-    for name, block in patient.blocks.items():
+    for name, block in _stream(patient):
+        if not isinstance(block, ResidualBlock):
+            variance = 1.0
+            continue
         right = variance**-0.5
         if abs(block.beta / right - 1) > 0.02:
             off.append(f"{name} (β = {block.beta:.4g}, should be {right:.4g})")
@@ -106,6 +109,17 @@ def wrong_beta(patient: Patient) -> Iterator[Finding]:
             f"β is missing or does not undo the growth of the variance: {listed(off)}",
             "β = 1/√Var of the input; Var is 1 + α² after a transition, and grows by α² in a block",
         )
+
+
+def _stream(patient: Patient) -> Iterator[tuple[str, nn.Module]]:
+    """The residual blocks, and the convolutions outside of them, which end a skip path."""
+    block = "no block"
+    for name, m in patient.model.named_modules():
+        if name in patient.blocks:
+            block = name
+            yield name, m
+        elif isinstance(m, WSConv2d) and not name.startswith(f"{block}."):
+            yield name, m
 
 
 def no_alpha(patient: Patient) -> Iterator[Finding]:
