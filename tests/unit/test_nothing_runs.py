@@ -28,6 +28,7 @@ METHODS = {"extract", "extractall", "load_library", "unpack_archive"}
 REASONS = {
     ("lazy.py", "importlib.import_module"): "a name of the package's own table",
     ("cli/__init__.py", "importlib.import_module"): "a name of the package's own list of commands",
+    ("cli/completion.py", "importlib.import_module"): "a name of the package's own lists",
     ("cli/bench.py", "importlib.import_module"): "a name of the package's own list",
     ("analysis/training/peers.py", "importlib.import_module"): "a constant",
     ("analysis/training/memory.py", "importlib.import_module"): "a constant",
