@@ -20,6 +20,8 @@ SHORT = (
     *("--epochs", "1", "--batch-size", "8", "--train-size", "16", "--test-size", "16"),
     *("--device", "cpu", "--threads", "1", "--workers", "0", "--no-report"),
 )
+#: Pages whose commands other tests run, too.
+LONG = (("small_data", 5), ("imbalance", 3), ("deploy", 4))
 #: Weights that need no network, in place of published ones.
 PUBLISHED = ("--init pretrained", "--init weights.safetensors")
 
@@ -52,8 +54,8 @@ def globbed(words: list[str], where: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("page", "count"),
     [
-        *(("own_data", 5), ("finetune", 2), ("small_data", 5)),
-        *(("imbalance", 3), ("resume", 2), ("deploy", 4)),
+        *(("own_data", 5), ("finetune", 2), ("resume", 2)),
+        *(pytest.param(*page, marks=pytest.mark.slow) for page in LONG),
     ],
 )
 def test_the_commands_of_a_page(page: str, count: int, photographs: Path, tmp_path: Path) -> None:

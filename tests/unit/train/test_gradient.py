@@ -239,7 +239,8 @@ def test_bfloat16_is_near_float32_and_not_it() -> None:
     rounded, _ = computed(examples(), autocast=torch.bfloat16)
     assert 1e-3 < distance(rounded, whole) < 2.5e-2
     split, _ = computed(examples(accumulate=4), autocast=torch.bfloat16)
-    assert distance(split, rounded) < 5e-3
+    assert distance(split, rounded) < 1e-2  # where sums are rounded depends on the processor
+    assert distance(split, rounded) < distance(rounded, whole)
 
 
 @pytest.mark.parametrize("ascent", ASCENTS)
