@@ -31,9 +31,9 @@ def checked(model: Any, groups: Any = None, *, fresh: bool = True) -> list[str]:
     return [finding.check for finding in examine(model, images, groups, fresh=fresh)]
 
 
-def new(name: str = "nfnet_pico") -> Any:
+def new(name: str = "nfnet_pico", **options: Any) -> Any:
     torch.manual_seed(0)
-    return normfree.create_model(name)
+    return normfree.create_model(name, **options)
 
 
 def first_block(model: Any) -> Any:
@@ -172,9 +172,10 @@ def test_gains_that_decay() -> None:
     assert checked(model, groups) == ["decayed_gain"]
 
 
+@pytest.mark.parametrize("normalization", ["none", "batch"])
 @pytest.mark.parametrize("name", QUICK)
-def test_a_small_network_is_healthy(name: str) -> None:
-    model = new(name)
+def test_a_small_network_and_its_twin_are_healthy(name: str, normalization: str) -> None:
+    model = new(name, normalization=normalization)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     assert checked(model, groups_of(model)) == []
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
