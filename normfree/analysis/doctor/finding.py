@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from normfree.models import ImageClassifier
 from normfree.nn import ResidualBlock, WSConv2d
 
 #: Modules that normalize activations.
@@ -92,11 +93,10 @@ class Rehearsal:
         model = copy.deepcopy(patient.model)
         batch = any(isinstance(m, nn.modules.batchnorm._NormBase) for m in model.modules())
         model.train(batch)
+        _switch_on(model, patient.fresh)
         variances: dict[str, float] = {}
         with ExitStack() as hooks, torch.enable_grad():
             for name, module in model.named_modules():
-                if isinstance(module, ResidualBlock) and module.skip_gain is not None:
-                    module.skip_gain.data.fill_(1.0)
                 if _is_place(name, module):
                     hook = module.register_forward_hook(_recorder(variances, name))
                     hooks.callback(hook.remove)
@@ -110,6 +110,17 @@ class Rehearsal:
             unused=[name for name, p in trained if p.grad is None],
             still=[name for name, p in trained if p.grad is not None and not p.grad.any()],
         )
+
+
+def _switch_on(model: nn.Module, fresh: bool) -> None:
+    """Open the branches, and a classifier that is to begin at zero, as that of NF-RegNets is."""
+    for module in model.modules():
+        if isinstance(module, ResidualBlock) and module.skip_gain is not None:
+            module.skip_gain.data.fill_(1.0)
+    if fresh and isinstance(model, ImageClassifier) and model.config.classifier_std == 0:
+        generator = torch.Generator().manual_seed(0)
+        for parameter in model.classifier.parameters():
+            parameter.data.copy_(0.01 * torch.randn(parameter.shape, generator=generator))
 
 
 def _is_standardized(module: nn.Module) -> bool:

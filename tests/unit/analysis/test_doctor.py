@@ -182,6 +182,12 @@ def test_a_small_network_and_its_twin_are_healthy(name: str, normalization: str)
     assert model.training
 
 
+def test_a_classifier_may_begin_at_zero_by_design() -> None:
+    model = new("nf_regnet_b0")
+    assert not model.classifier.weight.any()
+    assert checked(model, groups_of(model)) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", normfree.list_models())
 def test_every_network_is_healthy(name: str) -> None:
