@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from normfree.data.sources.idx import read_idx
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"
+SPLITS = ("train", "t10k")
 FASHION = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 
 
@@ -79,6 +80,42 @@ def fashion_folder(each: int = 40, held_out: int = 100) -> Path:
                 Image.fromarray(pixels[index]).save(directory / f"{index}.png")
     made.rename(out)
     return out
+
+
+def fashion_classes(
+    name: str, classes: Sequence[int], each: int | None = None, *, held_out: int = 0
+) -> Path:
+    """Images of some classes, as IDX files that keep the labels.
+
+    Args:
+        name: of the directory.
+        classes: their labels.
+        each: training images of each class, the first ones; None: all.
+        held_out: the last training images, which stand where ``t10k`` would; 0: ``t10k`` itself.
+    """
+    out = DATA / f"{name}-{each or 'all'}-{held_out}"
+    if out.exists():
+        return out
+    made = out.with_suffix(".part")
+    made.mkdir(parents=True, exist_ok=True)
+    kinds = (("images-idx3", 3), ("labels-idx1", 1))
+    read = {(s, k): read_idx(FASHION / f"{s}-{k}-ubyte.gz", n) for s in SPLITS for k, n in kinds}
+    end = len(read["train", "labels-idx1"]) - held_out
+    if held_out:
+        read |= {("t10k", kind): read["train", kind][end:] for kind, _ in kinds}
+    kept = {
+        "train": _rows(read["train", "labels-idx1"][:end], classes, each),
+        "t10k": _rows(read["t10k", "labels-idx1"], classes, None),
+    }
+    for (split, kind), values in read.items():
+        write_idx(made / f"{split}-{kind}-ubyte.gz", values[kept[split]])
+    made.rename(out)
+    return out
+
+
+def _rows(labels: np.ndarray, classes: Sequence[int], each: int | None) -> np.ndarray:
+    """The first images of each of these classes, in their order."""
+    return np.sort(np.concatenate([np.flatnonzero(labels == label)[:each] for label in classes]))
 
 
 def _select(name: str, parts: Callable[[], dict[str, np.ndarray]], held_out: int) -> Path:
