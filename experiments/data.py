@@ -83,19 +83,18 @@ def fashion_folder(each: int = 40, held_out: int = 100) -> Path:
 
 
 def fashion_classes(
-    name: str, classes: Sequence[int], each: int | None = None, *, held_out: int = 0
-) -> Path:
+    out: Path, classes: Sequence[int], each: int | None = None, *, held_out: int = 0
+) -> None:
     """Images of some classes, as IDX files that keep the labels.
 
     Args:
-        name: of the directory.
+        out: the directory; left alone if it exists.
         classes: their labels.
         each: training images of each class, the first ones; None: all.
         held_out: the last training images, which stand where ``t10k`` would; 0: ``t10k`` itself.
     """
-    out = DATA / f"{name}-{each or 'all'}-{held_out}"
     if out.exists():
-        return out
+        return
     made = out.with_suffix(".part")
     made.mkdir(parents=True, exist_ok=True)
     kinds = (("images-idx3", 3), ("labels-idx1", 1))
@@ -110,7 +109,6 @@ def fashion_classes(
     for (split, kind), values in read.items():
         write_idx(made / f"{split}-{kind}-ubyte.gz", values[kept[split]])
     made.rename(out)
-    return out
 
 
 def _rows(labels: np.ndarray, classes: Sequence[int], each: int | None) -> np.ndarray:

@@ -13,7 +13,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -163,13 +163,21 @@ def put(page: Path, name: str, written: str) -> None:
     page.write_text(f"{before}{begin}\n\n{written}\n\n{end}{after}")
 
 
-def main(studies: Sequence[Study], doc: str) -> None:
-    """The command line of an experiment: run its studies, or only write their tables."""
+def main(studies: Sequence[Study], doc: str, prepare: Callable[[], None] = lambda: None) -> None:
+    """The command line of an experiment: run its studies, or only write their tables.
+
+    Args:
+        studies: what can be run.
+        doc: of the script.
+        prepare: makes what the runs start from; not called to write tables.
+    """
     parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("--only", nargs="*", help="names of studies; all without it")
     parser.add_argument("--seeds", type=int, help="runs of each variant")
     parser.add_argument("--tables", action="store_true", help="write the tables, run nothing")
     options = parser.parse_args()
+    if not options.tables:
+        prepare()
     for study in studies:
         if options.only and study.name not in options.only:
             continue

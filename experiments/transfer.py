@@ -10,7 +10,6 @@ images. The few images are the same for every seed.
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from normfree.train.fit import fit
 from normfree.train.recipe import Recipe
 
 FIRST, SECOND = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
+HELD_OUT = 6000  # training images that validate
 EACH = (5, 10, 50, 500)  # images of each class
 KINDS: dict[str, dict[str, Any]] = {
     "without normalization": {},
@@ -38,28 +38,40 @@ def nano(source: Path) -> Recipe:
     ).override(**SMALL)
 
 
-@cache
-def pretrained(kind: str) -> str:
+def pretrained(kind: str) -> Path:
     """The run that was trained on the first five classes."""
-    out = DATA / f"first-half-{kind.replace(' ', '-')}"
-    if not (out / "model.safetensors").exists():
-        recipe = nano(fashion_classes("fashion-first", FIRST, held_out=6000))
-        fit(recipe.override(**KINDS[kind], out=out, epochs=2, batch_size=64, lr=0.02))
-    return str(out)
+    return DATA / f"first-half-{kind.replace(' ', '-')}"
+
+
+def images(each: int, held_out: int) -> Path:
+    """The few images of the second five classes."""
+    return DATA / f"second-{each}-{held_out}"
 
 
 def few(each: int, held_out: int) -> Recipe:
-    """About 200 steps on a few images of the second five classes."""
+    """About 200 steps on a few images."""
     batch = min(64, len(SECOND) * each)
-    source = fashion_classes("second", SECOND, each, held_out=held_out)
     epochs = max(1, round(200 * batch / (len(SECOND) * each)))
-    return nano(source).override(epochs=epochs, batch_size=batch)
+    return nano(images(each, held_out)).override(epochs=epochs, batch_size=batch)
 
 
 def start(kind: str, way: str) -> dict[str, Any]:
     """What is trained, and from where."""
     freeze = WAYS[way]
-    return KINDS[kind] | ({} if freeze is None else {"init": pretrained(kind), "freeze": freeze})
+    known = {} if freeze is None else {"init": str(pretrained(kind)), "freeze": freeze}
+    return KINDS[kind] | known
+
+
+def prepare() -> None:
+    """Write the images, and train on the first five classes."""
+    first = DATA / f"fashion-first-all-{HELD_OUT}"
+    fashion_classes(first, FIRST, held_out=HELD_OUT)
+    for each, held_out in ((50, HELD_OUT), *((each, 0) for each in EACH)):
+        fashion_classes(images(each, held_out), SECOND, each, held_out=held_out)
+    for kind, settings in KINDS.items():
+        if not (pretrained(kind) / "model.safetensors").exists():
+            recipe = nano(first).override(**settings, out=pretrained(kind))
+            fit(recipe.override(epochs=2, batch_size=64, lr=0.02))
 
 
 CASES = [(kind, way) for kind in KINDS for way in WAYS]
@@ -67,7 +79,7 @@ CASES = [(kind, way) for kind in KINDS for way in WAYS]
 CHOICE = Study(
     name="transfer_choice",
     page="transfer",
-    base=few(50, held_out=6000),
+    base=few(50, held_out=HELD_OUT),
     variants={
         f"{kind}, {way}, rate {lr}": start(kind, way) | {"lr": lr}
         for kind, way in CASES
@@ -93,4 +105,4 @@ STUDIES = [
 ]
 
 if __name__ == "__main__":
-    main(STUDIES, __doc__)
+    main(STUDIES, __doc__, prepare)

@@ -1,4 +1,4 @@
-"""What the shell is told at a TAB, by the real program."""
+"""Shell completion, answered by the real program."""
 
 from __future__ import annotations
 
