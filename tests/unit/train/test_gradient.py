@@ -25,6 +25,8 @@ STAGE = DeviceTransform(
     flip=True, randaugment=RandAugment(2, 5),
 )  # fmt: skip
 SIZE = 24
+#: Sums in another order differ by about 1e-6 of a float32 gradient, what a mistake changes by 1e-3.
+ROUNDING = 4e-6
 #: What decides whose gradient SAM ascends by.
 ASCENTS = {
     "none": None,
@@ -95,7 +97,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole(pairing: str, ascent:
     gradients = ascended if ASCENTS[ascent] else lambda some: computed(some)[0]
     whole = gradients(examples(**settings))
     for accumulate in (4, 5, 12):
-        assert distance(gradients(examples(**settings, accumulate=accumulate)), whole) < 1e-6
+        assert distance(gradients(examples(**settings, accumulate=accumulate)), whole) < ROUNDING
 
 
 def test_ranks_add_up_to_the_gradient_of_the_whole() -> None:
@@ -104,7 +106,7 @@ def test_ranks_add_up_to_the_gradient_of_the_whole() -> None:
     for rank in range(3):  # as if .grad were summed over them
         gradients, part = computed(examples(rank, world=3, accumulate=2), model)
         losses += part.loss
-    assert distance(gradients, whole) < 1e-6
+    assert distance(gradients, whole) < ROUNDING
     torch.testing.assert_close(losses, measured.loss)
 
 
@@ -138,7 +140,7 @@ def by_definition(model: ImageClassifier, micro_batches: list[Example]) -> list[
 def test_sam_is_its_definition(fraction: float, accumulate: int) -> None:
     some = examples(ascent=Ascent(fraction=fraction), accumulate=accumulate)
     wanted = by_definition(network(), some)
-    assert distance(ascended(some), wanted) < 1.5e-6
+    assert distance(ascended(some), wanted) < ROUNDING
     assert distance(computed(some)[0], wanted) > 1e-2  # and not without
 
 
@@ -147,7 +149,7 @@ def test_sam_is_its_definition(fraction: float, accumulate: int) -> None:
 def test_another_batch_ascends_by_definition(fraction: float, accumulate: int) -> None:
     some = examples(ascent=Ascent(fraction=fraction, scope="other_batch"), accumulate=accumulate)
     wanted = by_definition(network(), some)
-    assert distance(ascended(some, scope="other_batch"), wanted) < 1.5e-6
+    assert distance(ascended(some, scope="other_batch"), wanted) < ROUNDING
     own = [one.descending._replace(ascent=torch.arange(len(one.keys) - one.others)) for one in some]
     assert distance(ascended(own), wanted) > 1e-3  # the batch's own gradient leads elsewhere
 
@@ -160,7 +162,7 @@ def test_micro_batches_that_ascend_alone_are_replicas_that_do_not_synchronize(
     some = examples(ascent=ascent, accumulate=3)
     replicas = [by_definition(network(), [one]) for one in some]
     wanted = [torch.stack(each).sum(dim=0) for each in zip(*replicas, strict=True)]
-    assert distance(ascended(some, scope="micro_batch"), wanted) < 1.5e-6
+    assert distance(ascended(some, scope="micro_batch"), wanted) < ROUNDING
     assert distance(ascended(some), wanted) > 1e-3  # one ascent for all is another gradient
 
 
