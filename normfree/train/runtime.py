@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ENDED = "normfree/ended"  # key of the store: the rank that says why the run ends
+_ASKED = "normfree/asked"  # how many ranks know who that is
 _SIGNS = ("closed by peer", "reset by peer", "Timed out", "NCCL", "gloo")  # of a lost rank
-_PATIENCE = 10.0  # seconds to find out whether another rank has said it
+_PATIENCE = 10.0  # seconds to find out whether another rank has said it, and until all have asked
+_PAUSE = 0.02  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,10 +183,14 @@ class Runtime:
         store, mine, first = self.store, str(self.rank), list[str]()
         if store is None:
             return True
+        keeps_store = self.main and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
         def ask() -> None:
             with suppress(RuntimeError):
                 first.append(store.compare_set(_ENDED, "", mine).decode())
+                store.add(_ASKED, 1)
+                while keeps_store and store.add(_ASKED, 0) < self.world:
+                    time.sleep(_PAUSE)
 
         # The store's own time-out does not end a wait for a host whose link is down.
         asking = Thread(target=ask, daemon=True)

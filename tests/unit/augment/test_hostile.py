@@ -92,7 +92,7 @@ def test_non_finite_ratios_are_rejected(value):
     mix_bytes(images(), images(seed=1), how)
 
 
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(
     boxes=st.lists(
         st.lists(st.sampled_from(EXTREMES) | st.integers(-9, 9), min_size=4, max_size=4),

@@ -223,7 +223,7 @@ def test_bytes_of_a_batch_of_many_chunks():
     assert torch.equal(to_bytes(images), images.clamp(0, 255).to(torch.uint8))
 
 
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(max_examples=30)
 @given(
     x=st.lists(st.integers(0, 255), min_size=1, max_size=40),
     level=st.floats(0, 30, allow_nan=False),

@@ -37,7 +37,7 @@ def oracle_f1(answered: np.ndarray, labels: np.ndarray) -> float:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_average_precision_is_its_definition(seed: int, images: int, levels: int) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, levels, images).astype(np.float32)  # many ties

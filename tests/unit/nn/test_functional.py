@@ -106,7 +106,7 @@ def test_same_padding_is_least_and_even(size, kernel, stride, dilation):
     assert before + after == max(needed, 0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 2]), st.sampled_from([1, 2, 4]))
 def test_conv2d_same_is_separable_over_axes_and_groups(height, width, stride, groups):
     g = torch.Generator().manual_seed(0)

@@ -93,7 +93,7 @@ def test_every_form_of_the_update_agrees(update):
         same(a, b)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 4), max_size=4).map(tuple), max_size=12), st.booleans())
 def test_any_list_of_shapes_agrees(shapes, unitwise):
     ours, reference = both(shapes, steps=2, unitwise=unitwise)
