@@ -1,20 +1,22 @@
-"""The images of the experiments: a part of Fashion-MNIST.
+"""The images of the experiments: parts of Fashion-MNIST, and folders of photographs.
 
     python -m experiments.data
 
 Fashion-MNIST is read from Debian's package ``dataset-fashion-mnist``, or from the directory that
-the variable ``FASHION_MNIST`` names; its parts are written to ``experiments/data/``.
+the variable ``FASHION_MNIST`` names. ``PHOTOGRAPHS`` names a directory with a directory of JPEG
+files for each class. Their parts are written to ``experiments/data/``.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from normfree.data import ArraySource, open_source
 from normfree.data.sources.idx import read_idx
@@ -22,6 +24,7 @@ from normfree.data.sources.idx import read_idx
 HERE = Path(__file__).parent
 DATA = HERE / "data"
 SPLITS = ("train", "t10k")
+PHOTOGRAPHS = Path(os.environ.get("PHOTOGRAPHS", "photographs"))
 FASHION = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 
 
@@ -64,22 +67,35 @@ def digits_select(held_out: int = 360) -> Path:
     return _select("digits", parts, held_out)
 
 
-def fashion_folder(each: int = 40, held_out: int = 100) -> Path:
-    """The first images of each class as a user would have them: PNG files in directories."""
-    out = DATA / f"fashion-folder-{each}"
+def photograph_folder(out: Path, each: int, held_out: tuple[int, int], *, test: bool) -> None:
+    """A folder as a user would have it, of links to the photographs of ``PHOTOGRAPHS``.
+
+    Photographs are in the order of a hash of their names. Files of equal content are left out, all
+    of them: some have two labels.
+
+    Args:
+        out: the directory; left alone if it exists.
+        each: photographs of each class to train on.
+        held_out: photographs of each class that validate, and that test.
+        test: whether the folder holds those that test, in place of those that validate.
+    """
     if out.exists():
-        return out
+        return
+    found = sorted(PHOTOGRAPHS.glob("*/*.jpg"))
+    contents = {path: blake2b(path.read_bytes()).digest() for path in found}
+    copies = Counter(contents.values())
+    ends = [0, each, each + held_out[0], each + sum(held_out)]
+    start, end = ends[1 + test], ends[2 + test]
     made = out.with_suffix(".part")
-    pixels = read_idx(FASHION / "train-images-idx3-ubyte.gz", 3)
-    labels = read_idx(FASHION / "train-labels-idx1-ubyte.gz", 1)
-    for split, start, count in (("train", 0, each), ("val", len(labels) - 6000, held_out)):
-        for label in np.unique(labels):
-            directory = made / split / str(label)
+    for name in sorted({path.parent.name for path in found}):
+        of_class = [p for p in found if p.parent.name == name and copies[contents[p]] == 1]
+        of_class.sort(key=lambda path: blake2b(path.name.encode()).digest())
+        for split, kept in (("train", of_class[:each]), ("val", of_class[start:end])):
+            directory = made / split / name
             directory.mkdir(parents=True, exist_ok=True)
-            for index in np.flatnonzero(labels[start:] == label)[:count] + start:
-                Image.fromarray(pixels[index]).save(directory / f"{index}.png")
+            for path in kept:
+                (directory / path.name).symlink_to(path.resolve())
     made.rename(out)
-    return out
 
 
 def fashion_classes(

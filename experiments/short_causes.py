@@ -9,9 +9,9 @@ of a recipe. Runs that are stored are not run again.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from experiments.study import DOCS, Line, put
 from normfree import create_model
 from normfree.analysis.environment import environment
 from normfree.data.sources.idx import read_idx
-from normfree.nn import BatchNormActivation, SameConv2d, calibrate_gains
+from normfree.nn import BatchNormActivation, SameConv2d, ScaledActivation, calibrate_gains
 from normfree.optim import Muon, param_groups
 
 RESULTS = DOCS / "results" / "short_causes.jsonl"
@@ -35,13 +35,19 @@ SEEN = ("stem.conv0", "stem.conv3", "stages.2.0.conv2", "stages.3.0.conv2", "hea
 
 
 class Variant(NamedTuple):
-    """What is changed of the network or the optimizer."""
+    """What is changed of the network or the optimizer.
+
+    ``normalized`` and ``centered`` are patterns of activations: what is normalized by the batch
+    before them, or freed of its mean over the batch.
+    """
 
     twin: bool = False
     calibrated: bool = False
     open: bool = False
     plain_stem: bool = False
     detached: tuple[str, ...] = ()
+    normalized: str = ""
+    centered: str = ""
     lr: float = 0.03
     batch: int = 128
     adam_ratio: float = 0.1
@@ -49,6 +55,8 @@ class Variant(NamedTuple):
 
 
 NET, TWIN, CALIBRATED = Variant(), Variant(twin=True), Variant(calibrated=True)
+CHOSEN = CALIBRATED._replace(adam_ratio=0.3, batch=64, lr=0.02)
+STEM, INPUTS, BRANCHES, HEAD = r"^stem", r"\.act0$", r"\.act(1|1b|2)$", r"^head"
 
 #: Images trained on → what a row is called → the change.
 VARIANTS: dict[int, dict[str, Variant]] = {
@@ -69,6 +77,20 @@ VARIANTS: dict[int, dict[str, Variant]] = {
         "calibrated, SkipInit gains' rate × 10": CALIBRATED._replace(rates=(("skip_gain", 10),)),
         "calibrated, gains' rate × 5": CALIBRATED._replace(rates=(("gain", 5),)),
         "calibrated, Adam's rate × 3": CALIBRATED._replace(adam_ratio=0.3),
+        **{
+            f"calibrated, Adam's rate × 3, normalized {place}": CALIBRATED._replace(
+                adam_ratio=0.3, normalized=where
+            )
+            for place, where in (
+                ("in the stem", STEM),
+                ("within branches", BRANCHES),
+                ("at the inputs of blocks", INPUTS),
+                ("in the head", HEAD),
+            )
+        },
+        "calibrated, Adam's rate × 3, batch mean subtracted in the head": CALIBRATED._replace(
+            adam_ratio=0.3, centered=HEAD
+        ),
     },
     27_000: {
         "without normalization": NET,
@@ -81,10 +103,12 @@ VARIANTS: dict[int, dict[str, Variant]] = {
         "calibrated, Adam's rate × 3, SkipInit gains' × 15": CALIBRATED._replace(
             adam_ratio=0.3, rates=(("skip_gain", 5),)
         ),
-        "calibrated, Adam's rate × 3, batch 64, rate 0.02": CALIBRATED._replace(
-            adam_ratio=0.3, batch=64, lr=0.02
-        ),
+        "calibrated, Adam's rate × 3, batch 64, rate 0.02": CHOSEN,
         "twin, batch 64, rate 0.02": TWIN._replace(batch=64, lr=0.02),
+        "twin, batch 64, rate 0.02, Adam's rate × 3": CHOSEN._replace(twin=True, calibrated=False),
+        "ours at batch 64, normalized in the head": CHOSEN._replace(normalized=HEAD),
+        "ours at batch 64, normalized at the inputs of blocks": CHOSEN._replace(normalized=INPUTS),
+        "ours at batch 64, batch mean subtracted there": CHOSEN._replace(centered=INPUTS),
     },
 }
 
@@ -115,6 +139,35 @@ class PartlyDetached(nn.Module):
         return y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
 
+class Before(nn.Module):
+    """An activation, and what comes before it."""
+
+    def __init__(self, first: nn.Module, activation: nn.Module) -> None:
+        super().__init__()
+        self.first, self.activation = first, activation
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """Apply one after the other."""
+        return self.activation(self.first(x), scale)
+
+
+class Centered(nn.Module):
+    """Maps without the mean of each channel over the batch, also in evaluation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Subtract it."""
+        return x - x.mean((0, 2, 3), keepdim=True)
+
+
+def put_before(model: nn.Module, pattern: str, first: type[nn.Module]) -> None:
+    """Change what the activations of these names see."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ScaledActivation) and re.search(pattern, name):
+            owner, _, leaf = name.rpartition(".")
+            if not owner.endswith("squeeze_excite"):
+                setattr(model.get_submodule(owner), leaf, Before(first(), module))
+
+
 def network(variant: Variant, images: Tensor) -> Any:
     """The network before its first step."""
     torch.manual_seed(0)
@@ -134,6 +187,10 @@ def network(variant: Variant, images: Tensor) -> Any:
         for module in model.modules():
             if isinstance(module, BatchNormActivation):
                 module.norm = PartlyDetached(module.norm, variant.detached)  # type: ignore[assignment]
+    if variant.normalized:
+        put_before(model, variant.normalized, nn.LazyBatchNorm2d)
+    if variant.centered:
+        put_before(model, variant.centered, Centered)
     if variant.calibrated:
         calibrate_gains(model, images[:512])
     return model.to(memory_format=torch.channels_last)
@@ -236,10 +293,11 @@ def main() -> None:
     torch.set_num_threads(1)
     stored = [json.loads(line) for line in RESULTS.read_text().splitlines()]
     done, where = {(line["images"], line["variant"]) for line in stored}, environment()
-    wanted = itertools.chain.from_iterable(
-        ((count, name, variant) for name, variant in variants.items())
+    wanted = [
+        (count, name, variant)
         for count, variants in VARIANTS.items()
-    )
+        for name, variant in variants.items()
+    ]
     missing = [
         (count, name, variant) for count, name, variant in wanted if (count, name) not in done
     ]
@@ -250,6 +308,8 @@ def main() -> None:
         stored.append(line | trained(variant, count, images, labels))
         with RESULTS.open("a") as file:
             file.write(json.dumps(stored[-1]) + "\n")
+    order = [(count, name) for count, name, _ in wanted]
+    stored.sort(key=lambda line: order.index((line["images"], line["variant"])))
     put(DOCS / "short_runs.md", "short_causes", table(stored))
     put(DOCS / "short_runs.md", "short_signal", signal(stored))
 

@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from normfree.data import TooManyBadImagesError, WorkerError
+from normfree.errors import UserError
 from normfree.train.fit import fit
 from normfree.train.progress import Progress
 from tests.unit.train.tiny import assert_same_bits, final_state, timeless_metrics, tiny_recipe
@@ -61,6 +62,14 @@ def kill_workers_after(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None
             os.kill(children[0].pid or 0, signal.SIGKILL)
 
     monkeypatch.setattr(Progress, "advance", advance_and_kill)
+
+
+def test_calibration_leaves_unreadable_images_to_training(folder: Path, tmp_path: Path) -> None:
+    for image in (folder / "train" / "cat").iterdir():
+        image.write_bytes(b"")
+    with pytest.raises(UserError, match="cat"):
+        train(folder, tmp_path / "run", calibrate=True)
+    assert (tmp_path / "run" / "config.yaml").exists()
 
 
 def test_a_killed_worker_is_said_and_changes_no_bit(
