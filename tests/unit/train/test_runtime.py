@@ -72,7 +72,7 @@ def test_a_store_that_never_answers_is_not_waited_for(monkeypatch: pytest.Monkey
     class Unreachable:
         def compare_set(self, *words: str) -> bytes:
             never.wait()
-            return b""
+            raise RuntimeError("gone")
 
     monkeypatch.setattr("normfree.train.runtime._PATIENCE", 0.01)
     launch = Launch(rank=1, world=2)
@@ -84,6 +84,23 @@ def test_only_the_first_rank_to_end_says_why() -> None:
     store = HashStore()
     ranks = [Runtime(device="cpu", launch=Launch(rank=r, world=2), store=store) for r in (1, 0)]
     assert [rank.speaks() for rank in ranks] == [True, False]
+
+
+def test_the_rank_that_keeps_the_store_waits_for_the_others() -> None:
+    store, others = HashStore(), []
+
+    class Watched:
+        compare_set = store.compare_set
+
+        def add(self, key: str, amount: int) -> int:
+            if amount == 0:  # the first rank looks who has asked, and then the other one does
+                others.append(Runtime(device="cpu", launch=launch, store=store).speaks())
+            return store.add(key, amount)
+
+    launch = Launch(rank=1, world=2)
+    first = Runtime(device="cpu", launch=Launch(rank=0, world=2), store=Watched())  # type: ignore[arg-type]
+    assert first.speaks()
+    assert others == [False]
 
 
 def test_errors_of_one_process_are_its_own() -> None:
