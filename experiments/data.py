@@ -67,7 +67,7 @@ def digits_select(held_out: int = 360) -> Path:
     return _select("digits", parts, held_out)
 
 
-def photograph_folder(out: Path, each: int, held_out: tuple[int, int], *, test: bool) -> None:
+def photograph_folder(out: Path, train: slice, val: slice) -> None:
     """A folder as a user would have it, of links to the photographs of ``PHOTOGRAPHS``.
 
     Photographs are in the order of a hash of their names. Files of equal content are left out, all
@@ -75,22 +75,23 @@ def photograph_folder(out: Path, each: int, held_out: tuple[int, int], *, test: 
 
     Args:
         out: the directory; left alone if it exists.
-        each: photographs of each class to train on.
-        held_out: photographs of each class that validate, and that test.
-        test: whether the folder holds those that test, in place of those that validate.
+        train: which photographs of each class are trained on.
+        val: which ones judge.
     """
     if out.exists():
         return
     found = sorted(PHOTOGRAPHS.glob("*/*.jpg"))
+    if not found:
+        raise SystemExit(f"no CLASS/*.jpg in {PHOTOGRAPHS}; set PHOTOGRAPHS to where they are")
     contents = {path: blake2b(path.read_bytes()).digest() for path in found}
     copies = Counter(contents.values())
-    ends = [0, each, each + held_out[0], each + sum(held_out)]
-    start, end = ends[1 + test], ends[2 + test]
+    classes: dict[str, list[Path]] = {}
+    for path in sorted(found, key=lambda path: blake2b(path.name.encode()).digest()):
+        if copies[contents[path]] == 1:
+            classes.setdefault(path.parent.name, []).append(path)
     made = out.with_suffix(".part")
-    for name in sorted({path.parent.name for path in found}):
-        of_class = [p for p in found if p.parent.name == name and copies[contents[p]] == 1]
-        of_class.sort(key=lambda path: blake2b(path.name.encode()).digest())
-        for split, kept in (("train", of_class[:each]), ("val", of_class[start:end])):
+    for name, photographs in classes.items():
+        for split, kept in (("train", photographs[train]), ("val", photographs[val])):
             directory = made / split / name
             directory.mkdir(parents=True, exist_ok=True)
             for path in kept:

@@ -15,16 +15,17 @@ from experiments.data import DATA, photograph_folder
 from experiments.study import Study, main
 from normfree.recipes import get_recipe
 
-EACH, HELD_OUT = 80, (100, 500)  # of each class: trained on; that validate, that test
+#: Photographs of each class: trained on, and those that judge.
+TRAIN, JUDGED = slice(80), {"validation": slice(80, 180), "test": slice(180, 680)}
 FOLDERS = {"validation": DATA / "photographs-val", "test": DATA / "photographs-test"}
 
 RATES = (0.0075, 0.015, 0.03, 0.06)
 #: The recipe as it was when the grid was run.
 BEFORE: dict[str, Any] = {"lr": 0.03, "calibrate": False}
-CHOSEN: dict[str, Any] = {"lr": 0.015, "calibrate": True}
 AGC: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "clipping": 0.1}
 ADAM: dict[str, Any] = {"optimizer": "adamw", "weight_decay": 0.05}
 CALIBRATED: dict[str, Any] = {"calibrate": True}
+CHOSEN: dict[str, Any] = CALIBRATED | {"lr": 0.015}
 BATCH_NORM: dict[str, Any] = {"model_options": {"normalization": "batch"}}
 
 GRID: dict[str, dict[str, Any]] = {
@@ -68,8 +69,8 @@ STUDIES = [
 
 def prepare() -> None:
     """Make the two folders."""
-    for name, directory in FOLDERS.items():
-        photograph_folder(directory, EACH, HELD_OUT, test=name == "test")
+    for judged, directory in FOLDERS.items():
+        photograph_folder(directory, TRAIN, JUDGED[judged])
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +21,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from experiments.data import FASHION
+from experiments.normalized_in_part import Centered, PartlyDetached, put_before
 from experiments.study import DOCS, Line, put
 from normfree import create_model
 from normfree.analysis.environment import environment
 from normfree.data.sources.idx import read_idx
-from normfree.nn import BatchNormActivation, SameConv2d, ScaledActivation, calibrate_gains
+from normfree.nn import BatchNormActivation, SameConv2d, calibrate_gains
 from normfree.optim import Muon, param_groups
 
 RESULTS = DOCS / "results" / "short_causes.jsonl"
@@ -56,7 +56,8 @@ class Variant(NamedTuple):
 
 NET, TWIN, CALIBRATED = Variant(), Variant(twin=True), Variant(calibrated=True)
 CHOSEN = CALIBRATED._replace(adam_ratio=0.3, batch=64, lr=0.02)
-STEM, INPUTS, BRANCHES, HEAD = r"^stem", r"\.act0$", r"\.act(1|1b|2)$", r"^head"
+STEM, HEAD = r"^stem", r"^head"
+INPUTS, BRANCHES = r"^stages.*\.act0$", r"^stages.*\.act(1|1b|2)$"
 
 #: Images trained on → what a row is called → the change.
 VARIANTS: dict[int, dict[str, Variant]] = {
@@ -120,52 +121,6 @@ def images_and_labels() -> tuple[Tensor, Tensor]:
     seen = pixels[:-HELD_OUT]
     pixels = ((pixels - seen.mean()) / seen.std())[:, None]
     return pixels.contiguous(memory_format=torch.channels_last), torch.tensor(labels)
-
-
-class PartlyDetached(nn.Module):
-    """Batch normalization in training, without the gradient through some of its statistics."""
-
-    def __init__(self, norm: nn.BatchNorm2d, detached: Iterable[str]) -> None:
-        super().__init__()
-        self.weight, self.bias, self.detached = norm.weight, norm.bias, frozenset(detached)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize by the batch, also in evaluation."""
-        mean = x.mean((0, 2, 3), keepdim=True)
-        variance = (x - mean).square().mean((0, 2, 3), keepdim=True)
-        mean = mean.detach() if "mean" in self.detached else mean
-        variance = variance.detach() if "std" in self.detached else variance
-        y = (x - mean) * (variance + 1e-5).rsqrt()
-        return y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
-
-
-class Before(nn.Module):
-    """An activation, and what comes before it."""
-
-    def __init__(self, first: nn.Module, activation: nn.Module) -> None:
-        super().__init__()
-        self.first, self.activation = first, activation
-
-    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
-        """Apply one after the other."""
-        return self.activation(self.first(x), scale)
-
-
-class Centered(nn.Module):
-    """Maps without the mean of each channel over the batch, also in evaluation."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Subtract it."""
-        return x - x.mean((0, 2, 3), keepdim=True)
-
-
-def put_before(model: nn.Module, pattern: str, first: type[nn.Module]) -> None:
-    """Change what the activations of these names see."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, ScaledActivation) and re.search(pattern, name):
-            owner, _, leaf = name.rpartition(".")
-            if not owner.endswith("squeeze_excite"):
-                setattr(model.get_submodule(owner), leaf, Before(first(), module))
 
 
 def network(variant: Variant, images: Tensor) -> Any:
