@@ -31,7 +31,7 @@ _ENDED = "normfree/ended"  # key of the store: the rank that says why the run en
 _ASKED = "normfree/asked"  # how many ranks know who that is
 _SIGNS = ("closed by peer", "reset by peer", "Timed out", "NCCL", "gloo")  # of a lost rank
 _PATIENCE = 10.0  # seconds to find out whether another rank has said it, and until all have asked
-_PAUSE = 0.02  # seconds
+_PAUSE = 0.02  # seconds between two looks at how many have
 
 
 @dataclass(frozen=True, kw_only=True)
