@@ -190,9 +190,19 @@ class Muon(ListOptimizer):
         torch._foreach_addcmul_(squares, bucket.grads, bucket.grads, value=1 - beta2)
         if group["weight_decay"]:
             torch._foreach_mul_(bucket.params, 1 - rate * group["weight_decay"])
-        for w, mean, square, count in zip(bucket.params, means, squares, counts, strict=True):
-            root = (square / (1 - beta2**count)).sqrt_().add_(group["eps"])
-            w.sub_(rate * mean / ((1 - beta1**count) * root))
+        roots = torch._foreach_div(squares, _unbiased(beta2, counts))
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, group["eps"])
+        torch._foreach_mul_(roots, _unbiased(beta1, counts))
+        torch._foreach_addcdiv_(bucket.params, means, roots, value=-rate)
+
+
+def _unbiased(beta: float, counts: Sequence[Tensor]) -> list[Tensor]:
+    """What a mean that began at zero is divided by: 1 - βᵗ."""
+    missing = torch._foreach_pow(beta, list(counts))
+    torch._foreach_neg_(missing)
+    torch._foreach_add_(missing, 1)
+    return list(missing)
 
 
 def _orthogonal_steps(directions: Sequence[Tensor]) -> list[Tensor]:
