@@ -31,11 +31,14 @@ Std = Annotated[float, Field(ge=0, le=100)]
 #: Side length of an image, pixels.
 Side = Annotated[int, Field(ge=1, le=16_384)]
 
+Stride = Literal[1, 2]
+
 #: Tuples of channel counts and of ratios; lists from JSON or YAML become tuples.
 ChannelTuple = Annotated[tuple[Channels, ...], _listed]
 RatioTuple = Annotated[tuple[Ratio, ...], _listed]
 DepthTuple = Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_BLOCKS)], ...], _listed]
 EndTuple = Annotated[tuple[Literal["output", "input"], ...], _listed]
+StrideTuple = Annotated[tuple[Stride, Stride, Stride, Stride], _listed]
 
 
 @record

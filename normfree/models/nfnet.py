@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from normfree.errors import UserError
 from normfree.models.classifier import ImageClassifier, expansion_head
-from normfree.models.config import ChannelTuple, ClassifierConfig, EndTuple, Ratio, RatioTuple
+from normfree.models.config import (
+    ChannelTuple,
+    ClassifierConfig,
+    EndTuple,
+    Ratio,
+    RatioTuple,
+    StrideTuple,
+)
 from normfree.models.dct_stem import DCTStem
 from normfree.models.places import Place
 from normfree.nn import BottleneckSpec, Layers
@@ -19,7 +26,11 @@ from normfree.nn.residual import Rate
 from normfree.schema import record
 
 #: Stride of each stem convolution, by the total stride of the stem.
-STEM_STRIDES = {1: (1, 1, 1, 1), 2: (2, 1, 1, 1), 4: (2, 1, 1, 2)}
+STEM_STRIDES: dict[int, tuple[int, int, int, int]] = {
+    1: (1, 1, 1, 1),
+    2: (2, 1, 1, 1),
+    4: (2, 1, 1, 2),
+}
 
 
 @record
@@ -38,7 +49,8 @@ class NFNetConfig(ClassifierConfig):
             8×8 patches; the second stage then keeps the resolution of the first.
         stem_channels: channels of the stem's first three convolutions; the fourth has
             ``widths[0] // 2``.
-        stem_stride: 4 as in the paper; 2 or 1 for small images.
+        stem_stride: 4 as in the paper; 2 or 1 for small images; or the strides of the stem's four
+            convolutions, such as (1, 2, 1, 1).
 
     Raises:
         UserError: a field has an invalid value.
@@ -55,7 +67,7 @@ class NFNetConfig(ClassifierConfig):
     head_multiplier: Ratio = 2.0
     stem: Literal["conv", "dct"] = "conv"
     stem_channels: ChannelTuple = (16, 32, 64)
-    stem_stride: Literal[1, 2, 4] = 4
+    stem_stride: Literal[1, 2, 4] | StrideTuple = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +82,12 @@ class NFNetConfig(ClassifierConfig):
                 f"stem_channels must be three numbers; got {reprlib.repr(self.stem_channels)}"
             )
 
+    @property
+    def stem_strides(self) -> tuple[int, int, int, int]:
+        """The stride of each convolution of the stem."""
+        stride = self.stem_stride
+        return STEM_STRIDES[stride] if isinstance(stride, int) else stride
+
     def block_width(self, stage: int, in_channels: int) -> int:
         """Channels of a block's 3×3 convolutions, a multiple of the group width."""
         base = self.widths[stage] if self.bottleneck_of[stage] == "output" else in_channels
@@ -83,7 +101,7 @@ class Stem(nn.Module):
     def __init__(self, config: NFNetConfig, channels: int, layers: Layers) -> None:
         super().__init__()
         c0, c1, c2 = config.stem_channels
-        s0, s1, s2, s3 = STEM_STRIDES[config.stem_stride]
+        s0, s1, s2, s3 = config.stem_strides
         self.conv0 = layers.conv(config.in_channels, c0, 3, s0)
         self.act0 = layers.act(c0)
         self.conv1 = layers.conv(c0, c1, 3, s1)

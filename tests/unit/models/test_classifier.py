@@ -28,7 +28,10 @@ def test_feature_maps_have_strides_4_to_32(name):
     torch.testing.assert_close(model(images(2, 64)), logits)
 
 
-@pytest.mark.parametrize(("stem_stride", "sides"), [(1, (32, 16, 8, 4)), (2, (16, 8, 4, 2))])
+@pytest.mark.parametrize(
+    ("stem_stride", "sides"),
+    [(1, (32, 16, 8, 4)), (2, (16, 8, 4, 2)), ((1, 2, 1, 1), (16, 8, 4, 2))],
+)
 def test_smaller_stem_strides(stem_stride, sides):
     model = shrunk("nfnet_f0", stem_stride=stem_stride)
     assert tuple(m.shape[2] for m in model.feature_maps(images(1, 32))) == sides

@@ -52,6 +52,8 @@ def test_fields_are_overridden_and_the_rest_is_kept():
         ({"activation": "gleu"}, "unknown activation 'gleu'; did you mean .*gelu"),
         ({"activation": "glu"}, "'glu' halves the channels"),
         ({"stem_stride": 3}, "stem_stride should be 1, 2 or 4; got 3"),
+        ({"stem_stride": (1, 2)}, "stem_stride should be 1, 2 or 4; got"),
+        ({"stem_stride": (1, 3, 1, 1)}, "stem_stride should be 1 or 2; got 3"),
         ({"drop_rate": 1.0}, "drop_rate should be less than 1; got 1.0"),
         ({"stochastic_depth_rate": -0.1}, "stochastic_depth_rate should be greater than or"),
         ({"drop_rate": "abc"}, "drop_rate should be a valid number; got 'abc'"),
