@@ -67,7 +67,9 @@ def digits_select(held_out: int = 360) -> Path:
     return _select("digits", parts, held_out)
 
 
-def photograph_folder(out: Path, train: slice, val: slice) -> None:
+def photograph_folder(
+    out: Path, train: slice, val: slice, classes: Sequence[str] | None = None
+) -> None:
     """A folder as a user would have it, of links to the photographs of ``PHOTOGRAPHS``.
 
     Photographs are in the order of a hash of their names. Files of equal content are left out, all
@@ -77,6 +79,7 @@ def photograph_folder(out: Path, train: slice, val: slice) -> None:
         out: the directory; left alone if it exists.
         train: which photographs of each class are trained on.
         val: which ones judge.
+        classes: names of their directories; None: all.
     """
     if out.exists():
         return
@@ -85,12 +88,13 @@ def photograph_folder(out: Path, train: slice, val: slice) -> None:
         raise SystemExit(f"no CLASS/*.jpg in {PHOTOGRAPHS}; set PHOTOGRAPHS to where they are")
     contents = {path: blake2b(path.read_bytes()).digest() for path in found}
     copies = Counter(contents.values())
-    classes: dict[str, list[Path]] = {}
+    kinds: dict[str, list[Path]] = {}
     for path in sorted(found, key=lambda path: blake2b(path.name.encode()).digest()):
         if copies[contents[path]] == 1:
-            classes.setdefault(path.parent.name, []).append(path)
+            kinds.setdefault(path.parent.name, []).append(path)
     made = out.with_suffix(".part")
-    for name, photographs in classes.items():
+    for name in kinds if classes is None else classes:
+        photographs = kinds[name]
         for split, kept in (("train", photographs[train]), ("val", photographs[val])):
             directory = made / split / name
             directory.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+import torch
 from torch import Tensor, nn
 
 from normfree.nn import ScaledActivation
@@ -40,14 +41,33 @@ class Before(nn.Module):
 
 
 class Centered(nn.Module):
-    """Maps without the mean of each channel over the batch, also in evaluation."""
+    """Maps without the mean of each channel.
+
+    Args:
+        decay: of a running mean, which is subtracted before it sees the batch; 0: the mean of the
+            batch itself, also in evaluation.
+        gradient: whether gradients lose their mean, too, as they do where the mean is a function of
+            the batch.
+    """
+
+    def __init__(self, decay: float = 0.0, *, gradient: bool = True) -> None:
+        super().__init__()
+        self.decay, self.gradient = decay, gradient
+        self.running: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Subtract it."""
-        return x - x.mean((0, 2, 3), keepdim=True)
+        own = x.mean((0, 2, 3), keepdim=True)
+        mean = own.detach()
+        if self.decay:
+            mean = mean if self.running is None else self.running
+            if self.training:
+                self.running = torch.lerp(own.detach(), mean, self.decay)
+        y = x - mean
+        return y - (own - own.detach()) if self.gradient else y
 
 
-def put_before(model: nn.Module, pattern: str, first: type[nn.Module]) -> None:
+def put_before(model: nn.Module, pattern: str, first: Callable[[], nn.Module]) -> None:
     """Change what the activations of these names see."""
     for name, module in list(model.named_modules()):
         if isinstance(module, ScaledActivation) and re.search(pattern, name):

@@ -3,16 +3,18 @@
     FASHION_MNIST=DIR python -m experiments.short_causes
 
 ``nfnet_nano`` and its twin under Muon, on the first 9,000 or 27,000 training images of
-Fashion-MNIST, once each, judged on the last 6,000. A bare loop, since some changes are no settings
-of a recipe. Runs that are stored are not run again.
+Fashion-MNIST, once each, judged on the last 6,000; what matters most, with five seeds. A bare loop,
+since some changes are no settings of a recipe. Runs that are stored are not run again.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +40,7 @@ class Variant(NamedTuple):
     """What is changed of the network or the optimizer.
 
     ``normalized`` and ``centered`` are patterns of activations: what is normalized by the batch
-    before them, or freed of its mean over the batch.
+    before them, or freed of its mean, by a running one with ``decay`` or without the ``gradient``.
     """
 
     twin: bool = False
@@ -48,6 +50,8 @@ class Variant(NamedTuple):
     detached: tuple[str, ...] = ()
     normalized: str = ""
     centered: str = ""
+    decay: float = 0.0
+    gradient: bool = True
     lr: float = 0.03
     batch: int = 128
     adam_ratio: float = 0.1
@@ -110,8 +114,24 @@ VARIANTS: dict[int, dict[str, Variant]] = {
         "ours at batch 64, normalized in the head": CHOSEN._replace(normalized=HEAD),
         "ours at batch 64, normalized at the inputs of blocks": CHOSEN._replace(normalized=INPUTS),
         "ours at batch 64, batch mean subtracted there": CHOSEN._replace(centered=INPUTS),
+        "the same, no gradient through it": CHOSEN._replace(centered=INPUTS, gradient=False),
+        "running mean subtracted, no gradient": CHOSEN._replace(
+            centered=INPUTS, decay=0.9, gradient=False
+        ),
+        "running mean subtracted, gradients centered": CHOSEN._replace(centered=INPUTS, decay=0.9),
     },
 }
+
+#: What is run with several seeds, on the larger number of images.
+SEEDED = (
+    "calibrated, Adam's rate × 3, batch 64, rate 0.02",
+    "ours at batch 64, normalized at the inputs of blocks",
+    "ours at batch 64, batch mean subtracted there",
+    "the same, no gradient through it",
+    "running mean subtracted, gradients centered",
+    "twin, batch 64, rate 0.02, Adam's rate × 3",
+)
+SEEDS = 5
 
 
 def images_and_labels() -> tuple[Tensor, Tensor]:
@@ -123,9 +143,9 @@ def images_and_labels() -> tuple[Tensor, Tensor]:
     return pixels.contiguous(memory_format=torch.channels_last), torch.tensor(labels)
 
 
-def network(variant: Variant, images: Tensor) -> Any:
+def network(variant: Variant, images: Tensor, seed: int) -> Any:
     """The network before its first step."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     changes: dict[str, Any] = {"normalization": "batch"} if variant.twin else {}
     changes |= {"alpha": 1.0} if variant.open else {}
     rates = {"drop_rate": 0.0, "stochastic_depth_rate": 0.0}
@@ -145,7 +165,8 @@ def network(variant: Variant, images: Tensor) -> Any:
     if variant.normalized:
         put_before(model, variant.normalized, nn.LazyBatchNorm2d)
     if variant.centered:
-        put_before(model, variant.centered, Centered)
+        centered = partial(Centered, variant.decay, gradient=variant.gradient)
+        put_before(model, variant.centered, centered)
     if variant.calibrated:
         calibrate_gains(model, images[:512])
     return model.to(memory_format=torch.channels_last)
@@ -194,9 +215,9 @@ def deviations(model: nn.Module, images: Tensor) -> dict[str, float]:
     return found
 
 
-def trained(variant: Variant, count: int, images: Tensor, labels: Tensor) -> Line:
+def trained(variant: Variant, count: int, images: Tensor, labels: Tensor, seed: int) -> Line:
     """Train once over the first images; what was reached."""
-    began, model = time.process_time(), network(variant, images)
+    began, model = time.process_time(), network(variant, images, seed)
     total, losses = count // variant.batch, []
     judging = images[-HELD_OUT:]
     found: Line = {"sigma_first": deviations(model, judging[:256])}
@@ -243,30 +264,46 @@ def signal(lines: list[Line]) -> str:
     return "\n".join(rows)
 
 
+def spread(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation."""
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+
+
+def seeded(lines: list[Line]) -> str:
+    """Mean ± standard deviation over the seeds."""
+    rows = ["| | top-1, % | loss | runs |", "|---" * 4 + "|"]
+    for name in SEEDED:
+        own = [x for x in lines if x["variant"] == name and x["images"] == max(VARIANTS)]
+        accuracy = spread([100 * x["top1"] for x in own], 2)
+        rows.append(f"| {name} | {accuracy} | {spread([x['loss'] for x in own], 3)} | {len(own)} |")
+    return "\n".join(rows)
+
+
+def wanted() -> list[tuple[int, str, int]]:
+    """Images, row and seed of every run, in the order of the tables."""
+    once = [(count, name, 0) for count, variants in VARIANTS.items() for name in variants]
+    return once + [(max(VARIANTS), name, seed) for seed in range(1, SEEDS) for name in SEEDED]
+
+
 def main() -> None:
     """Run what is missing, then write the tables."""
     torch.set_num_threads(1)
     stored = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    done, where = {(line["images"], line["variant"]) for line in stored}, environment()
-    wanted = [
-        (count, name, variant)
-        for count, variants in VARIANTS.items()
-        for name, variant in variants.items()
-    ]
-    missing = [
-        (count, name, variant) for count, name, variant in wanted if (count, name) not in done
-    ]
+    done, where = {(x["images"], x["variant"], x["seed"]) for x in stored}, environment()
+    missing = [run for run in wanted() if run not in done]
     images, labels = images_and_labels() if missing else (torch.empty(0), torch.empty(0))
-    for count, name, variant in missing:
-        line = {"variant": name, "images": count, "seed": 0}
+    for count, name, seed in missing:
+        line = {"variant": name, "images": count, "seed": seed}
         line |= {key: where[key] for key in ("date", "processor", "threads", "torch", "commit")}
-        stored.append(line | trained(variant, count, images, labels))
+        stored.append(line | trained(VARIANTS[count][name], count, images, labels, seed))
         with RESULTS.open("a") as file:
             file.write(json.dumps(stored[-1]) + "\n")
-    order = [(count, name) for count, name, _ in wanted]
-    stored.sort(key=lambda line: order.index((line["images"], line["variant"])))
-    put(DOCS / "short_runs.md", "short_causes", table(stored))
-    put(DOCS / "short_runs.md", "short_signal", signal(stored))
+    stored.sort(key=lambda x: wanted().index((x["images"], x["variant"], x["seed"])))
+    first = [line for line in stored if line["seed"] == 0]
+    page = DOCS / "short_runs.md"
+    put(page, "short_causes", table(first))
+    put(page, "short_signal", signal(first))
+    put(page, "short_causes_seeds", seeded(stored))
 
 
 if __name__ == "__main__":

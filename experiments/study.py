@@ -36,19 +36,19 @@ class Study:
 
     Args:
         name: of its file of results, and of the table in the page.
-        page: the page of ``docs/experiments`` that has the table.
         base: the recipe of all.
         variants: what a row is called → the settings that make it; others are those of ``base``.
         seeds: how many runs a variant has.
         judged: what its images are that are not trained on, for the head of the table.
+        page: the page of ``docs/experiments`` that has the table; None: the script writes its own.
     """
 
     name: str
-    page: str
     base: Recipe
     variants: Mapping[str, Mapping[str, Any]]
     seeds: int = 3
     judged: str = "validation"
+    page: str | None = None
 
     @property
     def results(self) -> Path:
@@ -150,7 +150,8 @@ def table(study: Study) -> str:
 
 def write_table(study: Study) -> None:
     """Put the results between the markers of the page."""
-    put(DOCS / f"{study.page}.md", study.name, table(study))
+    if study.page is not None:
+        put(DOCS / f"{study.page}.md", study.name, table(study))
 
 
 def put(page: Path, name: str, written: str) -> None:
@@ -171,11 +172,7 @@ def main(studies: Sequence[Study], doc: str, prepare: Callable[[], None] = lambd
         doc: of the script.
         prepare: makes what the runs start from; not called to write tables.
     """
-    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
-    parser.add_argument("--only", nargs="*", help="names of studies; all without it")
-    parser.add_argument("--seeds", type=int, help="runs of each variant")
-    parser.add_argument("--tables", action="store_true", help="write the tables, run nothing")
-    options = parser.parse_args()
+    options = command_line(doc)
     if not options.tables:
         prepare()
     for study in studies:
@@ -183,3 +180,16 @@ def main(studies: Sequence[Study], doc: str, prepare: Callable[[], None] = lambd
             continue
         chosen = study if options.seeds is None else replace(study, seeds=options.seeds)
         write_table(chosen) if options.tables else run(chosen)
+
+
+def command_line(doc: str) -> argparse.Namespace:
+    """What an experiment is asked to do.
+
+    Args:
+        doc: of the script.
+    """
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--only", nargs="*", help="names of studies; all without it")
+    parser.add_argument("--seeds", type=int, help="runs of each variant")
+    parser.add_argument("--tables", action="store_true", help="write the tables, run nothing")
+    return parser.parse_args()
