@@ -1,9 +1,9 @@
-"""Shapes of small networks at about equal time: the frontier behind ``fashion_mnist``.
+"""Shapes of small networks: what behind ``fashion_mnist`` was chosen by.
 
     FASHION_MNIST=DIR python -m experiments.shapes
 
-Wider networks at half the resolution, and the full resolution of the recipe before, each for as
-many epochs as fit in the same time; judged on the last 6,000 training images.
+Deep ones for some epochs at about equal time (``shapes``), then shallow ones, whose stem keeps the
+full resolution for longer, for one epoch (``shapes_1``); judged on the last 6,000 training images.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ SECOND = [1, 2, 1, 1]  # the second convolution of the stem strides, not the fir
 WIDE: dict[str, Any] = {"widths": [64, 128, 256, 256], "group_widths": [32, 64, 64, 64]}
 
 SHAPES = {
-    "full resolution, 32 to 192 channels": shape(
-        4, 1, [8, 8, 16], [32, 64, 192, 192], group_widths=[16, 32, 48, 48]
-    ),
     "64 to 256 channels": shape(8, 2, [16, 32, 32], **WIDE),
     "64 to 256 channels, the second convolution strides": shape(8, SECOND, [8, 16, 32], **WIDE),
     "64 to 160 channels, 6 blocks, the second strides": shape(
@@ -51,13 +48,43 @@ SHAPES = {
     ),
 }
 
-STUDY = Study(
-    name="shapes",
-    page="short_runs",
-    base=NANO.override(**OURS, shift_from_epochs=2, data=f"idx:{fashion_select()}"),
-    variants=SHAPES,
-    seeds=1,
-)
+SHALLOW: dict[str, Any] = {"depths": [1, 1, 1, 1], "se_place": "none"}
+THIRD = [1, 1, 2, 1]  # the third convolution of the stem strides
+WIDER: dict[str, Any] = {"widths": [96, 96, 128, 128], "group_widths": [48, 48, 64, 64]}
+
+#: One epoch; the last four have one block in each stage.
+SHALLOW_SHAPES: dict[str, dict[str, Any]] = {
+    "`nfnet_nano`: 6 blocks, the first convolution strides": {},
+    "4 blocks, 96 to 128 channels, squeeze-and-excite": shape(
+        1, THIRD, [12, 24, 48], **WIDER, depths=[1, 1, 1, 1]
+    ),
+    "4 blocks, 96 to 128 channels": shape(1, THIRD, [12, 24, 48], **WIDER, **SHALLOW),
+    "4 blocks, 48 to 128 channels": shape(
+        1, THIRD, [12, 24, 24], [48, 96, 128, 128], group_widths=[24, 48, 64, 64], **SHALLOW
+    ),
+    "4 blocks, 64 to 128 channels": shape(
+        1, THIRD, [16, 32, 32], [64, 128, 128, 128], group_widths=[32, 64, 64, 64], **SHALLOW
+    ),
+}
+VALIDATION = f"idx:{fashion_select()}"
+BASE = NANO.override(**OURS, data=VALIDATION)
+
+STUDIES = [
+    Study(
+        name="shapes",
+        page="short_runs",
+        base=BASE.override(shift_from_epochs=2),
+        variants=SHAPES,
+        seeds=1,
+    ),
+    Study(
+        name="shapes_1",
+        page="short_runs",
+        base=BASE.override(epochs=1),
+        variants=SHALLOW_SHAPES,
+        seeds=1,
+    ),
+]
 
 if __name__ == "__main__":
-    main([STUDY], __doc__)
+    main(STUDIES, __doc__)

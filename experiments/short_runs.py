@@ -1,4 +1,4 @@
-"""What a network without normalization learns in 1, 3 and 13 epochs, beside its twin.
+"""What a network without normalization learns in a few epochs, beside its twin.
 
     FASHION_MNIST=DIR python -m experiments.short_runs
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.data import FASHION
 from experiments.study import Study, main
+from normfree.recipes import get_recipe
 from normfree.recipes.small import SMALL
 from normfree.train.components import Data, Network
 from normfree.train.recipe import Recipe
@@ -48,6 +49,21 @@ def against_the_twin(epochs: int) -> Study:
     )
 
 
+def recipe_against_its_twin(epochs: int) -> Study:
+    """The recipe ``fashion_mnist`` as it is, and its twin."""
+    base = get_recipe("fashion_mnist").override(data=f"idx:{FASHION}", epochs=epochs)
+    options = dict(base.model.options) | {"normalization": "batch"}
+    twin = {"model_options": options, "calibrate": False}
+    return Study(
+        name=f"fashion_{epochs}",
+        page="short_runs",
+        base=base,
+        variants={"without normalization": {}, "batch-normalized twin": twin},
+        seeds=5,
+        judged="test",
+    )
+
+
 #: One epoch with the settings of before, and the twin's optimizer of before.
 FIRST = Study(
     name="short_before",
@@ -62,7 +78,11 @@ FIRST = Study(
     judged="test",
 )
 
-STUDIES = [FIRST, *(against_the_twin(epochs) for epochs in (1, 3, 13))]
+STUDIES = [
+    FIRST,
+    *(against_the_twin(epochs) for epochs in (1, 3)),
+    *(recipe_against_its_twin(epochs) for epochs in (1, 17)),
+]
 
 if __name__ == "__main__":
     main(STUDIES, __doc__)
