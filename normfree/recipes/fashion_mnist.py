@@ -1,8 +1,8 @@
 """Fashion-MNIST: 60,000 gray images of clothes, 28×28 pixels.
 
 The images are Debian's package ``dataset-fashion-mnist``; elsewhere, give the directory of the four
-IDX files by ``--data idx:DIR``. The network is ``nfnet_nano`` with one block in each stage and a stem
-that keeps the resolution for longer; optimizer, rate and length are ours
+IDX files by ``--data idx:DIR``. The network is ``nfnet_nano`` with one block in each stage and a
+stem that keeps the resolution for longer; optimizer, rate and length are ours
 (docs/experiments/short_runs.md).
 
 Command:   normfree train fashion_mnist
