@@ -67,9 +67,7 @@ def digits_select(held_out: int = 360) -> Path:
     return _select("digits", parts, held_out)
 
 
-def photograph_folder(
-    out: Path, train: slice, val: slice, classes: Sequence[str] | None = None
-) -> None:
+def photograph_folder(out: Path, train: slice, val: slice) -> None:
     """A folder as a user would have it, of links to the photographs of ``PHOTOGRAPHS``.
 
     Photographs are in the order of a hash of their names. Files of equal content are left out, all
@@ -79,7 +77,6 @@ def photograph_folder(
         out: the directory; left alone if it exists.
         train: which photographs of each class are trained on.
         val: which ones judge.
-        classes: names of their directories; None: all.
     """
     if out.exists():
         return
@@ -88,13 +85,12 @@ def photograph_folder(
         raise SystemExit(f"no CLASS/*.jpg in {PHOTOGRAPHS}; set PHOTOGRAPHS to where they are")
     contents = {path: blake2b(path.read_bytes()).digest() for path in found}
     copies = Counter(contents.values())
-    kinds: dict[str, list[Path]] = {}
+    classes: dict[str, list[Path]] = {}
     for path in sorted(found, key=lambda path: blake2b(path.name.encode()).digest()):
         if copies[contents[path]] == 1:
-            kinds.setdefault(path.parent.name, []).append(path)
+            classes.setdefault(path.parent.name, []).append(path)
     made = out.with_suffix(".part")
-    for name in kinds if classes is None else classes:
-        photographs = kinds[name]
+    for name, photographs in classes.items():
         for split, kept in (("train", photographs[train]), ("val", photographs[val])):
             directory = made / split / name
             directory.mkdir(parents=True, exist_ok=True)
