@@ -32,10 +32,10 @@ GRID = tuple(product((0.05, 0.1, 0.2, 0.4), (64, 128)))  # rate, batch size
 MEAN, STD = 72.94, 90.02  # of the training images
 
 
-def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def conv(inputs: int, outputs: int) -> nn.Sequential:
     """A normalized 3×3 convolution."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(),
     )
@@ -49,9 +49,9 @@ class Residual(nn.Sequential):
         return x + super().forward(x)
 
 
-def resnet9(width: int = 12) -> nn.Module:
+def resnet9() -> nn.Module:
     """The ResNet of short CIFAR-10 runs (Page, 2019), as narrow as ``nfnet_nano`` is cheap."""
-    w = width
+    w = 12
     return nn.Sequential(
         conv(1, w),
         *(conv(w, 2 * w), nn.MaxPool2d(2), Residual(conv(2 * w, 2 * w), conv(2 * w, 2 * w))),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.data import fashion_select
+from experiments.data import DATA, fashion_select
 from experiments.short_runs import NANO, OURS
 from experiments.study import Study, main
 
@@ -66,8 +66,8 @@ SHALLOW_SHAPES: dict[str, dict[str, Any]] = {
         1, THIRD, [16, 32, 32], [64, 128, 128, 128], group_widths=[32, 64, 64, 64], **SHALLOW
     ),
 }
-VALIDATION = f"idx:{fashion_select()}"
-BASE = NANO.override(**OURS, data=VALIDATION)
+HELD_OUT = 6000
+BASE = NANO.override(**OURS, data=f"idx:{DATA / f'fashion-select-{HELD_OUT}'}")
 
 STUDIES = [
     Study(
@@ -86,5 +86,11 @@ STUDIES = [
     ),
 ]
 
+
+def prepare() -> None:
+    """Write the images."""
+    fashion_select(HELD_OUT)
+
+
 if __name__ == "__main__":
-    main(STUDIES, __doc__)
+    main(STUDIES, __doc__, prepare)
